@@ -1,0 +1,5 @@
+"""`python -m gaprun` is `gaprun`."""
+
+from gaprun.cli.main import main
+
+main()

@@ -1,0 +1,72 @@
+"""Entry point of `gaprun`: collects the commands and turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import typer
+
+from gaprun.cli.common import err_console
+from gaprun.errors import GaprunError
+
+COMMANDS = ("train", "eval", "compare", "runs", "data", "db")
+
+app = typer.Typer(
+    name="gaprun",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Train CLIP models by recipe, measure their modality gap, and compare methods with error bars.",
+)
+
+
+@app.callback()
+def root(
+    debug: bool = typer.Option(False, "--debug", envvar="GAPRUN_DEBUG", help="Show tracebacks."),
+) -> None:
+    """Train CLIP models by recipe, measure their modality gap, and compare methods with error bars."""
+    os.environ["GAPRUN_DEBUG"] = "1" if debug else ""
+
+
+for _name in COMMANDS:
+    importlib.import_module(f"gaprun.cli.{_name}").register(app)
+
+
+def main() -> None:
+    """Run the command line; exit code 2 for a user's mistake, 1 for a failure, 130 after Ctrl-C."""
+    try:
+        app()
+    except GaprunError as error:
+        if os.environ.get("GAPRUN_DEBUG"):
+            raise
+        err_console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err_console.print("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("GAPRUN_DEBUG"):
+            raise
+        err_console.print(
+            f"[bold red]error:[/] {_escape(f'{type(error).__name__}: {error}'.splitlines()[0])} "
+            "(unexpected; run again with --debug for the traceback)",
+            soft_wrap=True,
+            highlight=False,
+        )
+        sys.exit(1)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()
