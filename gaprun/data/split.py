@@ -1,0 +1,209 @@
+"""Reading a split: a folder of tar shards, `index.json` (what it is) and `samples.jsonl` (a line a sample).
+
+A picture is fetched by one positioned read at its recorded offset, so any order costs the same, and threads
+and forked workers share a `Split` safely. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gaprun.data.errors import DamagedSample
+from gaprun.errors import UserError
+
+FORMAT = 1
+INDEX = "index.json"
+SAMPLES = "samples.jsonl"
+WORK = ".writing"
+_KEPT_OPEN = 512  # open shards per split, below any process limit; the others are opened for each read
+
+
+def data_root() -> Path:
+    """The folder that recipes' data names are relative to: GAPRUN_DATA, else `data` in the working folder."""
+    return Path(os.environ.get("GAPRUN_DATA") or "data")
+
+
+def open_split(ref: str | Path, root: Path | None = None) -> Split:
+    """Open the split named `ref`, such as `coco/train`, under `root` (or `data_root()`), or at that path.
+
+    Raises UserError naming what is missing and the command that makes it.
+    """
+    root = data_root() if root is None else Path(root)
+    candidates = [root / ref, Path(ref)]
+    for folder in candidates:
+        if (folder / INDEX).is_file():
+            return Split(folder)
+    for folder in candidates:
+        if (folder / WORK).is_dir():
+            raise UserError(f"{folder} was not written to its end: run its `gaprun data` command again")
+        if folder.is_dir() and any(folder.glob("*.tar")):
+            raise UserError(f"{folder} has shards but no {INDEX}: make one with `gaprun data index {folder}`")
+    raise UserError(_absent(str(ref), root))
+
+
+def _absent(ref: str, root: Path) -> str:
+    known = list_splits(root)
+    here = f"splits there: {', '.join(known[:8])}" if known else "no split is there yet"
+    family = Path(ref).parts[0] if Path(ref).parts else ""
+    command = family if family in ("scenes", "coco", "flickr30k") else "--help"
+    way_out = f"write it with `gaprun data {command}`, or set GAPRUN_DATA"
+    return f"no data split '{ref}' under {root} ({here}): {way_out}"
+
+
+def list_splits(root: Path) -> list[str]:
+    """Names (`coco/train`) of the finished splits directly below the data sets in `root`, sorted."""
+    return sorted(str(path.parent.relative_to(root)) for path in root.glob(f"*/*/{INDEX}"))
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The parsed index.json of a split folder; UserError where absent, no JSON, or of another format."""
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no {INDEX}: it is not a finished split") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): write the split again with --force") from None
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        found = index.get("format") if isinstance(index, dict) else type(index).__name__
+        raise UserError(f"{path} has format {found!r} and this gaprun reads {FORMAT}: write the split again")
+    missing = {"dataset", "split", "samples", "shards", "fingerprint"} - index.keys()
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(sorted(missing))}: write the split again with --force")
+    for shard in index["shards"]:
+        if Path(shard["file"]).name != shard["file"]:
+            raise UserError(f"{path} names the shard '{shard['file']}' outside its own folder: refused")
+    return index
+
+
+class Split:
+    """One finished split, its captions and labels in memory and its pictures one positioned read away.
+
+    Attributes: `path`, `dataset`, `split`, `samples` (count), `fingerprint` (sha256 of the content),
+    `classes` and `templates` (lists or None), `report` (what writing left out, by reason). In sample order:
+    `keys`, `captions` (lists), `labels` (int64, -1 where none), `sizes` (int64 (N, 2): width, height).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the index of `folder`; the sample lines are read on first use. Raises UserError."""
+        index = read_index(folder)
+        self.path = folder
+        self.dataset: str = index["dataset"]
+        self.split: str = index["split"]
+        self.samples: int = index["samples"]
+        self.fingerprint: str = index["fingerprint"]
+        self.classes: list[str] | None = index.get("classes")
+        self.templates: list[str] | None = index.get("templates")
+        self.image_size: int | None = index.get("image_size")
+        self.report: dict[str, int] = index.get("report", {})
+        self.shards = [folder / shard["file"] for shard in index["shards"]]
+        for shard in self.shards:
+            if not shard.is_file():
+                raise UserError(f"{folder} lacks its shard {shard.name}: write the split again with --force")
+        self._open: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self.samples
+
+    @cached_property
+    def _lines(self) -> list[dict[str, Any]]:
+        path = self.path / SAMPLES
+        try:
+            with path.open(encoding="utf-8") as file:
+                lines = [json.loads(line) for line in file]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}): write the split again with --force") from None
+        if len(lines) != self.samples:
+            counts = f"{len(lines)} lines where {INDEX} says {self.samples}"
+            raise UserError(f"{path} has {counts}: write the split again with --force")
+        return lines
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The samples' keys, unique within the split."""
+        return [line["key"] for line in self._lines]
+
+    @cached_property
+    def captions(self) -> list[list[str]]:
+        """Each sample's captions, in their source's order; empty lists for sets that have labels only."""
+        return [line["captions"] for line in self._lines]
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class index of each sample, -1 where it has none; int64 (N,)."""
+        values = [-1 if line["label"] is None else line["label"] for line in self._lines]
+        return np.array(values, dtype=np.int64)
+
+    @cached_property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Width and height of each picture in pixels; int64 (N, 2)."""
+        pairs = [(line["width"], line["height"]) for line in self._lines]
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+    @cached_property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Shard number, byte offset and length of each picture; int64 (N, 3)."""
+        rows = [(line["shard"], line["offset"], line["size"]) for line in self._lines]
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+    def read_image(self, i: int) -> bytes:
+        """The bytes of sample `i`'s picture file, read by position; safe from threads and after a fork.
+
+        Raises DamagedSample where the shard is missing or ends too early, IndexError outside 0..samples-1.
+        """
+        if not 0 <= i < self.samples:
+            raise IndexError(f"sample {i} of a split of {self.samples}")
+        shard, offset, size = (int(value) for value in self.places[i])
+        try:
+            data = self._read(shard, offset, size)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DamagedSample(self.keys[i], str(self.shards[shard]), reason) from error
+        if len(data) != size:
+            reason = f"{size} bytes expected at offset {offset} and {len(data)} found"
+            raise DamagedSample(self.keys[i], str(self.shards[shard]), reason)
+        return data
+
+    def _read(self, shard: int, offset: int, size: int) -> bytes:
+        descriptor = self._open.get(shard)
+        if descriptor is None:
+            with self._lock:
+                descriptor = self._open.get(shard)
+                if descriptor is None and len(self._open) < _KEPT_OPEN:
+                    descriptor = self._open[shard] = os.open(self.shards[shard], os.O_RDONLY)
+        if descriptor is not None:
+            return os.pread(descriptor, size, offset)
+        descriptor = os.open(self.shards[shard], os.O_RDONLY)
+        try:
+            return os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for a spawned worker: everything but this process's open shards and its lock."""
+        state = self.__dict__.copy()
+        state["_open"], state["_lock"] = {}, None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore from `__getstate__`, with a lock of this process's own."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        """Close the shards that were opened."""
+        for descriptor in self.__dict__.get("_open", {}).values():
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass

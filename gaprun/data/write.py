@@ -1,0 +1,239 @@
+"""Writing a split so that a crash costs one shard at most and a reader never sees half a set.
+
+Finished shards are noted in a journal (`.writing/`); the same call again goes on after the last of them and
+ends with the same bytes as an undisturbed one. `index.json` is written last, so its presence means: complete.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gaprun.data.folder import PLAN, clear, disk_errors, locked, replace_file, state_of
+from gaprun.data.parallel import ordered_map
+from gaprun.data.shards import Sample, dump_line, write_shard
+from gaprun.data.split import FORMAT, INDEX, SAMPLES, WORK, read_index
+from gaprun.errors import UserError
+
+SHARD_SAMPLES = 1000
+SHARD_BYTES = 128 * 2**20
+_EXAMPLES = 20  # names kept for each reason; the counts are always complete
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item: a sample or None, and the reasons to count (`greyscale`, ...)."""
+
+    sample: Sample | None
+    reasons: tuple[str, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One split to write: `make(item)` for each of `items` in order, into `folder`.
+
+    `source` (JSON values only) must decide every byte of the result together with this version of gaprun: it
+    is how a later call knows the split again. `report` and `examples` start from what planning left out.
+    """
+
+    folder: Path
+    items: Sequence[Any]
+    make: Callable[[Any], Outcome]
+    source: dict[str, Any]
+    classes: list[str] | None = None
+    templates: list[str] | None = None
+    image_size: int | None = None
+    report: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+
+def digest(values: Any) -> str:
+    """Sha256 of `values` as JSON: a short stand-in for a long list in a plan's source."""
+    return hashlib.sha256(dump_line(values)).hexdigest()
+
+
+def write_splits(
+    plans: Sequence[Plan], force: bool = False, workers: int = 1, progress: Progress | None = None
+) -> list[tuple[dict[str, Any], bool]]:
+    """Write every plan; its index, and whether it was written now (False: an equal one was found).
+
+    All folders are looked at before the first is touched. Raises UserError where a folder holds something
+    else (unless `force` and it is a split), cannot be written, or where no sample is usable; Failure where
+    the disk fails or another process is writing the same split.
+    """
+    states = []
+    for plan in plans:
+        if not plan.items:
+            why = _reasons(plan.report) or "no picture found"
+            raise UserError(f"nothing to write into {plan.folder}: {why}")
+        with disk_errors(plan.folder):
+            states.append(state_of(plan.folder, plan.source, force))
+    total, done, results = sum(len(plan.items) for plan in plans), 0, []
+    for plan, state in zip(plans, states, strict=True):
+        if state == "clear":
+            clear(plan.folder)
+        if state == "done":
+            results.append((read_index(plan.folder), False))
+        else:
+            counted = None if progress is None else _shifted(progress, done, total)
+            results.append((_write(plan, workers, counted), True))
+        done += len(plan.items)
+        if progress is not None:
+            progress(done, total)
+    return results
+
+
+def _shifted(progress: Progress, before: int, total: int) -> Progress:
+    return lambda done, _: progress(before + done, total)
+
+
+def _write(plan: Plan, workers: int, progress: Progress | None) -> dict[str, Any]:
+    work = plan.folder / WORK
+    made = [folder for folder in (plan.folder, *plan.folder.parents) if not folder.exists()]
+    with disk_errors(plan.folder):
+        work.mkdir(parents=True, exist_ok=True)
+        with locked(work / "lock", plan.folder):
+            replace_file(work / PLAN, dump_line(plan.source))
+            return _fill(plan, work, workers, progress, made)
+
+
+def _fill(
+    plan: Plan, work: Path, workers: int, progress: Progress | None, made: list[Path]
+) -> dict[str, Any]:
+    """Write the shards that the journal does not have, then samples.jsonl and index.json."""
+    done = list(_journal(plan.folder, work))
+    begin = done[-1]["next"] if done else 0
+    outcomes = _Outcomes(ordered_map(plan.make, plan.items[begin:], workers), begin)
+    while (first := outcomes.next_sample()) is not None:
+        name = f"{len(done):05d}"
+        samples = _reported(outcomes.shard(first), outcomes, len(plan.items), progress)
+        entry, lines = write_shard(plan.folder / f"{name}.tar", samples, len(done))
+        note = {"shard": entry, "lines": lines, "next": outcomes.taken, **outcomes.take_counts()}
+        replace_file(work / f"{name}.json", dump_line(note))
+        done.append(note)
+    report, examples = Counter(plan.report), {name: list(some) for name, some in plan.examples.items()}
+    for note in [*done, outcomes.take_counts()]:
+        report.update(note["report"])
+        for reason, names in note["examples"].items():
+            examples[reason] = (examples.get(reason, []) + names)[:_EXAMPLES]
+    if not done:
+        shutil.rmtree(work)
+        for folder in made:
+            folder.rmdir()
+        raise UserError(f"no usable picture for {plan.folder}: {_reasons(report)}{_named(examples)}")
+    lines = [line for note in done for line in note["lines"]]
+    index = _finish(plan, [note["shard"] for note in done], lines, report)
+    index["examples"] = examples
+    replace_file(plan.folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode())
+    shutil.rmtree(work)
+    return index
+
+
+def _finish(
+    plan: Plan, shards: list[dict[str, Any]], lines: list[dict[str, Any]], report: Counter[str]
+) -> dict[str, Any]:
+    """Write samples.jsonl and put index.json's content together."""
+    text = b"".join(dump_line(line) + b"\n" for line in lines)
+    replace_file(plan.folder / SAMPLES, text)
+    return {
+        "format": FORMAT,
+        "dataset": plan.folder.resolve().parent.name,
+        "split": plan.folder.resolve().name,
+        "source": plan.source,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "samples": len(lines),
+        "captions": sum(len(line["captions"]) for line in lines),
+        "image_size": plan.image_size,
+        "classes": plan.classes,
+        "templates": plan.templates,
+        "shards": shards,
+        "fingerprint": fingerprint([shard["sha256"] for shard in shards], hashlib.sha256(text).hexdigest()),
+        "report": dict(sorted(report.items())),
+    }
+
+
+def fingerprint(shards: Sequence[str], samples: str) -> str:
+    """A split's identity: sha256 over its shards' sha256s and that of samples.jsonl; no names, no dates."""
+    return hashlib.sha256("\n".join([*shards, samples]).encode()).hexdigest()
+
+
+class _Outcomes:
+    """Outcomes consumed in order, shard by shard, with what was taken and counted so far."""
+
+    def __init__(self, outcomes: Iterator[Outcome], taken: int) -> None:
+        self.outcomes, self.taken = outcomes, taken
+        self.report: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def next_sample(self) -> Sample | None:
+        """The next usable sample, counting what is passed over; None at the end."""
+        for outcome in self.outcomes:
+            self.taken += 1
+            for reason in outcome.reasons:
+                self.report[reason] += 1
+                names = self.examples.setdefault(reason, [])
+                if len(names) < _EXAMPLES:
+                    names.append(outcome.name)
+            if outcome.sample is not None:
+                return outcome.sample
+        return None
+
+    def shard(self, first: Sample) -> Iterator[Sample]:
+        """`first` and its followers until a shard is full."""
+        count, size, sample = 0, 0, first
+        while True:
+            yield sample
+            count, size = count + 1, size + len(sample.image)
+            if count >= SHARD_SAMPLES or size >= SHARD_BYTES:
+                return
+            following = self.next_sample()
+            if following is None:
+                return
+            sample = following
+
+    def take_counts(self) -> dict[str, Any]:
+        """The counts since the last call."""
+        counts = {"report": dict(self.report), "examples": self.examples}
+        self.report, self.examples = Counter(), {}
+        return counts
+
+
+def _reported(
+    samples: Iterator[Sample], outcomes: _Outcomes, total: int, progress: Progress | None
+) -> Iterator[Sample]:
+    for sample in samples:
+        if progress is not None:
+            progress(outcomes.taken, total)
+        yield sample
+
+
+def _journal(folder: Path, work: Path) -> Iterator[dict[str, Any]]:
+    """Notes of the shards that are complete, up to the first that is not."""
+    for number in range(10**5):
+        try:
+            note = json.loads((work / f"{number:05d}.json").read_text(encoding="utf-8"))
+            shard = folder / note["shard"]["file"]
+            if hashlib.sha256(shard.read_bytes()).hexdigest() != note["shard"]["sha256"]:
+                return
+        except (OSError, ValueError, KeyError):
+            return
+        yield note
+
+
+def _reasons(report: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(report.items()))
+
+
+def _named(examples: dict[str, list[str]]) -> str:
+    names = [name for some in examples.values() for name in some]
+    return f" (such as {names[0]})" if names else ""
