@@ -1,0 +1,351 @@
+"""The store: every number of every run, written as it comes, in one short transaction a write.
+
+A write waits while the database is locked or its server away (about a minute), and is idempotent, so that a
+killed or resumed process can repeat it. Objects that come back are detached: plain values, no connection
+behind them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, Table, Update, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from gaprun.errors import Failure, UserError
+from gaprun.store import queries
+from gaprun.store.engine import Place, check_file, locate, make_engine, retried
+from gaprun.store.liveness import lost_because, this_host
+from gaprun.store.models import STATUSES, Evaluation, Metric, Run, Trajectory
+from gaprun.store.schema import ensure_schema
+from gaprun.store.values import EvaluationKey, NewRun
+from gaprun.store.where import parse_conditions
+
+T = TypeVar("T")
+
+TRAJECTORY_COLUMNS = tuple(column.name for column in Trajectory.__table__.columns if column.name != "run_id")
+
+
+def open_store(url: str | None = None, create: bool = True) -> Store:
+    """The store at `url` (a SQLite file or URL, or a PostgreSQL URL; None: GAPRUN_DB, then `results.db`).
+
+    Creates a missing file if `create`, and upgrades an older schema (leaving a backup beside a SQLite file).
+    Raises UserError for what cannot be a store: a missing file, a folder, another program's database, a newer
+    gaprun's.
+    """
+    place = check_file(locate(url), create)
+    engine = make_engine(place)
+    backup = ensure_schema(engine, place, create)
+    return Store(place, engine, backup)
+
+
+class Store:
+    """One database of runs; may be kept open for days, shared by threads, and used in forked workers."""
+
+    def __init__(self, place: Place, engine: Engine, backup: Path | None = None) -> None:
+        self.place = place
+        self.engine = engine
+        self.backup = backup
+        self._pid = os.getpid()
+
+    @property
+    def url(self) -> str:
+        """The database's URL without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder for the runs' files: GAPRUN_RUNS, `runs` beside a SQLite file, `./runs` for a server."""
+        if folder := os.environ.get("GAPRUN_RUNS"):
+            return Path(folder).expanduser()
+        return (self.place.path.absolute().parent if self.place.path else Path.cwd()) / "runs"
+
+    def folder(self, run: Run) -> Path:
+        """The folder of one run's files; it need not exist (results move without their files)."""
+        return self.artifacts.parent / run.folder
+
+    # Writing
+
+    def begin_run(self, run: NewRun) -> None:
+        """Record that this process starts `run`, or takes it up again (status running, in either case).
+
+        Raises UserError while another live process of this machine is at it.
+        """
+
+        def work(session: Session) -> None:
+            now = datetime.now(UTC)
+            row = session.get(Run, run.id)
+            if row is None:
+                row = Run(id=run.id, created=now, step=0)
+                session.add(row)
+            elif (
+                row.status == "running"
+                and row.host == this_host()
+                and row.pid != os.getpid()
+                and not _lost(row)
+            ):
+                raise UserError(
+                    f"run {run.id} is already running (process {row.pid}): wait for it, or stop it first"
+                )
+            for name in (
+                "recipe",
+                "kind",
+                "seed",
+                "recipe_hash",
+                "resolved_recipe",
+                "environment",
+                "code_version",
+            ):
+                setattr(row, name, getattr(run, name))
+            row.folder, row.total_steps = run.folder, run.total_steps
+            row.status, row.error, row.finished = "running", None, None
+            row.host, row.pid, row.started, row.heartbeat = this_host(), os.getpid(), now, now
+
+        self._write(work)
+
+    def heartbeat(self, run_id: str, step: int) -> None:
+        """Say that `run_id` is alive at `step`; also takes back that it was thought lost."""
+        self._write(lambda session: _beat(session, run_id, step))
+
+    def record(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Add trajectory rows (`step` and any of the trajectory's columns), replacing rows of the same step.
+
+        Columns that a row does not name keep what they hold. NaN and infinity become NULL. Also a heartbeat.
+        """
+        if not rows:
+            return
+        values = [{name: _stored(value) for name, value in row.items()} for row in rows]
+        unknown = {name for row in values for name in row} - set(TRAJECTORY_COLUMNS)
+        if unknown or any("step" not in row for row in values):
+            raise ValueError(
+                f"trajectory rows need `step` and know {TRAJECTORY_COLUMNS}; got {sorted(unknown)} besides"
+            )
+
+        def work(session: Session) -> None:
+            _beat(session, run_id, max(row["step"] for row in values))
+            for row in values:
+                statement = self._insert(Trajectory.__table__).values(run_id=run_id, **row)
+                others = {name: statement.excluded[name] for name in row if name != "step"}
+                keys = ["run_id", "step"]
+                session.execute(
+                    statement.on_conflict_do_update(index_elements=keys, set_=others)
+                    if others
+                    else statement.on_conflict_do_nothing(index_elements=keys)
+                )
+
+        self._write(work)
+
+    def finish_run(
+        self,
+        run_id: str,
+        status: str,
+        error: str | None = None,
+        checkpoint: str | None = None,
+        checkpoint_hash: str | None = None,
+        notes: dict[str, Any] | None = None,
+    ) -> None:
+        """Record how `run_id` ended: finished, failed (with its error) or interrupted; None keeps a value."""
+        if status not in STATUSES:
+            raise ValueError(f"status {status!r} is none of {STATUSES}")
+        given = {"checkpoint": checkpoint, "checkpoint_hash": checkpoint_hash, "notes": notes}
+        values = {name: value for name, value in given.items() if value is not None}
+
+        def work(session: Session) -> None:
+            now = datetime.now(UTC)
+            ended = values | {"status": status, "error": error, "finished": now, "heartbeat": now}
+            _one(session.execute(update(Run).where(Run.id == run_id).values(ended)), run_id)
+
+        self._write(work)
+
+    def add_evaluation(
+        self,
+        run_id: str,
+        key: EvaluationKey,
+        metrics: dict[str, float],
+        n: int | None,
+        d: int | None,
+        details: str | None = None,
+        code_version: str | None = None,
+    ) -> int:
+        """Store one evaluation with all its metrics, or replace what the same key held; returns its id.
+
+        n: number of items measured; d: embedding dimension; details: file with per-query results;
+        code_version: of the code that measured, by default the run's own.
+        """
+
+        def work(session: Session) -> int:
+            run = session.get(Run, run_id)
+            if run is None:
+                raise _absent(run_id)
+            row = session.scalar(_by_key(run_id, key))
+            if row is None:
+                row = Evaluation(run_id=run_id, options_hash=key.options_hash, **_columns(key))
+                session.add(row)
+            row.step, row.dataset, row.split, row.details = key.step, key.dataset, key.split, details
+            row.code_version, row.created = code_version or run.code_version, datetime.now(UTC)
+            session.flush()
+            session.execute(delete(Metric).where(Metric.evaluation_id == row.id))
+            labels = {"dataset": key.dataset, "split": key.split, "protocol": key.protocol, "n": n, "d": d}
+            session.add_all(
+                Metric(evaluation_id=row.id, run_id=run_id, name=name, value=_stored(value), **labels)
+                for name, value in metrics.items()
+            )
+            return row.id
+
+        return self._write(work)
+
+    def remove(self, run_id: str) -> None:
+        """Remove `run_id` with its evaluations, metrics and trajectory from the database; its files stay."""
+        self._write(lambda session: _one(session.execute(delete(Run).where(Run.id == run_id)), run_id))
+
+    # Reading
+
+    def run(self, name: str) -> Run:
+        """The run whose id is or, alone, begins with `name`. Raises UserError for none or several."""
+
+        def work(session: Session) -> Run:
+            if (exact := session.get(Run, name)) is not None:
+                return exact
+            ids = list(session.scalars(select(Run.id).order_by(Run.id)))
+            found = [run_id for run_id in ids if run_id.startswith(name)] if name else []
+            if len(found) == 1:
+                return session.get_one(Run, found[0])
+            if found:
+                raise UserError(
+                    f"run {name!r} could be {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
+                )
+            close = queries.nearest(name, ids)
+            hint = f"did you mean {' or '.join(close)}?" if close else "see `gaprun runs list`"
+            raise UserError(f"no run {name!r} in {self.place.name}: {hint}")
+
+        run = self._read(work)
+        self._reconcile([run])
+        return run
+
+    def runs(self, where: Iterable[str] = (), light: bool = False) -> list[Run]:
+        """Runs for which every condition `key=value` holds, newest first.
+
+        A row that says running though its process is gone becomes interrupted. `light` leaves
+        resolved_recipe, environment and notes unread (they then raise when touched).
+        """
+        conditions = parse_conditions(where)
+        self._reconcile(
+            self._read(lambda s: queries.runs(s, parse_conditions(["status=running"]), light=True))
+        )
+        return self._read(lambda session: queries.runs(session, conditions, light))
+
+    def find_evaluation(self, run_id: str, key: EvaluationKey) -> Evaluation | None:
+        """The stored evaluation of `run_id` that asked the same question, if there is one."""
+        return self._read(lambda session: session.scalar(_by_key(run_id, key)))
+
+    def metric_rows(
+        self, names: Iterable[str], where: Iterable[str] = (), keys: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """The latest value of each metric in `names` of each run; see `queries.metric_rows`."""
+        conditions = parse_conditions(where)
+        return self._read(lambda session: queries.metric_rows(session, names, conditions, keys))
+
+    def metric_names(self) -> list[str]:
+        """Every metric's name in the database, sorted."""
+        return self._read(queries.metric_names)
+
+    def metrics(self, run_id: str) -> list[dict[str, Any]]:
+        """The latest metrics of one run: dictionaries of `metric, dataset, split, protocol, value, n`."""
+        return self._read(lambda session: queries.metrics_of(session, run_id))
+
+    def trajectory(self, run_id: str) -> list[dict[str, Any]]:
+        """What training recorded, by step: dictionaries of `step, samples_seen, epoch, temperature, ...`."""
+        columns = [Trajectory.__table__.c[name] for name in TRAJECTORY_COLUMNS]
+        query = select(*columns).where(Trajectory.run_id == run_id).order_by(Trajectory.step)
+        return self._read(lambda session: [dict(row) for row in session.execute(query).mappings()])
+
+    # Inside
+
+    def _reconcile(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            if run.status != "running" or (reason := _lost(run)) is None:
+                continue
+            seen = (Run.id == run.id, Run.status == "running", Run.pid == run.pid, Run.started == run.started)
+            change = update(Run).where(*seen).values(status="interrupted", error=reason)
+            run.status, run.error = "interrupted", reason
+            if not self.place.read_only:
+                self._write(partial(_execute, change))
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        if self.place.read_only:
+            raise UserError(
+                f"database {self.place.name} is read-only: copy it to a folder where you may write"
+            )
+        return self._transact(work, write=True)
+
+    def _read(self, work: Callable[[Session], T]) -> T:
+        return self._transact(work, write=False)
+
+    def _transact(self, work: Callable[[Session], T], write: bool) -> T:
+        if self._pid != os.getpid():
+            # A connection must not be used, nor closed, on the other side of a fork; its pool is kept unused.
+            self._inherited = self.engine.pool
+            self.engine.dispose(close=False)
+            self._pid = os.getpid()
+        bind = self.engine.execution_options(gaprun_write=write)
+
+        def attempt() -> T:
+            with Session(bind, expire_on_commit=False) as session, session.begin():
+                return work(session)
+
+        return retried(attempt, self.place.name)
+
+    def _insert(self, table: Any) -> Any:
+        assert isinstance(table, Table)
+        return (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def _execute(statement: Update, session: Session) -> None:
+    session.execute(statement)
+
+
+def _lost(run: Run) -> str | None:
+    return lost_because(run.host, run.pid, run.started, run.heartbeat)
+
+
+def _beat(session: Session, run_id: str, step: int) -> None:
+    alive = Run.status.in_(("running", "interrupted"))
+    values = {"heartbeat": datetime.now(UTC), "step": step, "status": "running", "error": None}
+    if session.execute(update(Run).where(Run.id == run_id, alive).values(values)).rowcount == 0:  # type: ignore[attr-defined]
+        if session.get(Run, run_id) is None:
+            raise _absent(run_id)
+
+
+def _one(result: Any, run_id: str) -> None:
+    if result.rowcount != 1:
+        raise _absent(run_id)
+
+
+def _absent(run_id: str) -> Failure:
+    return Failure(f"run {run_id} is not in the database: was it removed meanwhile?")
+
+
+def _columns(key: EvaluationKey) -> dict[str, Any]:
+    return {name: getattr(key, name) for name in key.__dataclass_fields__}
+
+
+def _by_key(run_id: str, key: EvaluationKey) -> Any:
+    names = ("checkpoint_hash", "task", "data_fingerprint", "protocol", "options_hash", "definition")
+    return select(Evaluation).where(
+        Evaluation.run_id == run_id, *(getattr(Evaluation, name) == getattr(key, name) for name in names)
+    )
+
+
+def _stored(value: Any) -> Any:
+    """`value` as the database keeps it: plain Python numbers, None for NaN and infinity."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,233 @@
+"""From `--db` to an SQLAlchemy engine: the file or server meant, its settings, retried transactions."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from gaprun.errors import Failure, GaprunError, UserError
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 60.0
+RETRY_SECONDS = 60.0
+NETWORK_FILE_SYSTEMS = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "fuse.sshfs",
+    "9p",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a database lives: `path` is None for a server; `name` is what messages call it."""
+
+    url: URL
+    name: str
+    path: Path | None
+    read_only: bool = False
+
+
+def locate(url: str | None) -> Place:
+    """The database meant by `url`: a path, a `sqlite:///` or a `postgresql://` URL.
+
+    None means GAPRUN_DB, then results.db. Touches no file. Raises UserError for a scheme that gaprun has no
+    code for.
+    """
+    text = url or os.environ.get("GAPRUN_DB") or "results.db"
+    if "://" not in text:
+        if text.startswith(("sqlite:", "postgresql:", "postgres:")):
+            raise UserError(
+                f"{text!r} is not a database URL: write sqlite:///FILE or postgresql+psycopg://HOST/NAME"
+            )
+        return _sqlite_place(Path(text))
+    try:
+        parsed = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise UserError(f"{text!r} is not a database URL: {error}") from None
+    backend = parsed.drivername.partition("+")[0]
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
+            raise UserError(f"{text!r} names no file that keeps results: write sqlite:///FILE or just FILE")
+        return _sqlite_place(Path(parsed.database))
+    if backend in ("postgresql", "postgres"):
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        return Place(parsed, parsed.render_as_string(hide_password=True), None)
+    raise UserError(
+        f"no support for {backend!r} databases: use a SQLite file, or postgresql+psycopg://HOST/NAME"
+    )
+
+
+def _sqlite_place(path: Path) -> Place:
+    return Place(
+        URL.create("sqlite", database=str(path.expanduser().absolute())), str(path), path.expanduser()
+    )
+
+
+def check_file(place: Place, create: bool) -> Place:
+    """`place` after a look at its SQLite file: read-only where it cannot be written. Creates nothing.
+
+    Raises UserError for a folder, a file that is not a database, a missing file (unless `create`), and a new
+    file in a folder that does not exist or cannot be written.
+    """
+    path = place.path
+    if path is None:
+        return place
+    try:
+        if path.is_dir():
+            raise UserError(
+                f"database {place.name} is a folder: name a file inside it, such as {path / 'results.db'}"
+            )
+        if not path.exists() or path.stat().st_size == 0:
+            return _check_new(place, path, create)
+        with path.open("rb") as file:
+            header = file.read(16)
+    except OSError as error:
+        raise UserError(f"database {place.name} cannot be read: {error.strerror}") from None
+    if header != b"SQLite format 3\0":
+        raise UserError(
+            f"{place.name} is not a gaprun database (not a SQLite file): name another one with --db"
+        )
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return place
+    return Place(_read_only_url(path), place.name, path, read_only=True)
+
+
+def _check_new(place: Place, path: Path, create: bool) -> Place:
+    if not create:
+        state = "is empty" if path.exists() else "does not exist"
+        raise UserError(
+            f"database {place.name} {state}: run `gaprun train RECIPE` first, "
+            "or look at --db results.db.example"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"database {place.name} cannot be created: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise UserError(f"database {place.name} cannot be created: no permission to write in {path.parent}")
+    return place
+
+
+def _read_only_url(path: Path) -> URL:
+    uri = "file:" + quote(str(path.absolute()))
+    query = {"mode": "ro", "uri": "true"}
+    # A WAL database in a folder where SQLite may not put its index beside it opens only as immutable.
+    if not Path(f"{path}-wal").exists():
+        query["immutable"] = "1"
+    return URL.create("sqlite", database=uri, query=query)
+
+
+def make_engine(place: Place) -> Engine:
+    """An engine for `place`. Raises UserError where the driver is not installed.
+
+    A SQLite file keeps a connection open, because closing the last one costs a checkpoint (16 ms a write
+    against 1 ms). A server's connections end with their transaction, so its restarts are no event.
+    """
+    options: dict[str, Any] = {"pool_size": 1, "max_overflow": 8, "connect_args": {"timeout": BUSY_SECONDS}}
+    if place.path is None:
+        options = {"poolclass": NullPool, "connect_args": {"connect_timeout": 10}}
+    try:
+        engine = create_engine(place.url, **options)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise UserError(
+            f"the driver of {place.name} is not installed ({error}): pip install 'gaprun[postgres]'"
+        ) from None
+    if place.path is not None:
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin transactions late; _on_sqlite_begin does it
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    # A transaction that reads and then writes fails at once in WAL mode if another wrote between; lock first.
+    immediate = connection.get_execution_options().get("gaprun_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def journal_mode_for(path: Path) -> str:
+    """`wal`, or `delete` on a network disk: WAL needs memory shared between all its processes."""
+    return "delete" if _file_system(path) in NETWORK_FILE_SYSTEMS else "wal"
+
+
+def _file_system(path: Path) -> str:
+    try:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    here, best, kind = str(path.absolute()), "", ""
+    for fields in (line.split() for line in mounts):
+        point = fields[1].replace("\\040", " ")
+        if len(point) >= len(best) and (here + "/").startswith(point.rstrip("/") + "/"):
+            best, kind = point, fields[2]
+    return kind
+
+
+def retried(work: Callable[[], T], name: str) -> T:
+    """`work()`, repeated while the database `name` is locked or away, for about a minute; then Failure.
+
+    `work` is one whole transaction and idempotent: after a lost connection nobody knows whether it was
+    committed.
+    """
+    deadline = time.monotonic() + RETRY_SECONDS
+    delay = 0.02
+    while True:
+        try:
+            return work()
+        except DBAPIError as error:
+            if not _worth_retrying(error) or time.monotonic() > deadline:
+                raise explain(error, name) from error
+        time.sleep(delay * (0.5 + random.random()))
+        delay = min(2.0, delay * 2)
+
+
+def _worth_retrying(error: DBAPIError) -> bool:
+    text = str(error.orig).lower()
+    if isinstance(error.orig, sqlite3.Error):
+        return "locked" in text or "busy" in text
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state in ("40001", "40P01"):
+        return True
+    refused = state.startswith(("28", "3D")) or "authentication" in text or "does not exist" in text
+    return isinstance(error, OperationalError) and not refused
+
+
+def explain(error: DBAPIError, name: str) -> GaprunError:
+    """The one line that a person needs about a driver's error on database `name`."""
+    first = (str(error.orig).strip().splitlines() or ["unknown error"])[0]
+    if "malformed" in first or "not a database" in first:
+        return UserError(f"{name} is damaged or not a database ({first}): name another one with --db")
+    if "readonly" in first:
+        return UserError(f"database {name} is read-only: copy it to a folder where you may write")
+    if "no such table" in first or "no such column" in first:
+        return UserError(f"{name} is not a gaprun database ({first}): name another one with --db")
+    if "locked" in first or "busy" in first:
+        return Failure(
+            f"database {name} stayed locked for {RETRY_SECONDS:.0f} s: is another program holding it?"
+        )
+    return Failure(f"database {name}: {first}")

@@ -1,0 +1,151 @@
+"""Bringing a database to this code's schema: created at once when fresh, migrated under a lock when old.
+
+The version stands in alembic's own table. Alembic itself is imported only when that version is not HEAD.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from gaprun.errors import Failure, UserError
+from gaprun.store.engine import Place, explain, journal_mode_for, retried
+
+HEAD = "0001"
+MIGRATIONS = Path(__file__).with_name("migrations")
+_LOCK_KEY = 0x6761_7072  # an arbitrary number that all gaprun processes agree on (PostgreSQL advisory lock)
+
+
+def version_of(connection: Connection) -> str | None:
+    """The revision that the database says it has; None where it says nothing."""
+    try:
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except DBAPIError as error:
+        connection.rollback()
+        known = str(error.orig).lower()
+        if "no such table" in known or "does not exist" in known:
+            return None
+        raise
+
+
+def ensure_schema(engine: Engine, place: Place, create: bool) -> Path | None:
+    """Create, migrate or accept the database; the backup that a migration of a SQLite file left, if any.
+
+    Raises UserError for a database of a newer gaprun, of another program, or (unless `create`) without
+    tables.
+    """
+    try:
+        with engine.connect() as connection:
+            version = version_of(connection)
+            if version == HEAD:
+                return None
+            if version is None:
+                _check_fresh(connection, place, create)
+    except DBAPIError as error:
+        raise explain(error, place.name) from error
+    if place.read_only:
+        raise UserError(
+            f"database {place.name} is of an older gaprun and read-only: copy it to a writable folder first"
+        )
+    return retried(lambda: _bring_up(engine, place), place.name)
+
+
+def _check_fresh(connection: Connection, place: Place, create: bool) -> None:
+    tables = inspect(connection).get_table_names()
+    ours = {"runs", "evaluations", "metrics", "trajectory"} & set(tables)
+    # A server's database may hold other programs' tables beside ours; a file belongs to one program.
+    if ours or (tables and place.path is not None):
+        raise UserError(
+            f"{place.name} is a database of another program (table {tables[0]}): name another one with --db"
+        )
+    if not create:
+        raise UserError(
+            f"database {place.name} holds no results: run `gaprun train RECIPE` first, "
+            "or look at --db results.db.example"
+        )
+
+
+def _bring_up(engine: Engine, place: Place) -> Path | None:
+    """One transaction under a lock; the version is read again inside, as another process may have won."""
+    with engine.execution_options(gaprun_write=True).connect() as connection:
+        connection.detach()  # its settings are not for the pool
+        if place.path is not None:
+            _prepare_sqlite(connection, place.path)
+        with connection.begin():
+            if place.path is None:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
+            version = _version_inside(connection)
+            if version == HEAD:
+                return None
+            if version is None:
+                _create(connection)
+                return None
+            return _migrate(connection, place, version)
+
+
+def _prepare_sqlite(connection: Connection, path: Path) -> None:
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    # Rebuilding a table, SQLite's way to alter one, would cascade into its children under foreign keys.
+    driver.execute("PRAGMA foreign_keys = OFF")
+    if path.stat().st_size == 0:
+        driver.execute(f"PRAGMA journal_mode = {journal_mode_for(path)}")
+
+
+def _version_inside(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _create(connection: Connection) -> None:
+    from gaprun.store.models import Base
+
+    Base.metadata.create_all(connection)
+    connection.execute(
+        text(
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,"
+            " CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+        )
+    )
+    connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+
+
+def _migrate(connection: Connection, place: Place, version: str) -> Path | None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    script = ScriptDirectory.from_config(config)
+    if version not in {revision.revision for revision in script.walk_revisions()}:
+        raise UserError(
+            f"database {place.name} was written by a newer gaprun (its schema is {version}, "
+            f"this gaprun knows {HEAD}): upgrade gaprun, or name another database with --db"
+        )
+    backup = _back_up(place.path, version) if place.path is not None else None
+    with EnvironmentContext(config, script, fn=lambda rev, _: script._upgrade_revs(HEAD, rev)) as environment:
+        environment.configure(connection=connection, transactional_ddl=True, render_as_batch=True)
+        environment.run_migrations()
+    return backup
+
+
+def _back_up(path: Path, version: str) -> Path:
+    """A complete copy of the SQLite file beside it; the migration's lock keeps writers out."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    target = path.with_name(f"{path.name}.before-{HEAD}-from-{version}-{stamp}")
+    try:
+        source, copy = sqlite3.connect(path), sqlite3.connect(target)
+        with source, copy:
+            source.backup(copy)
+        source.close()
+        copy.close()
+    except (OSError, sqlite3.Error) as error:
+        raise Failure(f"database {path} needs an upgrade, but its backup {target} failed: {error}") from None
+    return target

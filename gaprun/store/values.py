@@ -1,0 +1,50 @@
+"""What callers hand to the store: a run that begins, and the key that identifies an evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run about to start. `folder` is absolute, or relative to the parent of the store's artifacts."""
+
+    id: str
+    recipe: str
+    kind: str
+    seed: int | None
+    recipe_hash: str
+    resolved_recipe: dict[str, Any]
+    environment: dict[str, Any]
+    code_version: str
+    folder: str
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class EvaluationKey:
+    """Everything that decides an evaluation's values. Two keys that are equal ask for the same numbers.
+
+    `step` and the names `dataset` and `split` are labels: the checkpoint's hash and the data's fingerprint
+    identify. `definition` is the version of the task's formulas; `options` holds only what changes the
+    values.
+    """
+
+    checkpoint_hash: str
+    step: int
+    task: str
+    dataset: str
+    split: str
+    data_fingerprint: str
+    protocol: str
+    options: dict[str, Any] = field(default_factory=dict)
+    definition: int = 1
+
+    @property
+    def options_hash(self) -> str:
+        """sha256 of the options as canonical JSON (sorted keys), hexadecimal."""
+        canonical = json.dumps(self.options, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()

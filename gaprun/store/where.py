@@ -1,0 +1,85 @@
+"""`--where key=value`: conditions on a run's columns and on any dotted key of its resolved recipe."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gaprun.errors import UserError
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`key` must (or, `negated`, must not) equal one of `values`; `*` and `?` in a value match any text."""
+
+    key: str
+    values: tuple[str, ...]
+    negated: bool = False
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` satisfies the condition; see `equal`."""
+        return any(equal(value, wanted) for wanted in self.values) != self.negated
+
+
+def parse_conditions(texts: Iterable[str]) -> list[Condition]:
+    """Conditions from texts `key=value` or `key!=value`. The same key again with `=` allows one more value.
+
+    Raises UserError for text without `=`, a key or a value.
+    """
+    wanted: dict[tuple[str, bool], list[str]] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        negated = key.endswith("!")
+        key = key.removesuffix("!").strip()
+        if not sign or not key or not value.strip():
+            raise UserError(
+                f"--where {text!r}: expected key=value, such as recipe=baseline or optimizer.lr=0.001"
+            )
+        wanted.setdefault((key, negated), []).append(value.strip())
+    return [Condition(key, tuple(values), negated) for (key, negated), values in wanted.items()]
+
+
+def equal(value: Any, wanted: str) -> bool:
+    """Whether `value` is what `wanted` says: 0.10 is 0.1, null is None, `fl*` any text that begins so."""
+    if isinstance(value, str):
+        return value == wanted or (
+            any(sign in wanted for sign in "*?") and fnmatch.fnmatchcase(value, wanted)
+        )
+    if value is None:
+        return wanted.lower() in ("null", "none", "")
+    if isinstance(value, bool):
+        return wanted.lower() == str(value).lower()
+    if isinstance(value, int | float):
+        try:
+            return float(wanted) == float(value)
+        except ValueError:
+            return False
+    try:
+        return bool(json.loads(wanted) == value)
+    except ValueError:
+        return False
+
+
+def lookup(document: Mapping[str, Any] | None, dotted: str) -> Any:
+    """The value at a dotted key of a nested document (digits index lists); None where there is none."""
+    value: Any = document
+    for part in dotted.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def dotted_keys(document: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted key of a nested document that leads to a value which is not itself a mapping."""
+    keys: list[str] = []
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        keys += dotted_keys(value, f"{name}.") if isinstance(value, Mapping) and value else [name]
+    return keys
