@@ -1,0 +1,229 @@
+"""Image-text retrieval: the exact rank of every query in both directions, in bounded memory.
+
+The score matrix is visited in tiles and each score is computed once. A rank needs the score of the query's
+own match first, so captions are taken in their images' order and the tiles on the diagonal, which hold every
+match, come before the others; counting what lies above is then one comparison a score and direction.
+
+Ties. `pessimistic` (the default) puts the match below everything it ties with, so a model that gives all
+pairs one score finds nothing, `optimistic` above, which would give that model 100 %, and `expected` in the
+middle, the mean rank under random tie-breaking. Published numbers break ties by index order, which is none
+of these; on real embeddings exact ties are rare and all agree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gaprun.errors import UserError
+from gaprun.evaluation.embeddings import Array, Embeddings, check_owner
+
+TIES = ("pessimistic", "optimistic", "expected")
+KS = (1, 5, 10)
+POOL = 512
+DRAWS = 10
+
+_EDGE = 64  # below this many rows matrix products take other kernels, whose last bit differs
+_CPU_TILE = 2**21  # scores a tile; more leaves the cache and is slower
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks from 1, int64 (float64 for `expected` ties).
+
+    image_rank: (M,), of its image for each caption. text_rank: (N,), of its best caption for each image, 0
+    for an image without captions (it is a candidate, not a query).
+    """
+
+    image_rank: Array
+    text_rank: Array
+
+    def metrics(self) -> dict[str, float]:
+        """image_recall@k (a caption finds its image), text_recall@k (an image finds any of its captions),
+        0..1, and the median ranks."""
+        queries = self.text_rank[self.text_rank > 0]
+        found: dict[str, float] = {}
+        for side, rank in (("image", self.image_rank), ("text", queries)):
+            found |= {f"{side}_recall@{k}": float((rank <= k).mean()) for k in KS}
+            found[f"{side}_median_rank"] = float(np.median(rank))
+        return found
+
+
+def ranks(
+    images: Array,
+    texts: Array,
+    owner: Array,
+    *,
+    ties: str = "pessimistic",
+    memory_mb: int = 256,
+    device: str = "cpu",
+) -> Ranks:
+    """Exact ranks of all captions' images and all images' captions, scores in float32.
+
+    images (N, D) and texts (M, D), unit rows, also memory-mapped; owner (M,) image of each caption, in any
+    order. memory_mb bounds the working memory beside the inputs and results. A rank is 1 + the number of
+    candidates above the query's best match, ties as the module says; an image's own other captions are
+    never counted against it. Raises UserError for an unknown tie rule, no captions, owners out of range and
+    rows that are not finite.
+    """
+    if ties not in TIES:
+        raise UserError(f"unknown tie rule {ties!r}: choose one of {', '.join(TIES)}")
+    check_owner(owner, len(images), len(texts))
+    if len(texts) == 0:
+        raise UserError("retrieval needs captions: the split has none")
+    order = np.argsort(owner, kind="stable")
+    in_order = bool((order == np.arange(len(order))).all())
+    sorted_owner = owner if in_order else owner[order]
+    tiles = _tiles(sorted_owner, images.shape, _budget(memory_mb, images.shape[1], device))
+
+    def load_images(tile: _Tile) -> torch.Tensor:
+        return _padded(images[tile.image_from : tile.image_to], "image", tile.image_from, device)
+
+    def load_texts(tile: _Tile) -> torch.Tensor:
+        rows = slice(tile.text_from, tile.text_to)
+        return _padded(texts[rows] if in_order else texts[order[rows]], "caption", tile.text_from, device)
+
+    counter = _Counter(ties, len(images), len(texts))
+    for tile in tiles:
+        local = torch.from_numpy(sorted_owner[tile.text_from : tile.text_to] - tile.image_from).to(device)
+        counter.diagonal(tile, load_images(tile) @ load_texts(tile).T, local)
+    if len(tiles) > 1:
+        for row in tiles:
+            left = load_images(row)
+            for column in tiles:
+                if column is not row and column.text_to > column.text_from:
+                    counter.across(row, column, left @ load_texts(column).T)
+    image_rank = np.empty_like(counter.image_rank)
+    image_rank[order] = counter.image_rank
+    text_rank = counter.text_rank
+    text_rank[np.bincount(owner, minlength=len(images)) == 0] = 0
+    return Ranks(image_rank, text_rank)
+
+
+def full_retrieval(embeddings: Embeddings, *, ties: str = "pessimistic", memory_mb: int = 256) -> Ranks:
+    """Protocol `full`: every image and every caption of the split."""
+    return ranks(embeddings.images, embeddings.texts, embeddings.owner, ties=ties, memory_mb=memory_mb)
+
+
+@dataclass(frozen=True)
+class PoolResult:
+    """Metrics averaged over draws. protocol: `pool512`, or `pool{n}` where the split holds only n images."""
+
+    protocol: str
+    metrics: dict[str, float]
+    draws: int
+
+
+def pool_retrieval(
+    embeddings: Embeddings,
+    *,
+    pool: int = POOL,
+    draws: int = DRAWS,
+    seed: int = 0,
+    ties: str = "pessimistic",
+) -> PoolResult:
+    """Protocol `pool512`: `pool` random images, one random caption each, the mean over `draws` seeded draws.
+
+    The draws depend on (seed, draw number) and the captions' owners only, so models are compared on the
+    same pools. A split with fewer images is measured whole under its own name, `pool287`, because a smaller
+    pool is an easier task whose numbers must not stand in pool512's column.
+    """
+    results = []
+    for number in range(draws):
+        drawn = embeddings.draw(pool, seed, number)
+        results.append(ranks(drawn.images, drawn.texts, drawn.owner, ties=ties).metrics())
+    mean = {name: float(np.mean([result[name] for result in results])) for name in results[0]}
+    return PoolResult(f"pool{len(drawn.images)}", mean, draws)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A run of images and the run of (sorted) captions that belong to them."""
+
+    image_from: int
+    image_to: int
+    text_from: int
+    text_to: int
+
+
+def _budget(memory_mb: int, dim: int, device: str) -> int:
+    """Scores a tile: two float32 tiles (scores and comparison) and its rows must fit in memory_mb."""
+    if memory_mb < 1:
+        raise UserError(f"memory_mb must be at least 1, got {memory_mb}")
+    scores = memory_mb * 2**20 // 4
+    side = max(_EDGE, int(math.sqrt(scores / 2 + (dim / 2) ** 2) - dim / 2))
+    return side**2 if device != "cpu" else min(side**2, _CPU_TILE)
+
+
+def _tiles(sorted_owner: Array, shape: tuple[int, ...], budget: int) -> list[_Tile]:
+    """Near-equal runs of images such that a tile of one run's images and captions has about `budget`
+    scores."""
+    n = shape[0]
+    captions = max(1.0, len(sorted_owner) / n)
+    side = max(1, int(math.sqrt(budget / captions)))
+    edges = np.linspace(0, n, math.ceil(n / side) + 1).astype(np.int64)
+    cuts = np.searchsorted(sorted_owner, edges)
+    rows = zip(edges[:-1], edges[1:], cuts[:-1], cuts[1:], strict=True)
+    return [_Tile(*(int(value) for value in row)) for row in rows]
+
+
+def _padded(rows: Array, what: str, first: int, device: str) -> torch.Tensor:
+    """float32 rows on `device`, filled with zeros to at least _EDGE rows: scores of equal rows must be
+    equal bits whichever tile they fall in, or duplicates would not tie."""
+    block = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)).to(device)
+    if not bool(torch.isfinite(block.sum(1)).all()):
+        bad = int(torch.nonzero(~torch.isfinite(block.sum(1)))[0])
+        raise UserError(f"{what} embedding {first + bad} is not finite: the model is broken")
+    if len(block) >= _EDGE:
+        return block
+    return torch.cat([block, block.new_zeros(_EDGE - len(block), block.shape[1])])
+
+
+class _Counter:
+    """Counts, for every query, the candidates that stand above its match."""
+
+    def __init__(self, ties: str, images: int, texts: int) -> None:
+        kind = np.float64 if ties == "expected" else np.int64
+        # Counting with >= includes the match itself when it is not masked; `diagonal` masks it.
+        above, level = torch.gt, torch.ge
+        self.comparisons = {"pessimistic": [level], "optimistic": [above], "expected": [above, level]}[ties]
+        self.image_rank, self.text_rank = np.ones(texts, dtype=kind), np.ones(images, dtype=kind)
+        self.image_match = np.full(texts, np.inf, dtype=np.float32)
+        self.text_match = np.full(images, np.inf, dtype=np.float32)
+
+    def diagonal(self, tile: _Tile, scores: torch.Tensor, local_owner: torch.Tensor) -> None:
+        """Scores (images, captions) of a run with its own captions: read the matches, mask them, count."""
+        n, m = tile.image_to - tile.image_from, tile.text_to - tile.text_from
+        scores = scores[:n, :m]
+        column = torch.arange(m, device=scores.device)
+        match = scores[local_owner, column]
+        best = scores.new_full((n,), -math.inf).scatter_reduce_(0, local_owner, match, "amax")
+        # An image without captions is no query: nothing stands above +inf.
+        best[torch.isinf(best)] = math.inf
+        self.image_match[tile.text_from : tile.text_to] = match.cpu()
+        self.text_match[tile.image_from : tile.image_to] = best.cpu()
+        scores[local_owner, column] = -math.inf
+        self._count(tile, tile, scores)
+
+    def across(self, row: _Tile, column: _Tile, scores: torch.Tensor) -> None:
+        """Scores of one run's images with another run's captions: no match among them."""
+        self._count(row, column, scores[: row.image_to - row.image_from, : column.text_to - column.text_from])
+
+    def _count(self, row: _Tile, column: _Tile, scores: torch.Tensor) -> None:
+        image_run, text_run = slice(row.image_from, row.image_to), slice(column.text_from, column.text_to)
+        image_match = torch.from_numpy(self.image_match[text_run]).to(scores.device)
+        text_match = torch.from_numpy(self.text_match[image_run]).to(scores.device)[:, None]
+        flags = torch.empty_like(scores)
+        # A comparison written as float32 and a product with ones counts about ten times faster than a bool
+        # sum; the counts stay below 2^24, so they are exact.
+        ones_n, ones_m = scores.new_ones(scores.shape[0]), scores.new_ones(scores.shape[1])
+        for compare in self.comparisons:
+            self._add(self.image_rank[text_run], ones_n @ compare(scores, image_match, out=flags))
+            self._add(self.text_rank[image_run], compare(scores, text_match, out=flags) @ ones_m)
+
+    def _add(self, rank: Array, count: torch.Tensor) -> None:
+        counted = count.double().cpu().numpy() / len(self.comparisons)
+        rank += counted.astype(rank.dtype)
