@@ -257,7 +257,10 @@ class Store:
         return self._read(queries.metric_names)
 
     def metrics(self, run_id: str) -> list[dict[str, Any]]:
-        """The latest metrics of one run: dictionaries of `metric, dataset, split, protocol, value, n`."""
+        """The latest metrics of one run: `metric, dataset, split, protocol, value, n`, and their origin.
+
+        Origin is `d`, `step`, `task`, `data_fingerprint`, `checkpoint_hash`, `code_version` and the like.
+        """
         return self._read(lambda session: queries.metrics_of(session, run_id))
 
     def trajectory(self, run_id: str) -> list[dict[str, Any]]:
@@ -265,6 +268,14 @@ class Store:
         columns = [Trajectory.__table__.c[name] for name in TRAJECTORY_COLUMNS]
         query = select(*columns).where(Trajectory.run_id == run_id).order_by(Trajectory.step)
         return self._read(lambda session: [dict(row) for row in session.execute(query).mappings()])
+
+    def export(
+        self, target: Path, run_ids: Sequence[str] | None = None, force: bool = False
+    ) -> dict[str, int]:
+        """Write runs as CSV and JSON to a folder or a .zip file; see `export.export`."""
+        from gaprun.store.export import export
+
+        return export(self, target, run_ids, force)
 
     # Inside
 

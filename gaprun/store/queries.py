@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, Select, String, and_, func, select
 from sqlalchemy.orm import Session, defer
 
 from gaprun.errors import UserError
 from gaprun.store.models import Evaluation, Metric, Run
-from gaprun.store.where import Condition, dotted_keys, lookup
+from gaprun.store.where import NULLS, Condition, dotted_keys, lookup
 
-RUN_COLUMNS = (
-    "id",
-    "recipe",
-    "kind",
-    "seed",
-    "recipe_hash",
-    "status",
-    "host",
-    "code_version",
-    "checkpoint_hash",
-)
-EVALUATION_COLUMNS = ("step", "task", "data_fingerprint", "options_hash", "definition")
-METRIC_COLUMNS = ("name", "dataset", "split", "protocol", "n", "d")
+# What a condition may name besides dotted keys of the resolved recipe, and what a metric row holds.
+RUN_KEYS = {
+    name: getattr(Run, name)
+    for name in (
+        "id",
+        "recipe",
+        "kind",
+        "seed",
+        "recipe_hash",
+        "status",
+        "host",
+        "code_version",
+        "checkpoint_hash",
+    )
+}
+METRIC_KEYS = {
+    "metric": Metric.name,
+    **{name: getattr(Metric, name) for name in ("dataset", "split", "protocol", "n", "d")},
+    **{
+        name: getattr(Evaluation, name)
+        for name in ("step", "task", "data_fingerprint", "options_hash", "definition")
+    },
+}
 
 
 def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
     """Runs that satisfy every condition, newest first; `light` leaves the large documents unread."""
     query = select(Run).order_by(Run.created.desc(), Run.id)
     if light:
-        query = query.options(
-            *(defer(c, raiseload=True) for c in (Run.resolved_recipe, Run.environment, Run.notes))
-        )
-    own, dotted = _split(conditions, RUN_COLUMNS)
-    query = query.where(*_prefilter(own))
-    found = list(session.scalars(query))
+        large = (Run.resolved_recipe, Run.environment, Run.notes)
+        query = query.options(*(defer(column, raiseload=True) for column in large))
+    own, dotted = _split(conditions, RUN_KEYS)
+    found = list(session.scalars(query.where(*_prefilter(own, RUN_KEYS))))
     values = recipe_values(session, [c.key for c in dotted])
-    return [
-        run
-        for run in found
-        if all(c.holds(getattr(run, c.key)) for c in own)
-        and all(c.holds(values[c.key].get(run.id)) for c in dotted)
-    ]
+
+    def holds(run: Run) -> bool:
+        return all(c.holds(getattr(run, c.key)) for c in own) and all(
+            c.holds(values[c.key].get(run.id)) for c in dotted
+        )
+
+    return [run for run in found if holds(run)]
 
 
 def metric_rows(
@@ -52,46 +61,32 @@ def metric_rows(
 ) -> list[dict[str, Any]]:
     """One row per run, metric, data set, split and protocol: the latest step's value, newest definition.
 
-    A row holds RUN_COLUMNS (`id` as `run_id`, and `started`), EVALUATION_COLUMNS, METRIC_COLUMNS (`name` as
-    `metric`), `value`, and each of `keys` (dotted keys of the resolved recipe). Conditions may name any of
-    these.
+    A row holds `value`, RUN_KEYS, `started`, METRIC_KEYS, and each of `keys` (dotted keys of the resolved
+    recipe). Conditions may name any of these but the first.
     """
-    own, dotted = _split(conditions, (*RUN_COLUMNS, *EVALUATION_COLUMNS, *METRIC_COLUMNS))
-    columns = [
-        *(getattr(Run, c).label("run_id" if c == "id" else c) for c in RUN_COLUMNS),
-        Run.started,
-        *(getattr(Evaluation, c) for c in EVALUATION_COLUMNS),
-        *(getattr(Metric, c).label("metric" if c == "name" else c) for c in METRIC_COLUMNS),
-        Metric.value,
-    ]
-    query = _latest(columns, and_(Metric.name.in_(sorted(set(names))), *_prefilter(own)))
-    wanted = [c.key for c in dotted] + list(keys)
-    values = recipe_values(session, wanted)
+    known = RUN_KEYS | METRIC_KEYS
+    own, dotted = _split(conditions, known)
+    columns = [*(column.label(name) for name, column in known.items()), Run.started, Metric.value]
+    values = recipe_values(session, [c.key for c in dotted] + list(keys))
+    query = _latest(columns, and_(Metric.name.in_(sorted(set(names))), *_prefilter(own, known)))
     rows = []
-    for record in session.execute(query).mappings():
-        row = dict(record)
-        row.pop("recency")
-        own_name = {"id": "run_id", "name": "metric"}
-        if not all(c.holds(row[own_name.get(c.key, c.key)]) for c in own):
-            continue
-        if all(c.holds(values[c.key].get(row["run_id"])) for c in dotted):
-            rows.append(row | {key: values[key].get(row["run_id"]) for key in keys})
+    for row in session.execute(query).mappings():
+        run_id = row["id"]
+        if all(c.holds(row[c.key]) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
+            rows.append({**row, **{key: values[key].get(run_id) for key in keys}})
     return rows
 
 
 def metrics_of(session: Session, run_id: str) -> list[dict[str, Any]]:
-    """The latest metrics of one run as `metric, dataset, split, protocol, value, n`, in a fixed order."""
+    """The latest metrics of one run, with what each was measured on and by which code, in a fixed order."""
     columns = [
-        Metric.name.label("metric"),
-        Metric.dataset,
-        Metric.split,
-        Metric.protocol,
+        *(column.label(name) for name, column in METRIC_KEYS.items()),
         Metric.value,
-        Metric.n,
+        Evaluation.checkpoint_hash,
+        Evaluation.code_version,
     ]
-    records = session.execute(_latest(columns, Metric.run_id == run_id)).mappings()
-    rows = [{key: value for key, value in record.items() if key != "recency"} for record in records]
-    return sorted(rows, key=lambda row: (row["dataset"], row["split"], row["metric"], row["protocol"]))
+    rows = [dict(row) for row in session.execute(_latest(columns, Metric.run_id == run_id)).mappings()]
+    return sorted(rows, key=lambda row: (row["dataset"], row["split"], row["protocol"], row["metric"]))
 
 
 def metric_names(session: Session) -> list[str]:
@@ -165,23 +160,19 @@ def _latest(columns: Sequence[Any], condition: ColumnElement[bool]) -> Select[An
         .where(condition)
         .subquery()
     )
-    return select(inner).where(inner.c.recency == 1)
+    return select(*(c for c in inner.c if c.name != "recency")).where(inner.c.recency == 1)
 
 
-def _split(conditions: Sequence[Condition], own: Sequence[str]) -> tuple[list[Condition], list[Condition]]:
+def _split(conditions: Sequence[Condition], own: Iterable[str]) -> tuple[list[Condition], list[Condition]]:
     return [c for c in conditions if c.key in own], [c for c in conditions if c.key not in own]
 
 
-def _prefilter(conditions: Sequence[Condition]) -> list[ColumnElement[bool]]:
+def _prefilter(conditions: Sequence[Condition], known: Mapping[str, Any]) -> list[ColumnElement[bool]]:
     """What SQL can decide by itself: plain text that must be equal. `Condition.holds` decides all."""
-    models = {c: Run for c in RUN_COLUMNS} | {c: Metric for c in METRIC_COLUMNS if c not in ("n", "d")}
     clauses = []
     for condition in conditions:
-        plain = not condition.negated and not any(
-            sign in value for value in condition.values for sign in "*?"
-        )
-        if plain and condition.key in models and condition.key != "seed":
-            nullable = any(value.lower() in ("null", "none") for value in condition.values)
-            if not nullable:
-                clauses.append(getattr(models[condition.key], condition.key).in_(condition.values))
+        column = known[condition.key]
+        special = any("*" in value or "?" in value or value.lower() in NULLS for value in condition.values)
+        if isinstance(column.type, String) and not special and not condition.negated:
+            clauses.append(column.in_(condition.values))
     return clauses

@@ -10,6 +10,8 @@ from typing import Any
 
 from gaprun.errors import UserError
 
+NULLS = ("null", "none")
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -49,7 +51,7 @@ def equal(value: Any, wanted: str) -> bool:
             any(sign in wanted for sign in "*?") and fnmatch.fnmatchcase(value, wanted)
         )
     if value is None:
-        return wanted.lower() in ("null", "none", "")
+        return wanted.lower() in NULLS
     if isinstance(value, bool):
         return wanted.lower() == str(value).lower()
     if isinstance(value, int | float):

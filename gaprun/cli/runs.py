@@ -1,0 +1,118 @@
+"""`gaprun runs`: what was run, one run in full, removing runs, and taking results out as plain files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaprun.cli.common import DbOption, console, err_console, print_json
+
+runs = typer.Typer(no_args_is_help=True, help="List, show, remove and export runs.", rich_markup_mode="rich")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of one.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where", metavar="KEY=VALUE", help="Only such runs: status, recipe, seed, or any recipe key."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `runs` commands to `app`."""
+    app.add_typer(runs, name="runs")
+
+
+@runs.command(
+    "list", epilog="Example: gaprun runs list --where status=finished --where temperature.rule=fixed"
+)
+def list_(
+    where: Where = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")] = None,
+    json: Json = False,
+    db: DbOption = None,
+) -> None:
+    """List runs, newest first."""
+    from gaprun.comparison.runview import list_table, summary
+    from gaprun.store import open_store
+
+    found = open_store(db, create=False).runs(where or [], light=True)[:limit]
+    if json:
+        print_json([summary(run) for run in found])
+    elif found:
+        console.print(list_table(found))
+    else:
+        err_console.print("no such run" if where else "no runs yet: `gaprun train RECIPE` makes one")
+
+
+@runs.command(epilog="Example: gaprun runs show baseline-s0")
+def show(
+    run: RunArgument,
+    recipe: Annotated[bool, typer.Option("--recipe", help="Also print the resolved recipe.")] = False,
+    json: Json = False,
+    db: DbOption = None,
+) -> None:
+    """Show one run: status, curves of training, and every metric with what it was measured on."""
+    from gaprun.comparison import runview
+    from gaprun.store import open_store
+
+    store = open_store(db, create=False)
+    row = store.run(run)
+    metrics = store.metrics(row.id)
+    if json:
+        print_json(runview.detail(row, metrics))
+    else:
+        console.print(runview.show(row, metrics, store.trajectory(row.id), recipe=recipe))
+
+
+@runs.command(epilog="Example: gaprun runs rm baseline-s0 --yes")
+def rm(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs, or their beginnings.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    keep_files: Annotated[bool, typer.Option("--keep-files", help="Remove from the database only.")] = False,
+    db: DbOption = None,
+) -> None:
+    """Remove runs: their rows and their folders with checkpoints."""
+    from gaprun.store import open_store
+    from gaprun.store.removal import removable_folder, remove_run
+
+    store = open_store(db, create=False)
+    rows = {row.id: row for row in (store.run(name) for name in run)}
+    if not yes:
+        for row in rows.values():
+            folder = None if keep_files else removable_folder(store, row)
+            console.print(f"{row.id} ({row.status})" + (f" and {folder}" if folder else ""), markup=False)
+        typer.confirm(f"Remove {len(rows)} run{'s' if len(rows) > 1 else ''}?", abort=True)
+    for row in rows.values():
+        console.print(remove_run(store, row, keep_files), markup=False)
+
+
+@runs.command(epilog="Example: gaprun runs export --out results.zip --where recipe=baseline")
+def export(
+    out: Annotated[Path, typer.Option(help="A new folder, or a file ending in .zip.")] = Path(
+        "gaprun-export.zip"
+    ),
+    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run (repeatable).")] = None,
+    where: Where = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    json: Json = False,
+    db: DbOption = None,
+) -> None:
+    """Write runs, evaluations, metrics and trajectories as CSV and JSON."""
+    from gaprun.store import open_store
+    from gaprun.store.export import export as write
+
+    store = open_store(db, create=False)
+    ids = {row.id for row in store.runs(where or [], light=True)}
+    if run:
+        ids &= {store.run(name).id for name in run}
+    counts = write(store, out, sorted(ids) if run or where else None, force)
+    if json:
+        print_json({"path": str(out), **counts})
+    else:
+        console.print(
+            f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()), markup=False
+        )

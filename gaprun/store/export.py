@@ -1,0 +1,85 @@
+"""Runs out of the database into plain files: four CSV tables and one JSON, in a folder or a zip."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from gaprun.errors import Failure, UserError
+from gaprun.store.models import Base
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from gaprun.store.database import Store
+
+TABLES = ("runs", "evaluations", "metrics", "trajectory")
+
+
+def export(
+    store: Store, target: Path, run_ids: Sequence[str] | None = None, force: bool = False
+) -> dict[str, int]:
+    """Write the runs (None: all) to `target`, a folder or a file ending in .zip; returns rows by table.
+
+    Each table is a CSV with JSON documents as text; `runs.json` holds the runs with their documents as such.
+    The target appears whole or not at all. Raises UserError for one that exists (unless `force`).
+    """
+    if target.exists() and not force:
+        raise UserError(f"{target} exists: name another one with --out, or replace it with --force")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
+            folder = Path(scratch) / "export"
+            folder.mkdir()
+            with store.engine.connect() as connection:  # one transaction: the tables fit each other
+                counts = {name: _write_table(connection, name, folder, run_ids) for name in TABLES}
+            made = _zipped(folder) if target.suffix == ".zip" else folder
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(made, target)
+    except OSError as error:
+        raise Failure(f"{target} cannot be written: {error.strerror or error}") from None
+    return counts
+
+
+def _write_table(connection: Connection, name: str, folder: Path, run_ids: Sequence[str] | None) -> int:
+    table = Base.metadata.tables[name]
+    owner = table.c.id if name == "runs" else table.c.run_id
+    query = select(table).order_by(*table.primary_key.columns)
+    if run_ids is not None:
+        query = query.where(owner.in_(list(run_ids)))
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, table.columns.keys())
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    if name == "runs":
+        text = json.dumps(rows, indent=2, default=_text, allow_nan=False)
+        (folder / "runs.json").write_text(text + "\n", encoding="utf-8")
+    return len(rows)
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else _text(value)
+
+
+def _text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _zipped(folder: Path) -> Path:
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for part in sorted(folder.iterdir()):
+            file.write(part, part.name)
+    return archive
