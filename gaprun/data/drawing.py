@@ -90,7 +90,7 @@ def _draw_thing(image: Image.Image, thing: Thing, size: int) -> None:
     centre = ((thing.x * size - left) * _OVER, (thing.y * size - top) * _OVER)
     base = tuple(min(255, max(0, c + d)) for c, d in zip(COLOURS[thing.colour], thing.tint, strict=True))
     light = 0.3 * base[0] + 0.59 * base[1] + 0.11 * base[2] > 110
-    rim, radius = 0.024 * size, thing.radius * size
+    rim, radius = 0.016 * size, thing.radius * size
     outline = _mask(thing, side, centre, radius + rim, cut=radius - rim)
     image.paste((28, 28, 30) if light else (240, 240, 240), (left, top), outline)
     body = _mask(thing, side, centre, radius - rim / 3, cut=radius + rim / 3)

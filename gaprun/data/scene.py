@@ -13,8 +13,8 @@ from typing import TypeVar
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon")
 COLOUR_NAMES = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black")
-RADII = {"small": 0.135, "medium": 0.195, "large": 0.28}
-TEXTURES = ("plain", "plain", "striped", "checked")
+RADII = {"small": 0.15, "medium": 0.215, "large": 0.3}
+TEXTURES = ("plain", "plain", "plain", "plain", "striped", "checked")
 BACKGROUNDS = ("sky", "grass", "sand", "snow", "night", "wood")
 
 Choice = TypeVar("Choice")
@@ -62,7 +62,7 @@ def compose(rng: random.Random, shape: str | None = None) -> Scene:
     if shape is not None:
         size = pick(rng, ("medium", "large"))
         return Scene(background, variant, (_thing(rng, shape, size, _spot(rng, RADII[size])),))
-    count = pick(rng, (1, 2, 2, 3, 3))
+    count = pick(rng, (1, 1, 2, 2, 2, 3))
     sizes = _sizes(rng, count)
     spots = _spots(rng, [RADII[size] for size in sizes])
     shapes = [pick(rng, SHAPES) for _ in range(count)]

@@ -45,7 +45,8 @@ def _pair(scene: Scene, rng: random.Random) -> str:
         relation = pick(rng, (f"{side} of", f"to the {side} of"))
     else:
         relation = pick(rng, ("above", "over") if dy > 0 else ("below", "under"))
-    return f"{_noun(a)} {relation} {_noun(b)}"
+    pair = f"{_noun(a)} {relation} {_noun(b)}"
+    return f"{pair} {_place(scene, rng)}" if rng.random() < 0.5 else pair
 
 
 def _detailed(scene: Scene, rng: random.Random) -> str:
@@ -53,7 +54,7 @@ def _detailed(scene: Scene, rng: random.Random) -> str:
     thing = pick(rng, scene.things)
     texture = "" if thing.texture == "plain" else f"{thing.texture} "
     noun = _article(f"{thing.size} {texture}{thing.colour} {thing.shape}")
-    return f"{noun} {_place(scene, rng)}" if rng.random() < 0.7 else noun
+    return f"{noun} {_place(scene, rng)}" if rng.random() < 0.9 else noun
 
 
 def _joined(scene: Scene, rng: random.Random) -> str:
@@ -62,7 +63,7 @@ def _joined(scene: Scene, rng: random.Random) -> str:
         return f"{_noun(scene.things[0])} {_place(scene, rng)}"
     a, b = _two(scene, rng)
     joined = f"{_noun(a)} {pick(rng, ('and', 'with', 'next to'))} {_noun(b)}"
-    return f"{joined} {_place(scene, rng)}" if rng.random() < 0.4 else joined
+    return f"{joined} {_place(scene, rng)}" if rng.random() < 0.8 else joined
 
 
 def _placed(scene: Scene, rng: random.Random) -> str:

@@ -1,0 +1,157 @@
+"""`gaprun eval`: measure a run, a checkpoint file or an open_clip model on any data sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gaprun.cli.common import DbOption, console, print_json
+from gaprun.errors import UserError
+
+if TYPE_CHECKING:
+    from gaprun.evaluation.load import LoadedModel
+    from gaprun.evaluation.tasks import TASKS
+    from gaprun.store import Store
+
+EXAMPLE = """Measure a model: gap, retrieval, zero-shot and linear probe, each image encoded once.
+
+Examples:
+
+  gaprun eval --ckpt baseline-s0-1a2b3c4d --tasks gap,retrieval --data coco/test
+
+  gaprun eval --model ViT-B-32 --pretrained openai --data coco/test --data cifar10/test
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("eval", help=EXAMPLE)(evaluate)
+
+
+def evaluate(
+    db: DbOption = None,
+    ckpt: Annotated[str | None, typer.Option(help="A run's id or a checkpoint file.")] = None,
+    model: Annotated[str | None, typer.Option(help="An open_clip architecture, with --pretrained.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="open_clip's tag, or a weights file.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Comma-separated; default: all that each data set allows.")
+    ] = None,
+    data: Annotated[list[str] | None, typer.Option(help="Split folder; repeatable. Default: the run's own.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the values as JSON.")] = False,
+) -> None:
+    """Measure a model; see the help text above."""
+    if (ckpt is None) == (model is None):
+        raise UserError("name what to measure: --ckpt RUN|FILE, or --model ARCH --pretrained TAG")
+    if pretrained is not None and model is None:
+        raise UserError("--pretrained goes with --model ARCH")
+    chosen = chosen_tasks(tasks, data) if data or model else None
+    from gaprun.cli.progress import JobProgress
+    from gaprun.evaluation.load import load_checkpoint_model, load_open_clip_model
+    from gaprun.evaluation.run import evaluate_run
+    from gaprun.store import open_store
+    from gaprun.training.environment import pick_device
+    from gaprun.training.run import Event
+
+    where = pick_device(device)
+    store = open_store(db)
+    loaded = load_checkpoint_model(ckpt, store) if ckpt else load_open_clip_model(str(model), pretrained)
+    if chosen is None:
+        chosen = _recipe_tasks(loaded, tasks)
+    _ensure_run(store, loaded, where)
+    with JobProgress() as progress:
+        embedder = evaluate_run(
+            towers=loaded.towers,
+            checkpoint_hash=loaded.checkpoint_hash,
+            step=loaded.step,
+            tasks=chosen,
+            store=store,
+            run_id=loaded.run_id,
+            device=where,
+            workers=workers,
+            progress=lambda phase, done, total: progress(Event(loaded.run_id, phase, done, total)),
+        )
+    _show(store, loaded, chosen, embedder.encoded, as_json)
+
+
+def chosen_tasks(names: str | None, data: list[str] | None) -> list[TASKS]:
+    """Tasks for `--tasks` and `--data`; raises UserError for an unknown task or one that no data set allows."""
+    import difflib
+
+    from gaprun.data.split import open_split
+    from gaprun.evaluation.tasks import TASK_CLASSES
+
+    if not data:
+        raise UserError("name the data to measure on: --data coco/test (repeatable)")
+    wanted = [name.strip() for name in names.split(",")] if names else list(TASK_CLASSES)
+    chosen: list[TASKS] = []
+    for name in wanted:
+        if name not in TASK_CLASSES:
+            near = difflib.get_close_matches(name, TASK_CLASSES, 1)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(TASK_CLASSES)}"
+            raise UserError(f"--tasks {name}: unknown task; {hint}")
+        fitting = [ref for ref in data if TASK_CLASSES[name](data=[ref]).accepts(open_split(ref))]
+        if fitting:
+            chosen.append(TASK_CLASSES[name](data=fitting))  # type: ignore[arg-type]
+        elif names:
+            raise UserError(f"--tasks {name}: needs {TASK_CLASSES[name].needs}, which no --data has")
+    return chosen
+
+
+def _recipe_tasks(loaded: LoadedModel, names: str | None) -> list[TASKS]:
+    tasks = list(loaded.recipe.eval) if loaded.recipe else []
+    if names:
+        tasks = [task for task in tasks if task.task in names.split(",")]
+    if not tasks:
+        raise UserError(f"run {loaded.run_id}: its recipe measures nothing of that kind; name --data")
+    return tasks
+
+
+def _ensure_run(store: Store, loaded: LoadedModel, device: object) -> None:
+    """A model that has no run in this database gets one, so that its values stand in the same tables."""
+    import hashlib
+    import json
+
+    from gaprun.store import NewRun
+    from gaprun.training.environment import code_version, environment
+
+    if store.runs([f"id={loaded.run_id}"]):
+        return
+    text = json.dumps(loaded.resolved, sort_keys=True)
+    store.begin_run(
+        NewRun(
+            id=loaded.run_id,
+            recipe=str(loaded.resolved["name"]),
+            kind="external",
+            seed=loaded.seed,
+            recipe_hash=hashlib.sha256(text.encode()).hexdigest(),
+            resolved_recipe=loaded.resolved,
+            environment=environment(device) | {"source": loaded.source},  # type: ignore[arg-type]
+            code_version=code_version(),
+            folder=f"{store.artifacts.name}/{loaded.run_id}",
+            total_steps=loaded.step,
+        )
+    )
+    store.heartbeat(loaded.run_id, loaded.step)
+    store.finish_run(loaded.run_id, "finished", checkpoint=loaded.source, checkpoint_hash=loaded.checkpoint_hash)
+
+
+def _show(store: Store, loaded: LoadedModel, tasks: list[TASKS], encoded: int, as_json: bool) -> None:
+    from gaprun.data.split import open_split
+
+    named = {(split.dataset, split.split) for task in tasks for split in map(open_split, task.data)}
+    rows = [row for row in store.metrics(loaded.run_id) if (row["dataset"], row["split"]) in named]
+    if as_json:
+        print_json({"run": loaded.run_id, "images_encoded": encoded, "metrics": rows})
+        return
+    from rich.table import Table
+
+    table = Table(title=f"{loaded.run_id} ({encoded} images encoded)")
+    for column in ("data", "protocol", "metric", "value", "n"):
+        table.add_column(column, justify="right" if column in ("value", "n") else "left")
+    for row in rows:
+        value = "-" if row["value"] is None else f"{row['value']:.4g}"
+        table.add_row(f"{row['dataset']}/{row['split']}", row["protocol"], row["metric"], value, str(row["n"]))
+    console.print(table)

@@ -1,0 +1,151 @@
+"""`gaprun train`: a recipe or sweep file becomes trained and measured runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.errors import UserError
+
+if TYPE_CHECKING:
+    from gaprun.recipe.jobs import Job
+    from gaprun.store import Store
+
+EXAMPLE = """Train a recipe's jobs (grid points x seeds), measure each, and store every number.
+
+Finished jobs are found and not run again; interrupted ones go on from their last checkpoint.
+
+Examples:
+
+  gaprun train recipes/reparam.yaml
+
+  gaprun train recipes/reparam.yaml --set extends=recipes/base/scenes.yaml --seeds 0,1,2 --jobs 2
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("train", help=EXAMPLE)(train)
+
+
+def train(
+    recipe: Annotated[Path | None, typer.Argument(help="Recipe or sweep file (YAML).")] = None,
+    db: DbOption = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the recipe's, e.g. 0,1,2.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a key: a.b=value; extends=FILE replaces the parent recipe."),
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run, by id, from its last checkpoint.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    side_by_side: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Jobs at once; default: one a core on CPU, one on a GPU.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show jobs, sizes and what is done; train nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+) -> None:
+    """Train a recipe's jobs; see the help text above."""
+    jobs = _jobs(recipe, resume, overrides or [], seeds, db)
+    if dry_run:
+        from gaprun.training.plan import plan_rows, render_plan
+
+        rows = plan_rows(jobs, db)
+        print_json(rows) if as_json else render_plan(rows, console)
+        return
+    from gaprun.store import open_store
+
+    store = open_store(db)
+    waiting = [job for job in jobs if not _finished(store, job)]
+    done = len(jobs) - len(waiting)
+    if done:
+        err_console.print(f"{done} of {len(jobs)} runs are finished already", highlight=False)
+    if waiting:
+        _run(waiting, db, device, side_by_side)
+    _closing_words(store, jobs)
+
+
+def _jobs(
+    recipe: Path | None, resume: str | None, overrides: list[str], seeds: str | None, db: str | None
+) -> list[Job]:
+    from gaprun.recipe.jobs import Job, load_jobs
+
+    if (recipe is None) == (resume is None):
+        raise UserError("name a recipe file, or a run with --resume RUN (see `gaprun train --help`)")
+    if recipe is not None:
+        return load_jobs(recipe, overrides, _seeds(seeds))
+    if overrides or seeds:
+        raise UserError("--resume goes on with a stored recipe: leave out --set and --seeds")
+    from gaprun.recipe.load import validate
+    from gaprun.store import open_store
+
+    run = open_store(db, create=False).run(str(resume))
+    if run.kind != "train" or run.seed is None:
+        raise UserError(f"run {run.id} was not trained by gaprun; there is nothing to resume")
+    return [Job(validate(run.resolved_recipe, f"run {run.id}"), run.seed)]
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text}: expected whole numbers with commas, e.g. 0,1,2") from None
+    if min(seeds) < 0:
+        raise UserError(f"--seeds {text}: seeds are not negative")
+    return seeds
+
+
+def _finished(store: Store, job: Job) -> bool:
+    """Whether the job is trained and everything that its recipe asks to measure is in the store."""
+    from gaprun.data.split import open_split
+
+    runs = store.runs([f"id={job.id}"])
+    if not runs or runs[0].status != "finished":
+        return False
+    for task in job.recipe.eval:
+        for ref in task.data:
+            split = open_split(ref)
+            for protocol in task.protocols(split):
+                key = task.key(split, protocol, runs[0].checkpoint_hash or "", runs[0].step or 0)
+                if store.find_evaluation(job.id, key) is None:
+                    return False
+    return True
+
+
+def _run(jobs: list[Job], db: str | None, device: str, side_by_side: int | None) -> None:
+    from gaprun.cli.progress import JobProgress
+    from gaprun.training.environment import pick_device
+    from gaprun.training.parallel import Outcome, run_jobs
+
+    where = pick_device(device)
+    workers = side_by_side or (1 if where.type == "cuda" else os.cpu_count() or 1)
+    failures: list[Outcome] = []
+    with JobProgress() as progress:
+
+        def finished(outcome: Outcome) -> None:
+            progress.done(outcome.job.id)
+            if outcome.error is None:
+                progress.message(f"finished {outcome.job.id}")
+            else:
+                failures.append(outcome)
+                progress.message(f"failed   {outcome.job.id}: {outcome.error}")
+
+        run_jobs(jobs, db, device, min(workers, len(jobs)), progress, finished)
+    if failures:
+        first = failures[0].error
+        assert first is not None
+        count = f"{len(failures)} of {len(jobs)} runs failed; the first: " if len(jobs) > 1 else ""
+        raise type(first)(f"{count}{first}")
+
+
+def _closing_words(store: Store, jobs: list[Job]) -> None:
+    from rich.markup import escape
+
+    err_console.print(
+        f"{len(jobs)} runs in {escape(store.url)}; next: gaprun compare --metric gap --metric recall@5", highlight=False
+    )

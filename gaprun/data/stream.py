@@ -1,0 +1,278 @@
+"""The training stream: WebDataset shards to batches in an order that is a pure function of (seed, step).
+
+Every random choice - the order of images, the caption of each, its crop, the mismatched pairs - is drawn from
+a generator keyed by (seed, purpose, epoch or step). So the batches do not depend on the number of workers, and
+a resumed run starts at any step without replaying what came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import webdataset as wds
+from torch.utils.data import IterableDataset, get_worker_info
+
+from gaprun.data.decode import stage
+from gaprun.data.errors import DamagedSample
+from gaprun.data.split import Split
+from gaprun.errors import Failure, UserError
+
+ORDER, CAPTION, CROP, MISMATCH = range(4)
+CROP_ATTEMPTS = 10
+REPLACEMENTS = 100
+LOG_RATIO = float(np.log(4 / 3))
+
+
+def keyed(seed: int, purpose: int, *counters: int) -> np.random.Generator:
+    """An independent generator for (seed, purpose, counters)."""
+    return np.random.default_rng([seed, purpose, *counters])
+
+
+class Pool:
+    """The training images of one or more splits as one numbered list; only images with a caption take part."""
+
+    def __init__(self, splits: list[Split], margin_size: int) -> None:
+        """`margin_size`: side in pixels at which decoded pictures are kept. Raises UserError when nothing is left."""
+        self.splits, self.margin_size = splits, margin_size
+        self.members = [(s, i) for s, split in enumerate(splits) for i, c in enumerate(split.captions) if c]
+        if not self.members:
+            names = ", ".join(f"{split.dataset}/{split.split}" for split in splits)
+            raise UserError(f"data.train: {names}: no image there has a caption")
+        captions = [splits[s].captions[i] for s, i in self.members]
+        self.texts = [text for texts in captions for text in texts]
+        self.caption_counts = np.array([len(texts) for texts in captions])
+        self.caption_starts = np.concatenate([[0], np.cumsum(self.caption_counts)[:-1]])
+        self.sizes = np.array([splits[s].sizes[i] for s, i in self.members], dtype=np.float64)
+        self.cache: npt.NDArray[np.uint8] | None = None
+        self.unreadable: dict[int, DamagedSample] = {}
+
+    def __len__(self) -> int:
+        """Number of images with at least one caption."""
+        return len(self.members)
+
+    def picture(self, index: int) -> npt.NDArray[np.uint8]:
+        """The decoded picture, squashed to (margin_size, margin_size, 3). Raises DamagedSample."""
+        if index in self.unreadable:
+            raise self.unreadable[index]
+        if self.cache is not None:
+            return self.cache[index]
+        split, sample = self.members[index]
+        data = self.splits[split].read_image(sample)
+        try:
+            return stage(data, self.margin_size)
+        except DamagedSample as error:
+            owner = self.splits[split]
+            shard = owner.shards[int(owner.places[sample][0])]
+            raise DamagedSample(owner.keys[sample], str(shard), error.reason) from None
+
+    def fill_cache(self, threads: int) -> Iterator[int]:
+        """Decode every picture into memory, yielding the count done; raises UserError when it will not fit."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        side = self.margin_size
+        need, free = len(self) * side * side * 3, _free_memory()
+        if need > 0.8 * free:
+            raise UserError(
+                f"data.cache: memory: {need / 2**30:.1f} GiB of decoded pictures do not fit into the "
+                f"{free / 2**30:.1f} GiB that are free; set data.cache to none"
+            )
+        cache = np.zeros((len(self), side, side, 3), dtype=np.uint8)
+
+        def decode(index: int) -> None:
+            try:
+                cache[index] = self.picture(index)
+            except DamagedSample as error:
+                self.unreadable[index] = error
+
+        with ThreadPoolExecutor(max(threads, 1)) as pool:
+            for index, _ in enumerate(pool.map(decode, range(len(self)))):
+                yield index + 1
+        self.cache = cache
+
+
+def _free_memory() -> int:
+    import os
+
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which images, captions and crops make up each step."""
+
+    pool: Pool
+    seed: int
+    batch_size: int
+    crop_scale: tuple[float, float]
+    mismatched: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size > len(self.pool):
+            raise UserError(
+                f"schedule.batch_size: {self.batch_size} is more than the {len(self.pool)} training images"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in one pass; the remainder of an epoch is dropped (another one each epoch)."""
+        return len(self.pool) // self.batch_size
+
+    def images(self, step: int) -> npt.NDArray[np.int64]:
+        """Pool indices (batch_size,) of a step: consecutive parts of the epoch's permutation."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        return order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def captions(self, step: int, images: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Indices into `pool.texts`: one caption for each of `images`, chosen by (seed, epoch, image)."""
+        epoch = step // self.steps_per_epoch
+        owners = self._caption_owner()[images]
+        draws = self._caption_draws(epoch)[owners]
+        return self.pool.caption_starts[owners] + (draws * self.pool.caption_counts[owners]).astype(np.int64)
+
+    def crops(self, step: int, images: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Crop boxes (len(images), 4) as fractions of the picture: left, top, width, height."""
+        return random_crops(self.pool.sizes[images], self.crop_scale, keyed(self.seed, CROP, step))
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its process
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        return keyed(self.seed, ORDER, epoch).permutation(len(self.pool))
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _caption_draws(self, epoch: int) -> npt.NDArray[np.float64]:
+        return keyed(self.seed, CAPTION, epoch).random(len(self.pool))
+
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _caption_owner(self) -> npt.NDArray[np.int64]:
+        """The image whose captions each image is shown with: itself, but for the mismatched share."""
+        owner = np.arange(len(self.pool))
+        chosen = keyed(self.seed, MISMATCH).permutation(len(self.pool))
+        chosen = chosen[: round(self.mismatched * len(self.pool))]
+        owner[chosen] = np.roll(chosen, 1)
+        return owner
+
+
+def random_crops(
+    sizes: npt.NDArray[np.float64], scale: tuple[float, float], random: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Random resized crops by torchvision's rule, for a batch at once: (n, 4) fractions left, top, width, height.
+
+    Area uniform in `scale`, log aspect ratio uniform in [log 3/4, log 4/3], at most ten attempts, then the largest
+    central crop whose ratio is within those bounds. `sizes`: (n, 2) width and height of the original pictures.
+    """
+    n = len(sizes)
+    width, height = sizes[:, :1], sizes[:, 1:]
+    area = random.uniform(*scale, size=(n, CROP_ATTEMPTS)) * width * height
+    ratio = np.exp(random.uniform(-LOG_RATIO, LOG_RATIO, size=(n, CROP_ATTEMPTS)))
+    corner = random.random((n, 2))
+    w, h = np.round(np.sqrt(area * ratio)), np.round(np.sqrt(area / ratio))
+    fits = (w > 0) & (h > 0) & (w <= width) & (h <= height)
+    first = fits.argmax(1)
+    rows = np.arange(n)
+    w, h = w[rows, first], h[rows, first]
+    none = ~fits.any(1)
+    w = np.where(none, np.minimum(sizes[:, 0], np.round(sizes[:, 1] * 4 / 3)), w)
+    h = np.where(none, np.minimum(sizes[:, 1], np.round(sizes[:, 0] * 4 / 3)), h)
+    room = np.stack([sizes[:, 0] - w, sizes[:, 1] - h], 1)
+    left_top = np.where(none[:, None], room / 2, np.floor(corner * (room + 1)))
+    return np.concatenate([left_top, w[:, None], h[:, None]], 1) / np.tile(sizes, 2)
+
+
+@dataclass
+class Batch:
+    """One step's input: pictures uint8 (B, M, M, 3), crops float32 (B, 4), tokens int64 (B, context)."""
+
+    step: int
+    pictures: torch.Tensor
+    crops: torch.Tensor
+    tokens: torch.Tensor
+    damaged: list[str]
+
+
+class _Steps(IterableDataset):
+    """The steps of this worker: worker w of W takes every W-th, so that the loader's turn order is the plan's."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start, self.stop = start, stop
+
+    def __iter__(self) -> Iterator[int]:
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        return iter(range(self.start + first, self.stop, stride))
+
+
+class LoadBatch:
+    """Turns a step's number into its Batch; picklable, so that it runs in any worker."""
+
+    def __init__(self, plan: Plan, tokens: npt.NDArray[np.int64]) -> None:
+        """`tokens`: (len(pool.texts), context) ids of every caption."""
+        self.plan, self.tokens = plan, tokens
+
+    def __call__(self, step: int) -> Batch:
+        """Load step `step`; a damaged pair gives way to the next readable one and is named in `damaged`."""
+        plan, pool = self.plan, self.plan.pool
+        images = plan.images(step)
+        damaged: list[str] = []
+        if pool.cache is not None and not pool.unreadable:
+            pictures = pool.cache[images]
+        else:
+            images = images.copy()
+            pictures = np.stack([self._readable(images, k, damaged) for k in range(len(images))])
+        return Batch(
+            step,
+            torch.from_numpy(pictures),
+            torch.from_numpy(plan.crops(step, images).astype(np.float32)),
+            torch.from_numpy(self.tokens[plan.captions(step, images)]),
+            damaged,
+        )
+
+    def _readable(self, images: npt.NDArray[np.int64], k: int, damaged: list[str]) -> npt.NDArray[np.uint8]:
+        for _ in range(REPLACEMENTS):
+            try:
+                return self.plan.pool.picture(int(images[k]))
+            except DamagedSample as error:
+                damaged.append(str(error))
+                images[k] = (images[k] + 1) % len(self.plan.pool)
+        raise Failure(f"{REPLACEMENTS} damaged pictures in a row, the last: {damaged[-1]}")
+
+
+def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = False) -> Iterator[Batch]:
+    """Batches of steps start..stop-1 in order, loaded by `workers` processes (0: in this one)."""
+    pipeline = wds.DataPipeline(_Steps(start, stop), wds.map(load, handler=wds.reraise_exception))
+    options: dict[str, Any] = {}
+    if workers and load.plan.pool.cache is None:
+        options = {"num_workers": workers, "prefetch_factor": 4, "multiprocessing_context": "fork"}
+    yield from wds.WebLoader(pipeline, batch_size=None, pin_memory=pin, **options)
+
+
+def crop_and_normalise(
+    pictures: torch.Tensor, crops: torch.Tensor, size: int, mean: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
+    """Crop each picture to its box and scale it to size x size on the pictures' device (bilinear).
+
+    pictures uint8 (B, M, M, 3); crops float (B, 4) as fractions; result float32 (B, 3, size, size), normalised by
+    mean and std (3,) given in 0..1 units.
+    """
+    left, top, width, height = crops.unbind(1)
+    zero = torch.zeros_like(width)
+    theta = torch.stack(
+        [
+            torch.stack([width, zero, 2 * left + width - 1], 1),
+            torch.stack([zero, height, 2 * top + height - 1], 1),
+        ],
+        1,
+    )
+    inputs = pictures.permute(0, 3, 1, 2).float()
+    grid = torch.nn.functional.affine_grid(theta, [len(pictures), 3, size, size], align_corners=False)
+    cropped = torch.nn.functional.grid_sample(inputs, grid, padding_mode="border", align_corners=False)
+    return (cropped / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)

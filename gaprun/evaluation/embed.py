@@ -1,0 +1,152 @@
+"""Running the encoders: each split once a checkpoint, kept on disk and found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+from torch.utils.data import DataLoader, Dataset
+
+from gaprun.data.decode import decode_rgb
+from gaprun.data.errors import DamagedSample
+from gaprun.data.split import Split
+from gaprun.errors import Failure
+from gaprun.evaluation.embeddings import Embeddings
+from gaprun.model.towers import Towers
+
+DEFINITION = 1
+Progress = Callable[[str, int, int], None]
+
+
+class _Pictures(Dataset[torch.Tensor]):
+    def __init__(self, split: Split, towers: Towers) -> None:
+        self.split, self.transform = split, towers.preprocess()
+
+    def __len__(self) -> int:
+        return self.split.samples
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        try:
+            return self.transform(decode_rgb(self.split.read_image(index)))
+        except DamagedSample as error:
+            raise Failure(
+                f"{self.split.path}: sample {self.split.keys[index]}: {error.reason}; a data set with a hole is not "
+                "measured: run `gaprun data check` and write it again"
+            ) from None
+
+
+class StoredEmbedder:
+    """Embeds splits with one set of towers; `encoded` counts the images that an encoder was run on."""
+
+    def __init__(
+        self,
+        towers: Towers,
+        checkpoint_hash: str,
+        folder: Path | None,
+        device: torch.device,
+        *,
+        batch_size: int = 256,
+        workers: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """`folder`: where embeddings are kept (None: in memory only); `progress(what, done, total)`."""
+        self.towers, self.checkpoint_hash, self.folder, self.device = towers, checkpoint_hash, folder, device
+        self.batch_size, self.workers = batch_size, workers
+        self.progress = progress or (lambda what, done, total: None)
+        self.encoded = 0
+        self._memory: dict[str, Embeddings] = {}
+        towers.clip.to(device).eval()
+
+    def embeddings(self, split: Split) -> Embeddings:
+        """Unit float32 embeddings of every image and caption, from memory, from disk, or encoded now."""
+        key = self._key(split)
+        if key not in self._memory:
+            kept = self.folder / key if self.folder else None
+            if kept is None or not kept.is_dir():
+                fresh = self._encode(split)
+                if kept is None:
+                    self._memory[key] = fresh
+                    return fresh
+                _write(kept, fresh)
+            self._memory[key] = _read(kept)
+        return self._memory[key]
+
+    def _key(self, split: Split) -> str:
+        settings = json.dumps(self.towers.preprocessing, sort_keys=True, default=list)
+        text = f"{DEFINITION} {self.checkpoint_hash} {split.fingerprint} {settings}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _encode(self, split: Split) -> Embeddings:
+        texts = [caption for captions in split.captions for caption in captions]
+        counts = [len(captions) for captions in split.captions]
+        labels = split.labels if split.classes is not None else None
+        return Embeddings(
+            images=self._images(split),
+            texts=self.prompts(texts, f"{split.dataset}/{split.split} captions"),
+            owner=np.repeat(np.arange(len(counts)), counts),
+            labels=labels,
+        )
+
+    @torch.inference_mode()
+    def _images(self, split: Split) -> np.ndarray:
+        loader = DataLoader(
+            _Pictures(split, self.towers), batch_size=self.batch_size, num_workers=self.workers
+        )
+        rows: list[np.ndarray] = []
+        done = 0
+        for pictures in loader:
+            features = self.towers.clip.encode_image(pictures.to(self.device))
+            rows.append(normalize(features.float(), dim=-1).cpu().numpy())
+            done += len(pictures)
+            self.progress(f"{split.dataset}/{split.split} images", done, split.samples)
+        self.encoded += done
+        return np.concatenate(rows)
+
+    @torch.inference_mode()
+    def prompts(self, texts: list[str], what: str = "prompts") -> np.ndarray:
+        """Unit float32 (len(texts), D) embeddings; equal texts are encoded once."""
+        distinct = list(dict.fromkeys(texts))
+        tokens = torch.from_numpy(self.towers.tokenize(distinct))
+        rows = [np.zeros((0, self._dimension()), dtype=np.float32)]
+        for start in range(0, len(distinct), self.batch_size):
+            features = self.towers.clip.encode_text(tokens[start : start + self.batch_size].to(self.device))
+            rows.append(normalize(features.float(), dim=-1).cpu().numpy())
+            self.progress(what, min(start + self.batch_size, len(distinct)), len(distinct))
+        position = {text: index for index, text in enumerate(distinct)}
+        return np.concatenate(rows)[[position[text] for text in texts]]
+
+    def _dimension(self) -> int:
+        tokens = torch.from_numpy(self.towers.tokenize([""])).to(self.device)
+        return int(self.towers.clip.encode_text(tokens).shape[1])
+
+
+def _write(folder: Path, embeddings: Embeddings) -> None:
+    """All arrays of `embeddings` under `folder`, which appears only when it is complete."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        for name in ("images", "texts", "owner", "labels"):
+            array = getattr(embeddings, name)
+            if array is not None:
+                np.save(temporary / f"{name}.npy", array)
+        temporary.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # another process may have finished the same embeddings first
+            raise Failure(f"{folder}: embeddings could not be written ({error}); free some space") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read(folder: Path) -> Embeddings:
+    def load(name: str) -> np.ndarray:
+        return np.load(folder / f"{name}.npy", mmap_mode="r")
+
+    labels = load("labels") if (folder / "labels.npy").exists() else None
+    return Embeddings(load("images"), load("texts"), load("owner"), labels)

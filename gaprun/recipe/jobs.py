@@ -1,0 +1,147 @@
+"""From a recipe or sweep file to jobs: grid points times seeds, each with the hash that identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gaprun.errors import UserError
+from gaprun.recipe.load import (
+    JOB_KEYS,
+    merge,
+    nested,
+    parse_assignments,
+    read_mapping,
+    validate,
+    with_parents,
+)
+from gaprun.recipe.schema import Recipe
+
+# What the weights do not depend on: a run is found again when only these changed.
+NOT_TRAINING = ("name", "description", "eval", "checkpoint")
+SWEEP_KEYS = ("recipes", "base", "set", "seeds", "description")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a resolved recipe and a seed."""
+
+    recipe: Recipe
+    seed: int
+
+    @cached_property
+    def recipe_hash(self) -> str:
+        """sha256 of everything in the recipe that the trained weights depend on (not the seed)."""
+        return recipe_hash(self.recipe)
+
+    @cached_property
+    def id(self) -> str:
+        """The run's id: name, seed and the start of the recipe's hash."""
+        return f"{self.recipe.name}-s{self.seed}-{self.recipe_hash[:8]}"
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """sha256 (hex) of the canonical JSON of the recipe's training part."""
+    content = recipe.model_dump(mode="json", exclude=set(NOT_TRAINING))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_jobs(path: str | Path, overrides: list[str] | None = None, seeds: list[int] | None = None) -> list[Job]:
+    """All jobs of a recipe or sweep file, in file order, grid points before seeds.
+
+    `overrides` are `--set` strings (`extends=FILE` replaces the recipe's parent), `seeds` replaces its seeds.
+    Raises UserError naming file and key.
+    """
+    path = Path(path)
+    sets = parse_assignments(overrides or [])
+    extends = sets.pop("extends", None)
+    if extends is not None and not isinstance(extends, str):
+        raise UserError("--set extends=: expected the path of a recipe file")
+    mapping = read_mapping(path)
+    if "recipes" in mapping:
+        entries = _sweep(path, mapping)
+        seeds = seeds if seeds is not None else _seeds(mapping.get("seeds"), path)
+    else:
+        entries = [(path, None, {})]
+    jobs: list[Job] = []
+    for file, base, changes in entries:
+        jobs += _expand(file, Path(extends) if extends else base, merge(changes, nested(sets)), seeds)
+    names: dict[str, str] = {}
+    for job in jobs:
+        if names.setdefault(job.recipe.name, job.recipe_hash) != job.recipe_hash:
+            raise UserError(f"{path}: two different recipes are called {job.recipe.name}; give each its own name")
+    return list({job.id: job for job in jobs}.values())
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """The one recipe in a file (without grid). Raises UserError when the file expands to several."""
+    recipes = {job.recipe.name: job.recipe for job in load_jobs(path, overrides)}
+    if len(recipes) > 1:
+        raise UserError(f"{path}: expands to {len(recipes)} recipes ({', '.join(recipes)}); use load_jobs")
+    return next(iter(recipes.values()))
+
+
+def _sweep(path: Path, mapping: dict[str, Any]) -> list[tuple[Path, Path | None, dict[str, Any]]]:
+    for key in mapping:
+        if key not in SWEEP_KEYS:
+            raise UserError(f"{path}: {key}: unknown key in a sweep; valid here: {', '.join(SWEEP_KEYS)}")
+    items, base = mapping["recipes"], mapping.get("base")
+    if not isinstance(items, list) or not items:
+        raise UserError(f"{path}: recipes: expected a list of recipe files")
+    shared = _settings(mapping.get("set"), f"{path}: set")
+    entries = []
+    for index, item in enumerate(items):
+        where = f"{path}: recipes.{index}"
+        item = {"recipe": item} if isinstance(item, str) else item
+        if not isinstance(item, dict) or "recipe" not in item or set(item) - {"recipe", "set"}:
+            raise UserError(f"{where}: expected a file name, or recipe: FILE with set: {{key: value}}")
+        changes = merge(shared, _settings(item.get("set"), f"{where}.set"))
+        entries.append((path.parent / str(item["recipe"]), path.parent / base if base else None, changes))
+    return entries
+
+
+def _settings(value: Any, where: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a mapping of dotted keys to values")
+    return nested(value)
+
+
+def _expand(file: Path, base: Path | None, changes: dict[str, Any], seeds: list[int] | None) -> list[Job]:
+    mapping = merge(with_parents(file, base), changes)
+    own_seeds, grid = (mapping.pop(key, None) for key in JOB_KEYS)
+    chosen = seeds if seeds is not None else _seeds(own_seeds, file)
+    jobs = []
+    for point in _grid_points(grid, file):
+        recipe = validate(merge(mapping, nested(point)), str(file))
+        if point:
+            label = ",".join(f"{key.rsplit('.', 1)[-1]}={_plain(value)}" for key, value in point.items())
+            named = recipe.model_dump() | {"name": f"{recipe.name}-{label}"}
+            recipe = validate(named, f"{file}: grid")
+        jobs += [Job(recipe, seed) for seed in chosen]
+    return jobs
+
+
+def _plain(value: Any) -> str:
+    return format(value, "g") if isinstance(value, float) else str(value)
+
+
+def _grid_points(grid: Any, file: Path) -> list[dict[str, Any]]:
+    if grid is None:
+        return [{}]
+    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
+        raise UserError(f"{file}: grid: expected dotted keys, each with a non-empty list of values")
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _seeds(value: Any, file: Path) -> list[int]:
+    seeds = [0] if value is None else value if isinstance(value, list) else [value]
+    if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+        raise UserError(f"{file}: seeds: expected a list of whole numbers >= 0, e.g. [0, 1, 2]")
+    return list(dict.fromkeys(seeds))

@@ -1,0 +1,207 @@
+"""Reading recipes: YAML with `extends` and `--set`, sweeps, and errors that name file, key and way out."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from gaprun.errors import UserError
+from gaprun.recipe.schema import Recipe
+
+# A mapping that carries one of these chooses a class: another choice replaces the parent's options whole,
+# because options of one rule (init of exp) mean nothing to another (fixed).
+TAGS = ("rule", "name", "task")
+JOB_KEYS = ("seeds", "grid")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number (YAML 1.1 reads it as text) and a repeated key is an error."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)$"),
+    list("-+0123456789."),
+)
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} appears twice", key_node.start_mark
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse YAML safely; `source` names it in errors. Raises UserError with the line at fault."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{source}{where}: not valid YAML: {problem}") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{source}: not valid YAML: {error}") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UserError naming the file when it is missing, unreadable or no mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise UserError(f"{path}: no such recipe file{hint}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; name one recipe file in it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error})") from None
+    value = parse_yaml(text, str(path))
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UserError(f"{path}: a recipe is a mapping of keys to values, this file holds {_kind(value)}")
+    return value
+
+
+def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
+    """`child` over `parent`, mappings merged key by key, lists and scalars replaced."""
+    result = dict(parent)
+    for key, value in child.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not _other_choice(old, value):
+            result[key] = merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _other_choice(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return any(tag in new and new[tag] != old.get(tag) for tag in TAGS)
+
+
+def with_parents(path: Path, extends: Path | None = None, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file's mapping over its `extends` chain; `extends` (if given) takes the place of the file's own parent."""
+    if path.resolve() in seen:
+        raise UserError(f"{path}: extends itself through {' -> '.join(p.name for p in seen)}; break the circle")
+    mapping = read_mapping(path)
+    own = mapping.pop("extends", None)
+    if own is not None and not isinstance(own, str):
+        raise UserError(f"{path}: extends: expected the path of one recipe file, got {_kind(own)}")
+    parent = extends or (path.parent / own if own else None)
+    if parent is None:
+        return mapping
+    if own and not extends and not parent.exists():
+        raise UserError(f"{path}: extends: no such file {parent}")
+    return merge(with_parents(parent, None, (*seen, path.resolve())), mapping)
+
+
+def parse_assignments(items: list[str], option: str = "--set") -> dict[str, Any]:
+    """`["a.b=1", ...]` as a flat mapping from dotted key to YAML-parsed value."""
+    result: dict[str, Any] = {}
+    for item in items:
+        key, sep, text = item.partition("=")
+        if not sep or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key.strip()):
+            raise UserError(f"{option} {item}: expected key.path=value, e.g. {option} optimizer.lr=1e-3")
+        result[key.strip()] = parse_yaml(text, f"{option} {item}")
+    return result
+
+
+def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`. Raises UserError when one key is both a value and a section."""
+    result: dict[str, Any] = {}
+    for key, value in assignments.items():
+        node = result
+        *sections, last = key.split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise UserError(f"--set {key}: {section} was set to a value already")
+        node[last] = value
+    return result
+
+
+def validate(mapping: Mapping[str, Any], source: str) -> Recipe:
+    """`mapping` as a Recipe; raises UserError naming source, key path, what was expected and the nearest name."""
+    try:
+        return Recipe.model_validate(mapping)
+    except ValidationError as error:
+        lines = [_explain(dict(item), mapping) for item in error.errors()[:3]]
+        more = error.error_count() - len(lines)
+        raise UserError(f"{source}: {'; '.join(lines)}" + (f"; and {more} more" if more > 0 else "")) from None
+
+
+def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:
+    location = [part for part in error["loc"]]
+    path, valid = _walk(location, mapping)
+    where = ".".join(str(part) for part in path) or "recipe"
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(path[-1]), valid, 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(sorted(valid))}"
+        return f"{where}: unknown key; {hint}"
+    if kind == "missing":
+        return f"{where}: this key is required"
+    if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
+        context = error.get("ctx", {})
+        expected = context.get("expected_tags") or context.get("expected") or context.get("discriminator", "")
+        choices = re.findall(r"'([^']+)'", str(expected))
+        given = str(context.get("tag", error.get("input")))
+        near = difflib.get_close_matches(given, choices, 1, 0.5)
+        tag = str(context.get("discriminator", "")).strip("'")
+        where = f"{where}.{tag}" if tag and kind.startswith("union") else where
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{where}: expected one of {', '.join(choices) or expected}, got {given!r}{hint}"
+    given = _kind(error.get("input")) if isinstance(error.get("input"), dict | list) else repr(error.get("input"))
+    return f"{where}: {message[:1].lower()}{message[1:]}" + ("" if kind == "value_error" else f", got {given}")
+
+
+def _walk(location: list[Any], mapping: Any) -> tuple[list[Any], list[str]]:
+    """Drop union tags from a pydantic location, and name the fields that are valid beside its last part."""
+    path: list[Any] = []
+    model: Any = Recipe
+    valid: list[str] = []
+    for part in location:
+        fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if fields is not None:
+            valid = list(fields) + (["extends", *JOB_KEYS] if model is Recipe else [])
+            path.append(part)
+            model = fields[part].annotation if part in fields else None
+        elif isinstance(part, int):
+            path.append(part)
+        else:
+            chosen = _choice(model, part)
+            model = chosen if chosen is not None else model
+    return path, valid
+
+
+def _choice(annotation: Any, tag: str) -> type[BaseModel] | None:
+    for candidate in _models(annotation):
+        tags = [candidate.model_fields[t].default for t in TAGS if t in candidate.model_fields]
+        if tag in tags or candidate.__name__ == tag:
+            return candidate
+    return None
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", type(None): "nothing"}
+    return names.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,225 @@
+"""The recipe: every option of a training run, its meaning and its limits. Strict: an unknown key is an error.
+
+The reference in docs/recipes.md is generated from these descriptions (`python -m gaprun.recipe.reference`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gaprun.evaluation.tasks import AnyTask
+from gaprun.model.loss import AnyLoss, ClipLoss
+from gaprun.model.swap import AnySwap, NoSwap
+from gaprun.model.temperature import AnyTemperature, Exponential
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=100)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A strict, immutable part of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VisionTower(Section):
+    """A small image tower: four layer counts make a ModifiedResNet (CLIP's RN50 family), one number a ViT."""
+
+    image_size: Positive = Field(32, description="Side of the square input in pixels.")
+    layers: Positive | tuple[Positive, Positive, Positive, Positive] = Field(
+        (1, 1, 1, 1), description="Blocks in each of a ResNet's four stages, or the layers of a ViT."
+    )
+    width: Positive = Field(16, description="Channels of the stem (ResNet) or of the tokens (ViT).")
+    head_width: Positive = Field(32, description="Channels a head.")
+    patch_size: Positive | None = Field(None, description="ViT only: side of a patch.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if isinstance(self.layers, tuple):
+            if self.image_size % 32:
+                raise ValueError("image_size must be a multiple of 32 for a ResNet tower")
+            if self.patch_size is not None:
+                raise ValueError("patch_size belongs to a ViT: give layers as one number, or leave it out")
+            if (self.width * 32) % self.head_width:
+                raise ValueError("32 * width must be a multiple of head_width for a ResNet tower")
+        elif self.patch_size is None or self.image_size % self.patch_size or self.width % self.head_width:
+            raise ValueError(
+                "a ViT tower needs patch_size dividing image_size, and head_width dividing width"
+            )
+        return self
+
+
+class TextTower(Section):
+    """A small text transformer, causal and pooled at the end token like CLIP's."""
+
+    context_length: int = Field(24, ge=4, le=1024, description="Tokens a caption, start and end included.")
+    width: Positive = Field(64, description="Channels of the tokens.")
+    heads: Positive = Field(4, description="Attention heads; must divide width.")
+    layers: Positive = Field(2, description="Transformer layers.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError("heads must divide width")
+        return self
+
+
+class Inline(Section):
+    """An architecture written in the recipe, for towers smaller than open_clip lists."""
+
+    embed_dim: Positive = Field(128, description="Dimension d of the shared embedding space.")
+    vision: VisionTower = Field(default_factory=VisionTower, description="The image tower.")
+    text: TextTower = Field(default_factory=TextTower, description="The text tower.")
+
+
+class Model(Section):
+    """The two towers: an open_clip architecture by name, or one written inline."""
+
+    arch: str | None = Field(None, description="Any open_clip architecture, e.g. RN50 (the paper's) or ViT-B-32.")
+    pretrained: str | None = Field(
+        None, description="open_clip pretrained tag or a local weights file to start from; null is from scratch."
+    )
+    inline: Inline | None = Field(None, description="A small architecture instead of `arch`.")
+    vocabulary: Literal["full", "used"] = Field(
+        "full",
+        description="`used` keeps only the token ids of the training captions (plus one for unknown ids): "
+        "a tiny model's 49,408-row token embedding would dominate its optimiser step.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.arch is None) == (self.inline is None):
+            raise ValueError("give exactly one of arch and inline (set the other to null)")
+        if self.inline is not None and self.pretrained is not None:
+            raise ValueError("pretrained needs an open_clip arch, not an inline architecture")
+        if self.pretrained is not None and self.vocabulary == "used":
+            raise ValueError("pretrained weights need the full vocabulary")
+        return self
+
+
+class Data(Section):
+    """What is trained on and how pictures and captions become batches."""
+
+    train: list[str] = Field(
+        min_length=1, description="Split folders (relative to the data root), e.g. coco/train; joined if several."
+    )
+    crop_scale: tuple[float, float] = Field(
+        (0.9, 1.0), description="Area range of the random resized crop (open_clip: 0.9 to 1.0); no flip."
+    )
+    margin: float = Field(
+        1.125, ge=1.0, le=2.0, description="Decoded pictures are kept at margin x image size, then cropped."
+    )
+    cache: Literal["none", "memory"] = Field(
+        "none", description="`memory` keeps decoded pictures (uint8) in RAM from the first step on."
+    )
+    mismatched: float = Field(
+        0.0, ge=0.0, le=1.0, description="Seeded share of pairs whose caption comes from another image."
+    )
+    damage_budget: float = Field(
+        0.001, ge=0.0, le=1.0, description="Share of pictures that may prove damaged (at least one) before a stop."
+    )
+    workers: int = Field(2, ge=0, le=128, description="Loader processes; 0 loads in the training process.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError("crop_scale must satisfy 0 < low <= high <= 1")
+        return self
+
+
+class Optimizer(Section):
+    """AdamW; weight decay skips biases, normalisation parameters, other 1-D parameters and the temperature."""
+
+    lr: float = Field(5e-4, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.2, ge=0, description="On matrices and convolutions only.")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's moment decays.")
+    eps: float = Field(1e-6, gt=0, description="AdamW's epsilon.")
+    grad_clip: float | None = Field(None, gt=0, description="Clip the gradient norm to this; null for none.")
+    temperature_lr_factor: float = Field(
+        1.0,
+        ge=0,
+        description="Factor on nu's learning rate for every method alike, so that a short run's temperature "
+        "moves; a method's own lr_factor multiplies it.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not all(0 <= b < 1 for b in self.betas):
+            raise ValueError("betas must lie in [0, 1)")
+        return self
+
+
+class Schedule(Section):
+    """Length of training and the learning rate's path: linear warm-up, then cosine to zero."""
+
+    epochs: float | None = Field(None, gt=0, description="Length in epochs (give this or steps).")
+    steps: Positive | None = Field(None, description="Length in optimiser steps.")
+    batch_size: int = Field(1024, ge=2, description="Pairs a step.")
+    warmup_epochs: float | None = Field(None, ge=0, description="Warm-up in epochs (this or warmup_steps).")
+    warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps (set the other to null)")
+        if self.warmup_epochs is not None and self.warmup_steps is not None:
+            raise ValueError("give warmup_epochs or warmup_steps, not both (set the other to null)")
+        if self.epochs and self.warmup_epochs and self.warmup_epochs > self.epochs:
+            raise ValueError("warmup_epochs is longer than the training (epochs)")
+        if self.steps and self.warmup_steps and self.warmup_steps > self.steps:
+            raise ValueError("warmup_steps is longer than the training (steps)")
+        return self
+
+
+class Compute(Section):
+    """How the arithmetic is done."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Autocast type of the towers; the loss is always fp32. fp16 needs CUDA."
+    )
+    channels_last: bool = Field(False, description="Memory format of pictures and convolutions.")
+    compile: bool = Field(False, description="torch.compile the towers.")
+    threads: Positive | None = Field(
+        None, description="CPU threads a job; null leaves torch's default. Part of what repeats bit for bit."
+    )
+    deterministic: bool = Field(True, description="Insist on deterministic kernels.")
+
+
+class Checkpoint(Section):
+    """When weights are written; the last one is always kept."""
+
+    every_epochs: float | None = Field(None, gt=0, description="Interval in epochs (this or every_steps).")
+    every_steps: Positive | None = Field(None, description="Interval in steps.")
+    keep: Positive = Field(2, description="How many to keep; older ones are removed after a newer is safe.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.every_epochs is not None and self.every_steps is not None:
+            raise ValueError("give every_epochs or every_steps, not both (set the other to null)")
+        return self
+
+
+class Recipe(Section):
+    """One training run but for its seed."""
+
+    name: Name = Field(description="What `compare` calls it.")
+    description: str = Field("", description="One line for readers.")
+    model: Model = Field(description="The towers.")
+    data: Data = Field(description="Training data.")
+    temperature: AnyTemperature = Field(default_factory=Exponential, description="Temperature rule.")
+    swap: AnySwap = Field(default_factory=NoSwap, description="Modality swapping.")
+    loss: AnyLoss = Field(default_factory=ClipLoss, description="The contrastive loss.")
+    optimizer: Optimizer = Field(default_factory=Optimizer, description="The optimiser.")
+    schedule: Schedule = Field(description="Length and learning-rate path.")
+    compute: Compute = Field(default_factory=Compute, description="Precision, threads, kernels.")
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="Saving.")
+    eval: list[AnyTask] = Field(default_factory=list, description="What is measured at the end.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.swap.rule != "none" and self.loss.name == "sigmoid" and not self.swap.renormalise:
+            raise ValueError("the sigmoid loss needs unit rows: set swap.renormalise to true")
+        return self

@@ -1,0 +1,50 @@
+"""How long a run is: epochs turned into steps, once the number of training images is known. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gaprun.errors import UserError
+from gaprun.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Length:
+    """Steps of one run; `checkpoint_every` is 0 for only at the end."""
+
+    images: int
+    batch_size: int
+    steps_per_epoch: int
+    total: int
+    warmup: int
+    checkpoint_every: int
+
+
+def run_length(recipe: Recipe, images: int) -> Length:
+    """The lengths of `recipe` on `images` captioned images. Raises UserError when the batch is too large."""
+    schedule, batch = recipe.schedule, recipe.schedule.batch_size
+    if batch > images:
+        raise UserError(f"schedule.batch_size: {batch} is more than the {images} training images")
+    per_epoch = images // batch
+
+    def steps(count: int | None, epochs: float | None) -> int:
+        return count if count is not None else round((epochs or 0) * per_epoch)
+
+    total = steps(schedule.steps, schedule.epochs)
+    warmup = steps(schedule.warmup_steps, schedule.warmup_epochs)
+    if total < 1:
+        raise UserError(f"schedule.epochs: {schedule.epochs} of {per_epoch} steps each is less than one step")
+    if warmup > total:
+        raise UserError(f"schedule: a warm-up of {warmup} steps is longer than the training ({total} steps)")
+    every = steps(recipe.checkpoint.every_steps, recipe.checkpoint.every_epochs)
+    return Length(images, batch, per_epoch, total, warmup, every)
+
+
+def recorded_steps(total: int, dense: int = 20, points: int = 160) -> frozenset[int]:
+    """Steps at which the trajectory is recorded: the first `dense`, about `points` log-spaced, and the last.
+
+    The theory speaks about the start and about log t, so that is where the record is dense.
+    """
+    ratio = max(total - 1, 1) ** (1 / points)
+    spaced = {round(ratio**k) for k in range(points + 1)}
+    return frozenset(step for step in {*range(dense), *spaced, total - 1} if 0 <= step < total)

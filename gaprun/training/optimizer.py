@@ -1,0 +1,71 @@
+"""AdamW's parameter groups and the learning rate as a pure function of the step, so that resuming is exact."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from gaprun.recipe.schema import Optimizer
+
+
+def parameter_groups(
+    clip: nn.Module, head: nn.Module, settings: Optimizer, lr_factor: float
+) -> list[dict[str, object]]:
+    """Three groups: `matrices` (decayed), `vectors` (biases, gains: not decayed), `temperature` (nu, not decayed).
+
+    `head` holds nu (and the sigmoid loss's bias); its rate is lr x temperature_lr_factor x `lr_factor` (the
+    method's own, SLRT).
+    """
+    trained = [p for p in clip.parameters() if p.requires_grad]
+    factor = settings.temperature_lr_factor * lr_factor
+    groups: list[dict[str, object]] = [
+        {
+            "name": "matrices",
+            "params": [p for p in trained if p.ndim >= 2],
+            "weight_decay": settings.weight_decay,
+            "factor": 1.0,
+        },
+        {
+            "name": "vectors",
+            "params": [p for p in trained if p.ndim < 2],
+            "weight_decay": 0.0,
+            "factor": 1.0,
+        },
+        {
+            "name": "temperature",
+            "params": list(head.parameters()),
+            "weight_decay": 0.0,
+            "factor": factor,
+        },
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(
+    clip: nn.Module, head: nn.Module, settings: Optimizer, lr_factor: float
+) -> torch.optim.AdamW:
+    """AdamW over `parameter_groups`; fused on CUDA."""
+    fused = next(clip.parameters()).is_cuda
+    return torch.optim.AdamW(
+        parameter_groups(clip, head, settings, lr_factor),
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        fused=fused,
+    )
+
+
+def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
+    """open_clip's rule: `peak * (step+1)/warmup` while warming up, then half a cosine from peak towards 0."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(total - warmup, 1)
+    return 0.5 * peak * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set every group's rate to `rate` times the group's factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]

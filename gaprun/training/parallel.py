@@ -1,0 +1,134 @@
+"""Running jobs one after another in this process, or several side by side in their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.recipe.jobs import Job
+from gaprun.training.run import Event, Interrupted, Report, run_job
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `error` is None when it finished."""
+
+    job: Job
+    error: GaprunError | None
+
+
+Finished = Callable[[Outcome], None]
+
+
+def run_jobs(jobs: list[Job], db: str | None, device: str, side_by_side: int, report: Report, finished: Finished) -> None:
+    """Run `jobs`, at most `side_by_side` at once; a job that fails does not stop the others.
+
+    Raises Interrupted after Ctrl-C or SIGTERM, once every running job has saved.
+    """
+    if side_by_side <= 1 or len(jobs) <= 1:
+        _one_by_one(jobs, db, device, report, finished)
+    else:
+        _side_by_side(jobs, db, device, side_by_side, report, finished)
+
+
+def _one_by_one(jobs: list[Job], db: str | None, device: str, report: Report, finished: Finished) -> None:
+    from gaprun.store import open_store
+
+    for job in jobs:
+        store = open_store(db)
+        try:
+            run_job(job, store, device, report)
+        except Interrupted:
+            raise
+        except GaprunError as error:
+            finished(Outcome(job, error))
+        else:
+            finished(Outcome(job, None))
+
+
+def _child(job: Job, db: str | None, device: str, threads: int, events: Any) -> None:
+    import torch
+
+    from gaprun.store import open_store
+
+    torch.set_num_threads(job.recipe.compute.threads or threads)
+    try:
+        run_job(job, open_store(db), device, events.put)
+        events.put((job.id, None, ""))
+    except KeyboardInterrupt:
+        events.put((job.id, "Interrupted", "stopped"))
+    except GaprunError as error:
+        events.put((job.id, type(error).__name__, str(error)))
+    except Exception as error:
+        if os.environ.get("GAPRUN_DEBUG"):
+            raise
+        events.put((job.id, "Failure", f"{type(error).__name__}: {error} (run it alone with --debug)"))
+
+
+def _side_by_side(
+    jobs: list[Job], db: str | None, device: str, side_by_side: int, report: Report, finished: Finished
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    events: Any = context.Queue()
+    threads = max(1, (os.cpu_count() or 1) // side_by_side)
+    waiting, running = list(jobs), dict[str, tuple[Job, BaseProcess]]()
+    stopping = False
+
+    def forward(number: int, frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for _, process in running.values():
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGTERM)
+
+    before = {kind: signal.signal(kind, forward) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while running or (waiting and not stopping):
+            while waiting and len(running) < side_by_side and not stopping:
+                job = waiting.pop(0)
+                process = context.Process(target=_start_child, args=(job, db, device, threads, events))
+                process.start()
+                running[job.id] = (job, process)
+            _collect(events, running, report, finished)
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    if stopping:
+        raise Interrupted("stopped; the same command goes on from the saved checkpoints")
+
+
+def _start_child(*args: Any) -> None:
+    # The terminal sends Ctrl-C to the whole group; only the parent's SIGTERM counts, so that none is stopped twice.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _child(*args)
+
+
+def _collect(
+    events: Any, running: dict[str, tuple[Job, BaseProcess]], report: Report, finished: Finished
+) -> None:
+    kinds = {kind.__name__: kind for kind in (UserError, Failure, Interrupted)}
+    try:
+        message = events.get(timeout=0.2)
+    except queue.Empty:
+        for name, (job, process) in list(running.items()):
+            if not process.is_alive() and events.empty():
+                del running[name]
+                code = process.exitcode
+                finished(Outcome(job, Failure(f"{name}: its process ended with code {code}; run it again to go on")))
+        return
+    if isinstance(message, Event):
+        report(message)
+        return
+    name, kind, text = message
+    if name in running:
+        job, process = running.pop(name)
+        process.join()
+        if kind != "Interrupted":
+            finished(Outcome(job, kinds.get(kind, Failure)(text) if kind else None))

@@ -1,0 +1,110 @@
+"""What `train --dry-run` shows: each job's length, sizes, memory and disk, and whether it is done already."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from gaprun.data.split import open_split
+from gaprun.errors import UserError
+from gaprun.recipe.jobs import Job
+from gaprun.training.length import run_length
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+GIB = 2**30
+
+
+def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
+    """One dictionary a job. Raises UserError for data that is missing, as training would."""
+    statuses = _statuses(db)
+    parameters: dict[str, int] = {}
+    rows = []
+    for job in jobs:
+        recipe = job.recipe
+        splits = [open_split(ref) for ref in recipe.data.train]
+        images = sum(1 for split in splits for captions in split.captions if captions)
+        length = run_length(recipe, images)
+        model = recipe.model.model_dump_json()
+        if model not in parameters:
+            parameters[model] = count_parameters(job)
+        count, side = parameters[model], math.ceil(_image_size(job) * recipe.data.margin)
+        rows.append(
+            {
+                "run": job.id,
+                "recipe": recipe.name,
+                "seed": job.seed,
+                "status": statuses.get(job.id, "new"),
+                "images": images,
+                "batch_size": length.batch_size,
+                "steps_per_epoch": length.steps_per_epoch,
+                "steps": length.total,
+                "warmup_steps": length.warmup,
+                "parameters": count,
+                # fp32 weights, gradients and AdamW's two moments; activations come on top.
+                "model_memory_gib": count * 16 / GIB,
+                "cache_memory_gib": images * side * side * 3 / GIB if recipe.data.cache == "memory" else 0.0,
+                # weights and two moments in each kept checkpoint, one more while the next is written.
+                "disk_gib": count * 12 * (recipe.checkpoint.keep + 1) / GIB,
+                "measures": [task.task for task in recipe.eval],
+            }
+        )
+    return rows
+
+
+def count_parameters(job: Job) -> int:
+    """Parameters of the towers, built without memory; the `used` vocabulary counts as full."""
+    import torch
+
+    from gaprun.model.towers import build_towers
+
+    with torch.device("meta"):
+        towers = build_towers(job.recipe.model.model_copy(update={"pretrained": None}))
+    return sum(parameter.numel() for parameter in towers.clip.parameters())
+
+
+def _image_size(job: Job) -> int:
+    model = job.recipe.model
+    if model.inline is not None:
+        return model.inline.vision.image_size
+    from gaprun.model.towers import architecture_config
+
+    size = architecture_config(str(model.arch))["vision_cfg"].get("image_size", 224)
+    return int(size if isinstance(size, int) else max(size))
+
+
+def _statuses(db: str | None) -> dict[str, str]:
+    from gaprun.store import open_store
+
+    try:
+        store = open_store(db, create=False)
+    except UserError:
+        return {}
+    return {run.id: run.status for run in store.runs(light=True)}
+
+
+def render_plan(rows: list[dict[str, Any]], console: Console) -> None:
+    """The plan as a table with totals."""
+    from rich.table import Table
+
+    table = Table(title=f"{len(rows)} runs; nothing was trained")
+    columns = ("run", "status", "images", "batch", "steps", "warm-up", "parameters", "model GiB", "cache GiB", "disk GiB")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("run", "status") else "right", no_wrap=column == "run")
+    for row in rows:
+        table.add_row(
+            row["run"],
+            row["status"],
+            str(row["images"]),
+            str(row["batch_size"]),
+            f"{row['steps']} ({row['steps_per_epoch']}/epoch)",
+            str(row["warmup_steps"]),
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['model_memory_gib']:.2f}",
+            f"{row['cache_memory_gib']:.2f}",
+            f"{row['disk_gib']:.2f}",
+        )
+    console.print(table)
+    total = sum(row["disk_gib"] for row in rows)
+    console.print(f"disk for checkpoints in all: {total:.2f} GiB; model memory is without activations", highlight=False)

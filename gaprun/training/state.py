@@ -1,0 +1,173 @@
+"""One run's living parts - towers, temperature, optimiser - and the training step that moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from gaprun.data.stream import Batch, crop_and_normalise
+from gaprun.model.loss import LOSSES
+from gaprun.model.temperature import Learned, TemperatureRule
+from gaprun.model.towers import Towers
+from gaprun.recipe.schema import Recipe
+from gaprun.training.length import Length
+from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
+
+SWAP_STREAM, NOISE_STREAM = 101, 102
+
+
+class Head(nn.Module):
+    """The learned scalars between features and loss: nu of the temperature rule, the bias of the sigmoid loss."""
+
+    def __init__(self, rule: TemperatureRule, loss: LOSSES) -> None:
+        super().__init__()
+        nu, bias = rule.initial_nu(), loss.initial_bias()
+        self.nu = None if nu is None else nn.Parameter(torch.tensor(nu, dtype=torch.float32))
+        self.bias = None if bias is None else nn.Parameter(torch.tensor(bias, dtype=torch.float32))
+
+
+@dataclass
+class TrainState:
+    """Everything that a step reads or changes; `step` counts the updates done."""
+
+    recipe: Recipe
+    seed: int
+    length: Length
+    towers: Towers
+    head: Head
+    device: torch.device
+    step: int = 0
+    damaged: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        recipe, clip = self.recipe, self.towers.clip
+        rule = recipe.temperature
+        # The towers' own logit scale takes no part: nu of the head is what is trained.
+        for name in ("logit_scale", "logit_bias"):
+            parameter = getattr(clip, name, None)
+            if parameter is not None:
+                parameter.requires_grad_(False)
+        memory = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
+        clip.to(device=self.device, memory_format=memory)
+        clip.train()
+        self.head.to(self.device)
+        factor = rule.lr_factor if isinstance(rule, Learned) else 1.0
+        self.optimizer = build_optimizer(clip, self.head, recipe.optimizer, factor)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=recipe.compute.precision == "fp16")
+        self.encode_image, self.encode_text = clip.encode_image, clip.encode_text
+        if recipe.compute.compile:
+            self.encode_image, self.encode_text = torch.compile(clip.encode_image), torch.compile(clip.encode_text)
+        settings = self.towers.preprocessing
+        self._mean = torch.tensor(settings["mean"], device=self.device)
+        self._std = torch.tensor(settings["std"], device=self.device)
+
+    @property
+    def progress(self) -> float:
+        """0 at the first step, 1 at the last: what scheduled temperatures follow."""
+        return self.step / max(self.length.total - 1, 1)
+
+    def beta(self) -> Tensor | float:
+        """Inverse temperature of the coming step."""
+        return self.recipe.temperature.beta(self.head.nu, self.progress)
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Unit image and text features (B, d), fp32, of one batch."""
+        non_blocking = self.device.type == "cuda"
+        pictures = batch.pictures.to(self.device, non_blocking=non_blocking)
+        crops = batch.crops.to(self.device, non_blocking=non_blocking)
+        tokens = batch.tokens.to(self.device, non_blocking=non_blocking)
+        images = crop_and_normalise(pictures, crops, self.towers.image_size, self._mean, self._std)
+        if self.recipe.compute.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            x, y = self.encode_image(images), self.encode_text(tokens)
+        return normalize(x.float(), dim=-1), normalize(y.float(), dim=-1)
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        precision = self.recipe.compute.precision
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
+        with torch.autocast(self.device.type, dtype=kind, enabled=precision != "fp32"):
+            yield
+
+    def train_step(self, batch: Batch, measure: bool) -> tuple[Tensor, dict[str, float] | None]:
+        """One update; returns the loss (0-d, on the device) and, if `measure`, the record of this step."""
+        recipe = self.recipe
+        rate = learning_rate(self.step, self.length.total, self.length.warmup, recipe.optimizer.lr)
+        set_learning_rate(self.optimizer, rate)
+        # Dropout and the like draw from torch's own generator: keyed by step, so that resuming is exact.
+        torch.manual_seed(self._keyed(NOISE_STREAM))
+        x, y = self.features(batch)
+        swapped_x, swapped_y = recipe.swap.apply(x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM)))
+        beta = self.beta()
+        loss = recipe.loss(swapped_x @ swapped_y.T, beta, self.head.bias)
+        record = self._measure(x.detach(), y.detach(), loss, beta, rate) if measure else None
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if recipe.optimizer.grad_clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.towers.clip.parameters(), recipe.optimizer.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._clamp()
+        self.step += 1
+        return loss.detach(), record
+
+    def _keyed(self, purpose: int) -> int:
+        sequence = np.random.SeedSequence([self.seed, purpose, self.step])
+        return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def _clamp(self) -> None:
+        rule = self.recipe.temperature
+        if self.head.nu is not None and isinstance(rule, Learned) and rule.max_beta is not None:
+            with torch.no_grad():
+                self.head.nu.clamp_(rule.nu_for(min(1.0, rule.max_beta)), rule.nu_for(rule.max_beta))
+
+    @torch.no_grad()
+    def _measure(self, x: Tensor, y: Tensor, loss: Tensor, beta: Tensor | float, rate: float) -> dict[str, float]:
+        similarity = x @ y.T
+        matched = similarity.diagonal()
+        others = similarity - torch.diag(torch.full_like(matched, 4.0))
+        scale = float(beta)
+        return {
+            "step": self.step,
+            "samples_seen": self.step * self.length.batch_size,
+            "epoch": self.step / self.length.steps_per_epoch,
+            "temperature": 1.0 / scale,
+            "logit_scale": scale,
+            "loss": loss.item(),
+            "gap": (x.mean(0) - y.mean(0)).norm().item(),
+            "learning_rate": rate,
+            "matched_cosine": matched.mean().item(),
+            "mismatched_share": (others.max(1).values >= matched).float().mean().item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values from which `load_state_dict` continues exactly."""
+        clip = self.towers.clip
+        with torch.no_grad():
+            # So that the towers alone, in open_clip's own tools, carry the temperature that was learned.
+            getattr(clip, "logit_scale").fill_(float(np.log(float(self.beta()))))
+        return {
+            "step": self.step,
+            "clip": clip.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "damaged": sorted(self.damaged),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.towers.clip.load_state_dict(saved["clip"])
+        self.head.load_state_dict(saved["head"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.step, self.damaged = saved["step"], set(saved["damaged"])
