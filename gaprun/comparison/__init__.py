@@ -1,1 +1,49 @@
 """From stored metrics to answers: means over seeds with intervals, differences, and their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gaprun.comparison.table import Comparison
+
+__all__ = ["compare"]
+
+
+def compare(
+    metric: str | Sequence[str],
+    *,
+    db: str | None = None,
+    by: str = "recipe",
+    where: Sequence[str] = (),
+    baseline: str | None = None,
+    dataset: Sequence[str] = (),
+    protocol: Sequence[str] = (),
+    sort: str | None = None,
+    top: int | None = None,
+    all_statuses: bool = False,
+    allow_mixed: bool = False,
+) -> Comparison:
+    """Compare runs in the database `db` on one or several metrics; the command of the same name in Python.
+
+    `by`: recipe, seed or a dotted key of the resolved recipe; `where`: conditions `key=value` or
+    `key!=value`; `dataset` entries may be `dataset/split`. `.frame()` of the result is a pandas DataFrame, a
+    row a cell. Raises UserError for unknown names, for an empty result, and for results that must not be
+    averaged.
+    """
+    from gaprun.comparison import select, table
+    from gaprun.store import open_store
+
+    store = open_store(db, create=False)
+    names = select.metric_names(store, [metric] if isinstance(metric, str) else metric)
+    conditions = [*where, *(f"protocol={name}" for name in protocol)]
+    for name in dataset:
+        parts = name.partition("/")
+        conditions += [f"dataset={parts[0]}"] + ([f"split={parts[2]}"] if parts[2] else [])
+    rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed)
+    result = table.build(rows, by, baseline, names, sort, notes)
+    if top is not None and top < len(result.groups):
+        result.notes.append(f"{len(result.groups) - top} more rows are not shown")
+        result.groups = result.groups[:top]
+    return result

@@ -252,6 +252,10 @@ class Store:
         conditions = parse_conditions(where)
         return self._read(lambda session: queries.metric_rows(session, names, conditions, keys))
 
+    def resolved_recipes(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The resolved recipes of these runs, by id."""
+        return self._read(lambda session: queries.resolved_recipes(session, run_ids))
+
     def metric_names(self) -> list[str]:
         """Every metric's name in the database, sorted."""
         return self._read(queries.metric_names)

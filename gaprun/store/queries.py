@@ -120,6 +120,15 @@ def recipe_values(session: Session, keys: Sequence[str]) -> dict[str, dict[str, 
     return found
 
 
+def resolved_recipes(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The resolved recipes of these runs, by id."""
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(run_ids), 500):  # databases limit the parameters of a statement
+        part = run_ids[start : start + 500]
+        found.update(session.execute(select(Run.id, Run.resolved_recipe).where(Run.id.in_(part))).tuples())
+    return found
+
+
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The names most like `word`, best first; a name that contains it counts as like it."""
     names = sorted(set(names))

@@ -1,0 +1,88 @@
+"""`gaprun compare`: which recipe is better, by how much and how surely, from what the database holds."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from gaprun.cli.common import DbOption, console, print_json
+
+
+class Format(StrEnum):
+    """What `--format` takes."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `compare` to `app`."""
+    app.command(epilog="Example: gaprun compare --metric gap --metric recall@5 --db results.db.example")(
+        compare
+    )
+
+
+def compare(
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="What to compare (repeatable); recall@5 is image_recall@5 and text_recall@5."),
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Rows: recipe, seed, or a recipe's key such as optimizer.lr.")
+    ] = "recipe",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Only such results: recipe, seed, dataset, any recipe key; also !=."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Row to compare with.", show_default="baseline")
+    ] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this data set (or dataset/split).")] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="Only this protocol, e.g. full.")] = None,
+    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    sort: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="Order rows by this metric, best first.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Without intervals and differences.")] = False,
+    all_statuses: Annotated[
+        bool, typer.Option("--all-statuses", help="Also runs that are not finished.")
+    ] = False,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Average also over different data or sizes.")
+    ] = False,
+    db: DbOption = None,
+) -> None:
+    """Compare runs: mean and spread over seeds, n, 95 % interval, difference from the baseline."""
+    from gaprun.comparison import compare as comparison_of
+    from gaprun.comparison import render
+
+    found = comparison_of(
+        metric or [],
+        db=db,
+        by=by,
+        where=where or [],
+        baseline=baseline,
+        dataset=dataset or [],
+        protocol=protocol or [],
+        sort=sort,
+        top=top,
+        all_statuses=all_statuses,
+        allow_mixed=allow_mixed,
+    )
+    if json or format is Format.json:
+        print_json(found.records())
+    elif format is Format.table:
+        console.print(render.table(found, console.width, brief))
+    elif format is Format.csv:
+        print(render.comma_separated(found))
+    else:
+        print((render.markdown if format is Format.markdown else render.latex)(found, brief))

@@ -1,0 +1,163 @@
+"""Which stored results stand in a comparison, in which groups, and whether they may be averaged at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gaprun.errors import UserError
+from gaprun.evaluation.names import DIRECTION, expand_metric
+from gaprun.store.queries import METRIC_KEYS, RUN_KEYS, nearest
+from gaprun.store.where import dotted_keys, lookup, parse_conditions
+
+if TYPE_CHECKING:
+    from gaprun.store.database import Store
+
+# Parts of a recipe on which trained weights do not depend; they do not make two runs different.
+LABELS = ("name", "description", "eval", "checkpoint", "seed", "seeds")
+SAME = {
+    "n": "number of items (gallery size)",
+    "data_fingerprint": "data",
+    "definition": "definition of the metric",
+    "options_hash": "options of the evaluation",
+}
+
+
+def metric_names(store: Store, wanted: Iterable[str]) -> list[str]:
+    """The full names behind what was asked for, in order; also names that only the database knows.
+
+    Raises UserError, with the nearest names and what the database holds, for an unknown name and for no name.
+    """
+    names: list[str] = []
+    stored: list[str] | None = None
+    for name in wanted:
+        try:
+            names += expand_metric(name)
+        except UserError:
+            stored = store.metric_names() if stored is None else stored
+            if name not in stored:
+                close = nearest(name, [*stored, *DIRECTION])
+                hint = f"did you mean {' or '.join(close)}? " if close else ""
+                raise UserError(f"unknown metric {name!r}: {hint}{_held(stored)}") from None
+            names.append(name)
+    if not names:
+        raise UserError(f"name a metric with --metric: {_held(store.metric_names())}")
+    return list(dict.fromkeys(names))
+
+
+def load(
+    store: Store,
+    names: Sequence[str],
+    by: str = "recipe",
+    where: Sequence[str] = (),
+    all_statuses: bool = False,
+    allow_mixed: bool = False,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The metric rows to compare, each with its `group`, and notes for the reader.
+
+    Only finished runs, unless `all_statuses` or `where` speaks of status. Raises UserError when nothing is
+    found, and (unless `allow_mixed`) when a column would mix data, sizes, definitions or options.
+    """
+    if by in METRIC_KEYS:
+        raise UserError(
+            f"--by {by}: columns are apart by {by} anyway; group by recipe, seed or a recipe's key"
+        )
+    conditions = list(where)
+    if not all_statuses and not any(c.key == "status" for c in parse_conditions(where)):
+        conditions.append("status=finished")
+    rows = store.metric_rows(names, conditions, [] if by in RUN_KEYS else [by])
+    if not rows:
+        raise UserError(_nothing(store, names, where, "finished " if len(conditions) > len(where) else ""))
+    if not allow_mixed:
+        check_comparable(rows)
+    notes = [f"no results for {name}" for name in names if all(row["metric"] != name for row in rows)]
+    if by != "recipe":
+        return [row | {"group": _text(row[by])} for row in rows], notes
+    labels = variant_labels(store, rows)
+    rows = [row | {"group": labels[row["recipe"], row["recipe_hash"]]} for row in rows]
+    unique = latest_of_each_seed(rows)
+    if len(unique) < len(rows):
+        notes.append("of several runs of one recipe with one seed only the latest counts")
+    return unique, notes
+
+
+def check_comparable(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Raise UserError if results in one column (metric, split, protocol) differ in what was measured."""
+    seen: dict[tuple[str, ...], dict[str, dict[Any, str]]] = {}
+    for row in rows:
+        column = seen.setdefault((row["metric"], row["dataset"], row["split"], row["protocol"]), {})
+        for key in SAME:
+            column.setdefault(key, {}).setdefault(row[key], row["id"])
+    for (metric, dataset, split, protocol), found in seen.items():
+        for key, what in SAME.items():
+            if len(found[key]) > 1:
+                (one, first), (other, second) = list(found[key].items())[:2]
+                raise UserError(
+                    f"{metric} on {dataset}/{split} ({protocol}) is not comparable: the {what} differs "
+                    f"({_short(one)} in {first}, {_short(other)} in {second}); choose one with "
+                    f"--where {key}={_short(one)}{'*' if isinstance(one, str) and len(one) > 12 else ''}, "
+                    "or mix them with --allow-mixed"
+                )
+
+
+def variant_labels(store: Store, rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """A label for each (recipe, recipe_hash): the name, and what differs where one name has several."""
+    samples: dict[str, dict[str, str]] = {}
+    for row in rows:
+        samples.setdefault(row["recipe"], {}).setdefault(row["recipe_hash"], row["id"])
+    labels = {(name, only): name for name, hashes in samples.items() for only in hashes}
+    several = {name: hashes for name, hashes in samples.items() if len(hashes) > 1}
+    documents = store.resolved_recipes([run for hashes in several.values() for run in hashes.values()])
+    for name, hashes in several.items():
+        recipes = {key: documents[run] for key, run in hashes.items()}
+        keys = sorted(
+            {k for recipe in recipes.values() for k in dotted_keys(recipe) if k.split(".")[0] not in LABELS}
+        )
+        differing = [k for k in keys if len({_text(lookup(recipe, k)) for recipe in recipes.values()}) > 1]
+        for key, recipe in recipes.items():
+            if differing:
+                parts = [f"{k}={_text(lookup(recipe, k))}" for k in differing[:3]]
+                more = f", … {key[:8]}" if len(differing) > 3 else ""
+                labels[name, key] = f"{name} [{', '.join(parts)}{more}]"
+    return labels
+
+
+def latest_of_each_seed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with one run a group, seed and column: equal seeds repeat a run and are no further evidence."""
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        unit = row["id"] if row["seed"] is None else row["seed"]
+        key = (row["group"], unit, row["metric"], row["dataset"], row["split"], row["protocol"])
+        old = kept.get(key)
+        if old is None or _age(row) > _age(old):
+            kept[key] = row
+    return list(kept.values())
+
+
+def _age(row: Mapping[str, Any]) -> tuple[bool, Any, str]:
+    return (row["started"] is not None, row["started"] or 0, row["id"])
+
+
+def _nothing(store: Store, names: Sequence[str], where: Sequence[str], kind: str) -> str:
+    stored = store.metric_names()
+    present = [name for name in names if name in stored]
+    if not present:
+        return f"no run has {' or '.join(names)}: {_held(stored)}"
+    filters = f" with {' and '.join(where)}" if where else ""
+    return f"no {kind}run{filters} has {' or '.join(present)}: see `gaprun runs list`"
+
+
+def _held(stored: Sequence[str]) -> str:
+    return f"the database holds {', '.join(stored)}" if stored else "the database holds no metrics yet"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: Any) -> str:
+    return value[:12] if isinstance(value, str) else str(value)

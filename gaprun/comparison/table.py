@@ -1,0 +1,219 @@
+"""The comparison itself: groups of runs in rows, one metric on one split under one protocol in columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gaprun.comparison.statistics import Difference, Summary, difference, holm, summarise
+from gaprun.errors import UserError
+from gaprun.evaluation.names import DOWN, UP, direction
+from gaprun.store.queries import nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric on one split under one protocol; `items` is how many items were measured, if all agree."""
+
+    metric: str
+    dataset: str
+    split: str
+    protocol: str
+    items: int | None = field(default=None, compare=False)
+
+    @property
+    def direction(self) -> str:
+        """'up', 'down' or 'none': which way is better."""
+        return direction(self.metric)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a group reached in a column. `best` marks the best mean of the column, several on a tie."""
+
+    summary: Summary
+    difference: Difference | None
+    p_holm: float | None
+    best: bool
+    units: tuple[Any, ...]
+    recipes: tuple[str, ...]
+
+
+@dataclass
+class Comparison:
+    """Groups by columns. `family` is the number of tests that Holm's correction accounts for."""
+
+    by: str
+    groups: list[str]
+    columns: list[Column]
+    cells: dict[tuple[str, Column], Cell]
+    baseline: str | None
+    unit: str
+    notes: list[str]
+
+    @property
+    def family(self) -> int:
+        """How many p-values the table shows."""
+        return sum(cell.p_holm is not None for cell in self.cells.values())
+
+    def records(self) -> list[dict[str, Any]]:
+        """One flat dictionary a cell, as `--format json` prints them; what is not defined is None."""
+        return [
+            _record(self, group, column, self.cells[group, column])
+            for group in self.groups
+            for column in self.columns
+            if (group, column) in self.cells
+        ]
+
+    def frame(self) -> pd.DataFrame:
+        """The records as a pandas DataFrame, a row a cell."""
+        import pandas as pd
+
+        return pd.DataFrame(self.records())
+
+
+def build(
+    rows: Sequence[dict[str, Any]],
+    by: str = "recipe",
+    baseline: str | None = None,
+    metrics: Sequence[str] = (),
+    sort: str | None = None,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """The comparison of metric rows that carry their `group` (see `select.load`).
+
+    Differences pair groups by seed, or by recipe when the groups are seeds. `metrics` gives the columns'
+    order, `sort` the metric whose first column orders the rows, best first; else the baseline comes first,
+    then by name. Raises UserError for a baseline or a sort metric that is not there.
+    """
+    unit = "recipe" if by == "seed" else "seed"
+    values: dict[tuple[str, Column], dict[Any, list[float]]] = {}
+    recipes: dict[tuple[str, Column], dict[str, None]] = {}
+    sizes: dict[Column, set[int | None]] = {}
+    undefined = 0
+    for row in rows:
+        column = Column(row["metric"], row["dataset"], row["split"], row["protocol"])
+        sizes.setdefault(column, set()).add(row["n"])
+        if row["value"] is None:
+            undefined += 1
+            continue
+        key = row["group"], column
+        values.setdefault(key, {}).setdefault(row[unit], []).append(row["value"])
+        recipes.setdefault(key, {})[row["recipe"]] = None
+    groups = sorted({group for group, _ in values}, key=natural)
+    rank = {name: index for index, name in enumerate(metrics)}
+    columns = sorted(
+        (
+            Column(c.metric, c.dataset, c.split, c.protocol, next(iter(n)) if len(n) == 1 else None)
+            for c, n in sizes.items()
+        ),
+        key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
+    )
+    baseline = _baseline(baseline, groups, by)
+    cells = _cells(values, recipes, groups, columns, baseline)
+    result = Comparison(by, groups, columns, cells, baseline, unit, list(notes))
+    if undefined:
+        result.notes.append(f"{undefined} value(s) that were not defined (NaN) are left out")
+    result.groups = _sorted(result, sort)
+    return result
+
+
+def natural(text: str) -> tuple[Any, ...]:
+    """A sort key that puts `s2` before `s10` and 0.04 before 0.1."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", text)
+    return tuple((0, float(part), "") if index % 2 else (1, 0.0, part) for index, part in enumerate(parts))
+
+
+def _cells(
+    values: dict[tuple[str, Column], dict[Any, list[float]]],
+    recipes: dict[tuple[str, Column], dict[str, None]],
+    groups: Sequence[str],
+    columns: Sequence[Column],
+    baseline: str | None,
+) -> dict[tuple[str, Column], Cell]:
+    keys = [(group, column) for group in groups for column in columns if (group, column) in values]
+    summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
+    differences: dict[tuple[str, Column], Difference | None] = {}
+    for group, column in keys:
+        reference = values.get((baseline, column)) if baseline is not None and group != baseline else None
+        differences[group, column] = (
+            None if reference is None else difference(values[group, column], reference)
+        )
+    corrected = holm([None if (d := differences[key]) is None else d.p_value for key in keys])
+    best: dict[Column, float] = {}
+    for column in columns:
+        means = [summaries[group, column].mean for group in groups if (group, column) in summaries]
+        if len(means) > 1 and column.direction in (UP, DOWN):
+            best[column] = max(means) if column.direction == UP else min(means)
+    return {
+        key: Cell(
+            summaries[key],
+            differences[key],
+            p_holm,
+            key[1] in best and summaries[key].mean == best[key[1]],
+            tuple(sorted(values[key], key=lambda unit: natural(str(unit)))),
+            tuple(recipes[key]),
+        )
+        for key, p_holm in zip(keys, corrected, strict=True)
+    }
+
+
+def _baseline(wanted: str | None, groups: Sequence[str], by: str) -> str | None:
+    if wanted is None:
+        return "baseline" if by == "recipe" and "baseline" in groups else None
+    if wanted in groups:
+        return wanted
+    variants = [group for group in groups if group.startswith(f"{wanted} [")]
+    close = variants or nearest(wanted, groups) or list(groups[:8])
+    raise UserError(f"--baseline {wanted!r} is none of the groups compared; there are {', '.join(close)}")
+
+
+def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
+    if sort is None:
+        return sorted(comparison.groups, key=lambda group: (group != comparison.baseline, natural(group)))
+    from gaprun.evaluation.names import expand_metric
+
+    names = [sort] if any(c.metric == sort for c in comparison.columns) else expand_metric(sort)
+    column = next((c for c in comparison.columns if c.metric in names), None)
+    if column is None:
+        raise UserError(f"--sort {sort}: not among the metrics compared; add --metric {sort}")
+    sign = -1 if column.direction == UP else 1
+
+    def key(group: str) -> tuple[Any, ...]:
+        cell = comparison.cells.get((group, column))
+        return (cell is None, sign * cell.summary.mean if cell else 0.0, natural(group))
+
+    return sorted(comparison.groups, key=key)
+
+
+def _record(comparison: Comparison, group: str, column: Column, cell: Cell) -> dict[str, Any]:
+    found, summary = cell.difference, cell.summary
+    return {
+        "recipe": group if comparison.by == "recipe" else ", ".join(cell.recipes),
+        "by": comparison.by,
+        "group": group,
+        "metric": column.metric,
+        "dataset": column.dataset,
+        "split": column.split,
+        "protocol": column.protocol,
+        "items": column.items,
+        "direction": column.direction,
+        "n": summary.n,
+        "mean": summary.mean,
+        "std": summary.std,
+        "ci95": list(summary.ci95) if summary.ci95 else None,
+        "best": cell.best,
+        comparison.unit + "s": [unit for unit in cell.units if unit is not None],
+        "baseline": comparison.baseline,
+        "delta": found.delta if found else None,
+        "delta_ci95": list(found.ci95) if found and found.ci95 else None,
+        "p_value": found.p_value if found else None,
+        "p_holm": cell.p_holm,
+        "test": found.test if found else None,
+        "pairs": found.pairs if found else None,
+    }
