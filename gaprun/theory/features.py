@@ -64,9 +64,10 @@ class Parallel:
     given u, v.
     """
 
-    def __init__(self, frozen: bool = False) -> None:
+    def __init__(self, frozen: bool = False, gamma_rate: float = 1.0) -> None:
         self._free = Free()
         self.frozen = frozen
+        self.gamma_rate = gamma_rate  # gamma's learning rate over the directions'
 
     def features(self, parameters: Parameters) -> tuple[Array, Array, Any]:
         u, v, cache = self._free.features(parameters[:2])
@@ -85,7 +86,7 @@ class Parallel:
             still = [np.zeros_like(p) for p in parameters[:2]]
         else:
             still = self._free.velocity(parameters[:2], free_cache, flat * dx[:, :-1], flat * dy[:, :-1])
-        return [*still, np.array([-pull])]
+        return [*still, np.array([-self.gamma_rate * pull])]
 
     def step(self, parameters: Parameters, velocity: Parameters, rate: float) -> Parameters:
         gamma = math.exp(float(parameters[2][0]))
@@ -102,12 +103,14 @@ class Encoders:
     """One encoder a modality over given inputs (n, p) and (n, q), linear or with one tanh layer.
 
     Parameters: [W] or [W1, W2] of the images, then of the texts; X = rows of inputs @ W1, tanh, @ W2,
-    normalised.
+    normalised. Constant `shifts`, one row a modality, come off before normalisation (they make the first gap
+    small).
     """
 
     images: Array
     texts: Array
     layers: int = 1
+    shifts: tuple[Array, Array] | None = None
 
     def __post_init__(self) -> None:
         if self.layers not in (1, 2):
@@ -126,9 +129,10 @@ class Encoders:
 
     def features(self, parameters: Parameters) -> tuple[Array, Array, Any]:
         outputs, caches = [], []
-        for inputs, weights in self._sides(parameters):
+        for side, (inputs, weights) in enumerate(self._sides(parameters)):
             hidden = np.tanh(inputs @ weights[0]) if self.layers == 2 else inputs
-            unit, norm = _unit(hidden @ weights[-1])
+            raw = hidden @ weights[-1]
+            unit, norm = _unit(raw if self.shifts is None else raw - self.shifts[side])
             outputs.append(unit)
             caches.append((hidden, unit, norm))
         return outputs[0], outputs[1], caches
@@ -152,6 +156,15 @@ class Encoders:
 
     def _sides(self, parameters: Parameters) -> list[tuple[Array, Parameters]]:
         return [(self.images, parameters[: self.layers]), (self.texts, parameters[self.layers :])]
+
+
+def centre(rows: Array, rounds: int = 100) -> Array:
+    """The shift c, a row, for which the unit rows of `rows` - c have mean 0 (to about 1e-12)."""
+    shift = np.zeros(rows.shape[1])
+    for _ in range(rounds):
+        unit, norms = _unit(rows - shift)
+        shift = shift + unit.mean(axis=0) * norms.mean()
+    return shift
 
 
 def _unit(rows: Array) -> tuple[Array, Array]:

@@ -108,7 +108,8 @@ def windows(flow: Flow, y: str = "ln gamma", x: str = "ln ln t") -> list[Rate]:
 def flow_rates(flow: Flow) -> dict[str, Rate]:
     """Every rate that has a meaning for the flow's rule, over the last third of log time, by name.
 
-    The Lemma's form, with its factor 1 - gamma^2, holds along the whole path and is measured along all of it.
+    The Lemma's form, with its factor 1 - gamma^2, holds along the whole path and is measured along all of
+    it.
     """
     end = float(flow.t[-1])
     start = math.exp(math.log1p(end) * 2 / 3)

@@ -1,0 +1,240 @@
+"""Which law does a recorded gap path follow? Fits of 1/log(t)^2, 1/(t log t), a power and an exponential,
+compared.
+
+The record is averaged in bins even in log t, from just after the gap's peak (it may grow at first, Theorem
+3.3), and every law f is fitted as floor + scale * f(t) with floor, scale >= 0. Two judges: the error on the
+last part of the record when only the part before it was fitted, and Akaike's criterion (corrected for small
+samples and for the residuals' autocorrelation). Only where both name the same law, clearly, is there a
+verdict; else it is "undecided" and why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaprun.errors import UserError
+
+Array = NDArray[np.float64]
+START = 3.0  # steps before which log(t) is too close to 0 for a law of log(t) to mean anything
+BINS_PER_DECADE = 16
+SHORTEST_DECADES = 1.5
+FEWEST_BINS = 16
+HELD_OUT = 0.3
+CLEAR = 4.0  # in units of Akaike's criterion: about e^2 in likelihood
+FALLING = 20.0  # how far the best law must be ahead of a constant: early bins are the noisier ones
+UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Law:
+    """A family floor + scale * f(t; shape); `shapes`: the searched range, if it has one."""
+
+    name: str
+    text: str
+    basis: Callable[[Array, float], Array]
+    shapes: tuple[float, float] | None = None
+
+
+def _exponential(t: Array, decay: float) -> Array:
+    return np.exp(-decay * (t - t[0]) / (t[-1] - t[0]))
+
+
+LAWS = (
+    Law("constant", "constant", lambda t, _: np.zeros_like(t)),
+    Law("log2", "1/log(t)^2", lambda t, _: 1 / np.log(t) ** 2),
+    Law("t_log_t", "1/(t log t)", lambda t, _: 1 / (t * np.log(t))),
+    Law("power", "t^-p", lambda t, p: (t / t[0]) ** -p, (0.02, 6.0)),
+    Law("exponential", "exp(-r t)", _exponential, (0.3, 300.0)),
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One law on one path: parameters, root mean square errors in sample and held out, criterion."""
+
+    law: str
+    text: str
+    floor: float
+    scale: float
+    shape: float | None  # p of t^-p, r of exp(-r t) in 1/steps; None for laws without one
+    shape_interval: tuple[float, float] | None
+    rmse: float
+    held_out: float
+    aicc: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The chosen law's name or "undecided", the reason in words, and every fit, best criterion first."""
+
+    law: str
+    reason: str
+    points: int
+    decades: float
+    start: float
+    fits: tuple[Fit, ...]
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judge(t: Sequence[float] | Array, gap: Sequence[float] | Array) -> Verdict:
+    """Fit every law to a gap path and choose, or say why it cannot be chosen.
+
+    t: (N,) steps or times, increasing (those below 3 are left out); gap: (N,) >= 0. Raises UserError for
+    arrays of different lengths.
+    """
+    from scipy.ndimage import median_filter
+
+    times, values = np.asarray(t, dtype=float), np.asarray(gap, dtype=float)
+    if times.shape != values.shape or times.ndim != 1:
+        raise UserError("a gap path needs as many gaps as times")
+    keep = np.isfinite(times) & np.isfinite(values) & (times >= START)
+    bin_t, bin_gap = log_bins(times[keep], values[keep])
+    recorded = len(bin_t)
+    if recorded:
+        # A median of five bins, and none of the peak's: after its highest bin, noise alone looks like a fall.
+        peak = int(np.argmax(median_filter(bin_gap, 5, mode="mirror")))
+        start_bin = peak + 2 if peak else 0
+        bin_t, bin_gap = bin_t[start_bin:], bin_gap[start_bin:]
+    points = len(bin_t)
+    decades = math.log10(bin_t[-1] / bin_t[0]) if points else 0.0
+    start = float(bin_t[0]) if points else math.nan
+
+    def verdict(law: str, reason: str, fits: Sequence[Fit] = ()) -> Verdict:
+        return Verdict(law, reason, points, decades, start, tuple(fits))
+
+    if points < FEWEST_BINS or decades < SHORTEST_DECADES:
+        if points < 4 and recorded >= FEWEST_BINS:
+            return verdict(UNDECIDED, "the gap is highest at the end of the record: it is not closing yet")
+        return verdict(
+            UNDECIDED,
+            f"too short to tell: after its peak the record has {points} log-spaced points over {decades:.1f} "
+            f"decades; at least {FEWEST_BINS} over {SHORTEST_DECADES} are needed",
+        )
+    fits = sorted((_fit(law, bin_t, bin_gap) for law in LAWS), key=lambda fit: fit.aicc)
+    fall = float(np.median(bin_gap[:5]) - np.median(bin_gap[-5:]))
+    return verdict(*_choose(fits, fall), fits)
+
+
+def log_bins(t: Array, values: Array) -> tuple[Array, Array]:
+    """Means of t and values in bins even in log t (BINS_PER_DECADE a decade); empty bins are left out."""
+    if not len(t):
+        return t, values
+    index = np.floor(np.log10(t / t.min()) * BINS_PER_DECADE + 1e-9).astype(int)
+    counts = np.bincount(index)
+    filled = counts > 0
+    sums = [np.bincount(index, weights=column)[filled] / counts[filled] for column in (np.log(t), values)]
+    return np.exp(sums[0]), sums[1]
+
+
+def _choose(fits: Sequence[Fit], fall: float) -> tuple[str, str]:
+    best, runner = fits[0], fits[1]
+    held_out = min(fits, key=lambda fit: fit.held_out)
+    constant = next(fit for fit in fits if fit.law == "constant")
+    if constant.aicc - best.aicc < FALLING or fall < 2 * best.rmse:
+        return UNDECIDED, "the gap does not fall over the record, so no rate of closing can be told"
+    if best.law != held_out.law and held_out.held_out < 0.9 * best.held_out:
+        return UNDECIDED, (
+            f"the criterion prefers {best.text} and the held-out error {held_out.text}: no law fits both ways"
+        )
+    if runner.aicc - best.aicc < CLEAR:
+        return UNDECIDED, (
+            f"{best.text} and {runner.text} cannot be told apart (criteria {runner.aicc - best.aicc:.1f} "
+            f"apart, {CLEAR:g} needed): a longer record would tell"
+        )
+    if best.shape is not None and best.shape_interval is None:
+        return UNDECIDED, f"{best.text} fits best, but the record is too short to pin its shape down"
+    return best.law, (
+        f"{best.text} is best by criterion ({runner.aicc - best.aicc:.1f} ahead of {runner.text}) "
+        f"and by held-out error ({best.held_out:.2g})"
+    )
+
+
+def _fit(law: Law, t: Array, gap: Array) -> Fit:
+    shape, floor, scale, residuals = _search(law, t, gap)
+    cut = round(len(t) * (1 - HELD_OUT))
+    early_shape, early_floor, early_scale, _ = _search(law, t[:cut], gap[:cut])
+    # The exponential's shape is per length of the fitted record.
+    stretch = (t[-1] - t[0]) / (t[cut - 1] - t[0]) if law.name == "exponential" else 1.0
+    predicted = early_floor + early_scale * law.basis(t, early_shape * stretch)
+    natural = 1 / float(t[-1] - t[0]) if law.name == "exponential" else 1.0
+    interval = _shape_interval(law, t, gap, shape, residuals) if law.shapes else None
+    parameters = 1 + (law.name != "constant") + (law.shapes is not None)
+    return Fit(
+        law=law.name,
+        text=law.text,
+        floor=floor,
+        scale=scale * (float(t[0]) ** shape if law.name == "power" else 1.0),
+        shape=shape * natural if law.shapes else None,
+        shape_interval=(interval[0] * natural, interval[1] * natural) if interval else None,
+        rmse=float(np.sqrt((residuals**2).mean())),
+        held_out=float(np.sqrt(((predicted - gap)[cut:] ** 2).mean())),
+        aicc=_aicc(residuals, parameters),
+    )
+
+
+def _search(law: Law, t: Array, gap: Array) -> tuple[float, float, float, Array]:
+    """Best shape (grid in its logarithm, then refined), floor, scale and residuals."""
+    from scipy.optimize import minimize_scalar
+
+    if law.shapes is None:
+        floor, scale, residuals = _linear(law.basis(t, 0.0), gap)
+        return 0.0, floor, scale, residuals
+
+    def cost(log_shape: float) -> float:
+        return float((_linear(law.basis(t, math.exp(log_shape)), gap)[2] ** 2).sum())
+
+    grid = np.linspace(math.log(law.shapes[0]), math.log(law.shapes[1]), 60)
+    low = int(np.argmin([cost(x) for x in grid]))
+    bounds = (grid[max(low - 1, 0)], grid[min(low + 1, len(grid) - 1)])
+    shape = math.exp(minimize_scalar(cost, bounds=bounds, method="bounded").x)
+    return shape, *_linear(law.basis(t, shape), gap)
+
+
+def _linear(basis: Array, gap: Array) -> tuple[float, float, Array]:
+    """Least squares of gap on floor + scale * basis with floor, scale >= 0 (both bounds tried in turn)."""
+    centred = basis - basis.mean()
+    spread = float(centred @ centred)
+    scale = max(float(centred @ gap) / spread, 0.0) if spread > 0 else 0.0
+    floor = float(gap.mean() - scale * basis.mean())
+    if floor < 0:
+        floor, scale = 0.0, max(float(basis @ gap) / float(basis @ basis), 0.0)
+    return floor, scale, floor + scale * basis - gap
+
+
+def _aicc(residuals: Array, parameters: int) -> float:
+    """Akaike's corrected criterion; N counts independent residuals: N (1-r)/(1+r) for lag-1 r."""
+    n = len(residuals)
+    energy = float(residuals @ residuals)
+    r = float(residuals[1:] @ residuals[:-1]) / energy if energy > 0 else 0.0
+    effective = max(n * (1 - r) / (1 + r), parameters + 3.0) if r > 0 else float(n)
+    k = parameters + 1  # and the variance
+    variance = max(energy / n, 1e-24)
+    return effective * math.log(variance) + 2 * k + 2 * k * (k + 1) / (effective - k - 1)
+
+
+def _shape_interval(
+    law: Law, t: Array, gap: Array, shape: float, residuals: Array
+) -> tuple[float, float] | None:
+    """Shapes within the 95 % likelihood-ratio bound; None at an edge of the range."""
+    from scipy.optimize import brentq
+    from scipy.stats import chi2
+
+    assert law.shapes is not None
+    allowed = float(residuals @ residuals) * math.exp(float(chi2.ppf(0.95, 1)) / len(t))
+
+    def excess(log_shape: float) -> float:
+        return float((_linear(law.basis(t, math.exp(log_shape)), gap)[2] ** 2).sum()) - allowed
+
+    best, ends = math.log(shape), [math.log(edge) for edge in law.shapes]
+    if min(excess(end) for end in ends) < 0 or excess(best) >= 0:
+        return None
+    low, high = (math.exp(float(brentq(excess, *sorted((best, end))))) for end in ends)
+    return low, high
