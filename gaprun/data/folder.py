@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from gaprun.data.split import INDEX, SAMPLES, WORK, read_index
+from gaprun.data.shards import dump_line
+from gaprun.data.split import FORMAT, INDEX, SAMPLES, WORK, read_index
 from gaprun.errors import Failure, UserError
 
 PLAN = "plan.json"
@@ -63,6 +66,47 @@ def replace_file(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def publish(
+    folder: Path,
+    *,
+    source: dict[str, Any],
+    shards: list[dict[str, Any]],
+    lines: list[dict[str, Any]],
+    report: dict[str, int],
+    examples: dict[str, list[str]],
+    classes: list[str] | None = None,
+    templates: list[str] | None = None,
+    image_size: int | None = None,
+) -> dict[str, Any]:
+    """Make `folder` a finished split: write samples.jsonl and then index.json, which is returned."""
+    text = b"".join(dump_line(line) + b"\n" for line in lines)
+    index = {
+        "format": FORMAT,
+        "dataset": folder.resolve().parent.name,
+        "split": folder.resolve().name,
+        "source": source,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "samples": len(lines),
+        "captions": sum(len(line["captions"]) for line in lines),
+        "image_size": image_size,
+        "classes": classes,
+        "templates": templates,
+        "shards": shards,
+        "fingerprint": fingerprint([shard["sha256"] for shard in shards], hashlib.sha256(text).hexdigest()),
+        "report": dict(sorted(report.items())),
+        "examples": examples,
+    }
+    (folder / INDEX).unlink(missing_ok=True)
+    replace_file(folder / SAMPLES, text)
+    replace_file(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode())
+    return index
+
+
+def fingerprint(shards: Sequence[str], samples: str) -> str:
+    """A split's identity: sha256 over its shards' sha256s and that of samples.jsonl; no names, no dates."""
+    return hashlib.sha256("\n".join([*shards, samples]).encode()).hexdigest()
 
 
 @contextmanager

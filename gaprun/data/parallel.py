@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+Progress = Callable[[int, int], None]  # called with (done, total)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _CHUNK = 32  # items handed to a worker at a time: amortises the hand-over, still smooth for a progress bar
@@ -23,9 +24,9 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item in order, computed on `workers` threads.
 
-    Threads are enough where reading and Pillow's codecs, which release the interpreter lock, are the work. A few
-    chunks a worker are in flight, so memory stays flat when the consumer is slower; an exception of `function`
-    is raised at its item's turn.
+    Threads are enough where the work is reading and Pillow's codecs, which release the interpreter lock. A
+    few chunks a worker are in flight, so memory stays flat when the consumer is slower; an exception of
+    `function` is raised at its item's turn.
     """
     if workers <= 1 or len(items) <= 2 * _CHUNK:
         yield from map(function, items)

@@ -6,7 +6,6 @@ ends with the same bytes as an undisturbed one. `index.json` is written last, so
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import shutil
@@ -16,17 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gaprun.data.folder import PLAN, clear, disk_errors, locked, replace_file, state_of
-from gaprun.data.parallel import ordered_map
+from gaprun.data.folder import PLAN, clear, disk_errors, locked, publish, replace_file, state_of
+from gaprun.data.parallel import Progress, ordered_map
 from gaprun.data.shards import Sample, dump_line, write_shard
-from gaprun.data.split import FORMAT, INDEX, SAMPLES, WORK, read_index
+from gaprun.data.split import WORK, read_index
 from gaprun.errors import UserError
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 128 * 2**20
 _EXAMPLES = 20  # names kept for each reason; the counts are always complete
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -131,40 +128,19 @@ def _fill(
         for folder in made:
             folder.rmdir()
         raise UserError(f"no usable picture for {plan.folder}: {_reasons(report)}{_named(examples)}")
-    lines = [line for note in done for line in note["lines"]]
-    index = _finish(plan, [note["shard"] for note in done], lines, report)
-    index["examples"] = examples
-    replace_file(plan.folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode())
+    index = publish(
+        plan.folder,
+        source=plan.source,
+        shards=[note["shard"] for note in done],
+        lines=[line for note in done for line in note["lines"]],
+        report=report,
+        examples=examples,
+        classes=plan.classes,
+        templates=plan.templates,
+        image_size=plan.image_size,
+    )
     shutil.rmtree(work)
     return index
-
-
-def _finish(
-    plan: Plan, shards: list[dict[str, Any]], lines: list[dict[str, Any]], report: Counter[str]
-) -> dict[str, Any]:
-    """Write samples.jsonl and put index.json's content together."""
-    text = b"".join(dump_line(line) + b"\n" for line in lines)
-    replace_file(plan.folder / SAMPLES, text)
-    return {
-        "format": FORMAT,
-        "dataset": plan.folder.resolve().parent.name,
-        "split": plan.folder.resolve().name,
-        "source": plan.source,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "samples": len(lines),
-        "captions": sum(len(line["captions"]) for line in lines),
-        "image_size": plan.image_size,
-        "classes": plan.classes,
-        "templates": plan.templates,
-        "shards": shards,
-        "fingerprint": fingerprint([shard["sha256"] for shard in shards], hashlib.sha256(text).hexdigest()),
-        "report": dict(sorted(report.items())),
-    }
-
-
-def fingerprint(shards: Sequence[str], samples: str) -> str:
-    """A split's identity: sha256 over its shards' sha256s and that of samples.jsonl; no names, no dates."""
-    return hashlib.sha256("\n".join([*shards, samples]).encode()).hexdigest()
 
 
 class _Outcomes:

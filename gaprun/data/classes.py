@@ -1,0 +1,218 @@
+"""Plans for labelled sets: CIFAR from torchvision, an npz file, class folders, scikit-learn's digits.
+
+Each becomes splits with class names; a set that has no splits is divided by seeded draws within each class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from gaprun.data.division import check_split_name
+from gaprun.data.drawing import encode_png
+from gaprun.data.pictures import Folders, Picture, picture_outcome
+from gaprun.data.shards import Sample, safe_key
+from gaprun.data.write import Outcome, Plan, digest
+from gaprun.errors import Failure, UserError
+
+# OpenAI's prompts for CIFAR (notebook data/prompts.md of its CLIP repository); each also with "the".
+_CIFAR_KINDS = ("", "blurry ", "black and white ", "low contrast ", "high contrast ", "bad ", "good ")
+CIFAR_TEMPLATES = [f"a {kind}photo of {article} {{}}." for article in ("a", "the") for kind in _CIFAR_KINDS]
+CIFAR_TEMPLATES += [f"a photo of {size} {{}}." for size in ("a small", "a big", "the small", "the big")]
+DIGIT_TEMPLATES = ['a photo of the number: "{}".']  # OpenAI's for MNIST
+
+
+def class_plans(
+    source: str,
+    out: Path,
+    test_share: float = 0.2,
+    seed: int = 0,
+    root: Path | None = None,
+    download: bool = False,
+) -> list[Plan]:
+    """Plans for the labelled set `source`: `cifar10`, `cifar100`, `digits`, an .npz file, or a folder.
+
+    `test_share` (0..1, exclusive) and `seed` divide sets without splits; `root` is where torchvision keeps
+    CIFAR, which is fetched only with `download`. Raises UserError, or Failure where a download fails.
+    """
+    if not 0 < test_share < 1:
+        raise UserError(f"--test-share {test_share:g} is not between 0 and 1")
+    if source in ("cifar10", "cifar100"):
+        return _cifar_plans(source, out, root or out / "download", download)
+    if source == "digits":
+        return _digits_plans(out, test_share, seed)
+    path = Path(source)
+    if path.suffix == ".npz":
+        return _npz_plans(path, out, test_share, seed)
+    if path.is_dir():
+        return _folder_plans(path, out, test_share, seed)
+    raise UserError(f"'{source}' is not cifar10, cifar100, digits, an .npz file or a folder")
+
+
+def _cifar_plans(name: str, out: Path, root: Path, download: bool) -> list[Plan]:
+    import torchvision
+
+    kind = torchvision.datasets.CIFAR10 if name == "cifar10" else torchvision.datasets.CIFAR100
+    plans = []
+    for split in ("train", "test"):
+        try:
+            data = kind(str(root), train=split == "train", download=download)
+        except OSError as error:  # urllib's errors are OSErrors
+            for folder in (root, out):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()  # torchvision makes it before it has anything to put there
+            raise Failure(f"{name} could not be downloaded to {root}: {error}") from None
+        except RuntimeError:
+            raise UserError(
+                f"{name} is not in {root}: pass --root where torchvision keeps it, or --download to fetch it"
+            ) from None
+        classes = [one.replace("_", " ") for one in data.classes]
+        labels = np.array(data.targets, dtype=np.int64)
+        rows = np.arange(len(labels))
+        plans.append(_array_plan(name, out, split, data.data, labels, classes, CIFAR_TEMPLATES, rows))
+    return plans
+
+
+def _digits_plans(out: Path, share: float, seed: int) -> list[Plan]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    labels = digits.target.astype(np.int64)
+    classes = [str(name) for name in digits.target_names]
+    splits = _draw_splits(labels, share, seed)
+    return [
+        _array_plan("digits", out, split, images[rows], labels[rows], classes, DIGIT_TEMPLATES, rows)
+        for split, rows in splits.items()
+    ]
+
+
+def _npz_plans(path: Path, out: Path, share: float, seed: int) -> list[Plan]:
+    """From arrays `images` uint8 (N, H, W[, 1|3]), `labels` (N,), optionally `split` and `class_names`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib and numpy each have their own
+        raise UserError(f"{path} cannot be read as npz: {str(error).splitlines()[0]}") from None
+    missing = {"images", "labels"} - arrays.keys()
+    if missing:
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise UserError(f"{path} has no array '{sorted(missing)[0]}' (it has: {found})")
+    images, labels = arrays["images"], arrays["labels"]
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
+        found = f"{images.dtype} {images.shape}"
+        raise UserError(f"{path}: 'images' is {found}, expected uint8 (N, H, W[, 1 or 3])")
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or not len(labels):
+        found = f"{labels.dtype} {labels.shape}"
+        raise UserError(f"{path}: 'labels' is {found}, expected {len(images)} whole numbers")
+    if labels.min() < 0:
+        raise UserError(f"{path}: 'labels' has {labels.min()}; classes are counted from 0")
+    names = [str(name) for name in arrays.get("class_names", np.arange(labels.max() + 1))]
+    if labels.max() >= len(names):
+        raise UserError(f"{path}: label {labels.max()} has no name among {len(names)} 'class_names'")
+    labels = labels.astype(np.int64)
+    if "split" in arrays:
+        if arrays["split"].shape != labels.shape:
+            raise UserError(f"{path}: 'split' has shape {arrays['split'].shape}, expected {labels.shape}")
+        marks = np.array([str(mark) for mark in arrays["split"]])
+        splits = {str(mark): np.flatnonzero(marks == mark) for mark in sorted(set(marks), reverse=True)}
+    else:
+        splits = _draw_splits(labels, share, seed)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    plans = []
+    for split, rows in splits.items():
+        check_split_name(split)
+        plans.append(_array_plan(path.stem, out, split, images[rows], labels[rows], names, None, rows))
+    return plans
+
+
+def _folder_plans(folder: Path, out: Path, share: float, seed: int) -> list[Plan]:
+    """From `folder/CLASS/*` divided by draws, or from `folder/{train,val,test}/CLASS/*` as they are."""
+    below = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if not below:
+        raise UserError(f"{folder} holds no class folders")
+    own = [name for name in ("train", "val", "test") if name in below]
+    if own and set(below) - set(own):
+        extra = ", ".join(sorted(set(below) - set(own))[:3])
+        raise UserError(f"{folder} mixes the splits {', '.join(own)} with other folders ({extra})")
+    found = {split: _class_files(folder / split) for split in own} if own else {"": _class_files(folder)}
+    names = sorted({name for files in found.values() for name, _ in files})
+    keys: set[str] = set()
+    plans = []
+    for split, files in found.items():
+        pictures = [
+            Picture(path, safe_key(f"{name}-{Path(path).stem}", keys), (), names.index(name))
+            for name, path in files
+        ]
+        labels = np.array([one.label for one in pictures], dtype=np.int64)
+        parts = {split: np.arange(len(files))} if own else _draw_splits(labels, share, seed)
+        for part, rows in parts.items():
+            chosen = [pictures[row] for row in rows]
+            content = digest([[one.key, Path(one.path).stat().st_size, one.label] for one in chosen])
+            plans.append(
+                Plan(
+                    folder=out / part,
+                    items=chosen,
+                    make=partial(picture_outcome, size=None, quality=95),
+                    source={"kind": "folder", "split": part, "classes": names, "content": content},
+                    classes=[name.replace("_", " ") for name in names],
+                )
+            )
+    return plans
+
+
+def _class_files(folder: Path) -> list[tuple[str, str]]:
+    """Pairs (class folder, picture file) below `folder`, sorted."""
+    files = Folders([folder]).files
+    return sorted((relative.split("/")[0], path) for relative, path in files.items() if "/" in relative)
+
+
+def _array_plan(
+    kind: str,
+    out: Path,
+    split: str,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    classes: list[str],
+    templates: list[str] | None,
+    rows: npt.NDArray[np.int64],
+) -> Plan:
+    """A plan for pictures in memory, written as PNG; `rows` are their numbers in the whole set: their ids."""
+
+    def make(i: int) -> Outcome:
+        picture = Image.fromarray(images[i])
+        reasons = ("greyscale",) if picture.mode == "L" else ()
+        key, label, row = f"{split}-{rows[i]:06d}", int(labels[i]), int(rows[i])
+        sample = Sample(key, encode_png(picture), "png", picture.width, picture.height, [], label, row)
+        return Outcome(sample, reasons, key)
+
+    content = hashlib.sha256(np.ascontiguousarray(images).tobytes() + labels.tobytes()).hexdigest()
+    height, width = images.shape[1:3]
+    return Plan(
+        folder=out / split,
+        items=range(len(images)),
+        make=make,
+        source={"kind": kind, "split": split, "classes": classes, "content": content},
+        classes=classes,
+        templates=templates,
+        image_size=width if width == height else None,
+    )
+
+
+def _draw_splits(labels: npt.NDArray[np.int64], share: float, seed: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Rows of `train` and `test`: in each class a seeded draw of `share`, at least one, never all."""
+    rng = np.random.default_rng(seed)
+    test: list[int] = []
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        count = min(max(1, round(share * len(rows))), len(rows) - 1)
+        test.extend(rows[:count].tolist())
+    marked = np.zeros(len(labels), dtype=bool)
+    marked[test] = True
+    return {"train": np.flatnonzero(~marked), "test": np.flatnonzero(marked)}
