@@ -42,12 +42,12 @@ class Ranks:
     text_rank: Array
 
     def metrics(self) -> dict[str, float]:
-        """image_recall@k (a caption finds its image), text_recall@k (an image finds any of its captions),
-        0..1, and the median ranks."""
+        """image_recall@k (a caption finds its image) and text_recall@k (an image finds any of its
+        captions), both in percent, and the two median ranks."""
         queries = self.text_rank[self.text_rank > 0]
         found: dict[str, float] = {}
         for side, rank in (("image", self.image_rank), ("text", queries)):
-            found |= {f"{side}_recall@{k}": float((rank <= k).mean()) for k in KS}
+            found |= {f"{side}_recall@{k}": 100.0 * float((rank <= k).mean()) for k in KS}
             found[f"{side}_median_rank"] = float(np.median(rank))
         return found
 
@@ -173,7 +173,7 @@ def _tiles(sorted_owner: Array, shape: tuple[int, ...], budget: int) -> list[_Ti
 def _padded(rows: Array, what: str, first: int, device: str) -> torch.Tensor:
     """float32 rows on `device`, filled with zeros to at least _EDGE rows: scores of equal rows must be
     equal bits whichever tile they fall in, or duplicates would not tie."""
-    block = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)).to(device)
+    block = torch.from_numpy(np.require(rows, np.float32, ["C", "W"])).to(device)
     if not bool(torch.isfinite(block.sum(1)).all()):
         bad = int(torch.nonzero(~torch.isfinite(block.sum(1)))[0])
         raise UserError(f"{what} embedding {first + bad} is not finite: the model is broken")

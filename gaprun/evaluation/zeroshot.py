@@ -12,7 +12,7 @@ from gaprun.evaluation.embeddings import Array, unit_rows
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """metrics by name (0..1); rank int64 (N,): the true class's rank from 1, ties against it, 0 for no
+    """metrics by name, in percent; rank int64 (N,): the true class's rank from 1, ties against it, 0 for no
     label."""
 
     metrics: dict[str, float]
@@ -45,7 +45,7 @@ def class_vectors(prompt_embeddings: Array, classes: int) -> Array:
 def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_384) -> ZeroShot:
     """Classify images (N, D) by class vectors (K, D); labels (N,) in 0..K-1, -1 for images to leave out.
 
-    zeroshot_top1, zeroshot_top5 (absent with five classes or fewer, where it is 1 by definition) and
+    zeroshot_top1, zeroshot_top5 (absent with five classes or fewer, where it is 100 by definition) and
     zeroshot_mean_class, the mean over the classes present of their own top-1. Ties count against the model,
     so one that answers alike for all classes scores 0. Raises UserError for labels out of range or none at
     all.
@@ -70,7 +70,10 @@ def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_3
     hits = rank[known] == 1
     found = np.unique(labels[known], return_inverse=True)[1]
     per_class = np.bincount(found, weights=hits) / np.bincount(found)
-    metrics = {"zeroshot_top1": float(hits.mean()), "zeroshot_mean_class": float(per_class.mean())}
+    metrics = {
+        "zeroshot_top1": 100.0 * float(hits.mean()),
+        "zeroshot_mean_class": 100.0 * float(per_class.mean()),
+    }
     if classes > 5:
-        metrics["zeroshot_top5"] = float((rank[known] <= 5).mean())
+        metrics["zeroshot_top5"] = 100.0 * float((rank[known] <= 5).mean())
     return ZeroShot(metrics, rank)
