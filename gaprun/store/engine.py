@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import random
 import sqlite3
@@ -147,7 +149,7 @@ def make_engine(place: Place) -> Engine:
     if place.path is None:
         options = {"poolclass": NullPool, "connect_args": {"connect_timeout": 10}}
     try:
-        engine = create_engine(place.url, **options)
+        engine = create_engine(place.url, json_serializer=_json, **options)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise UserError(
             f"the driver of {place.name} is not installed ({error}): pip install 'gaprun[postgres]'"
@@ -156,6 +158,19 @@ def make_engine(place: Place) -> Engine:
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
     return engine
+
+
+def _json(document: Any) -> str:
+    """`document` as JSON that every database parses: NaN and infinity are null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(document), allow_nan=False)
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
@@ -211,7 +226,11 @@ def _worth_retrying(error: DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
         return "locked" in text or "busy" in text
     state = getattr(error.orig, "sqlstate", None) or ""
-    if state in ("40001", "40P01"):
+    if state in (
+        "40001",
+        "40P01",
+        "23505",
+    ):  # lost a race: serialisation, deadlock, the same row inserted twice
         return True
     refused = state.startswith(("28", "3D")) or "authentication" in text or "does not exist" in text
     return isinstance(error, OperationalError) and not refused

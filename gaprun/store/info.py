@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
+from gaprun.store import schema
 from gaprun.store.engine import check_file, explain, locate, make_engine
 from gaprun.store.models import Base, Run
-from gaprun.store.schema import HEAD, version_of
 
 
 def describe(url: str | None) -> dict[str, Any]:
@@ -26,11 +26,11 @@ def describe(url: str | None) -> dict[str, Any]:
     }
     try:
         with engine.connect() as connection:
-            facts |= {"schema": version_of(connection), "schema_of_this_gaprun": HEAD}
+            facts |= {"schema": schema.version_of(connection), "schema_of_this_gaprun": schema.HEAD}
             if place.path is not None:
                 facts["bytes"] = place.path.stat().st_size
                 facts["journal_mode"] = connection.execute(text("PRAGMA journal_mode")).scalar()
-            if facts["schema"] == HEAD:
+            if facts["schema"] == schema.HEAD:
                 for name, table in Base.metadata.tables.items():
                     facts[name] = connection.execute(select(func.count()).select_from(table)).scalar()
                 states = connection.execute(select(Run.status, func.count()).group_by(Run.status))

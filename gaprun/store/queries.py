@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, func, select
+from sqlalchemy import ColumnElement, Select, String, Text, and_, case, cast, func, select
 from sqlalchemy.orm import Session, defer
 
 from gaprun.errors import UserError
@@ -107,12 +108,12 @@ def recipe_values(session: Session, keys: Sequence[str]) -> dict[str, dict[str, 
     keys = list(dict.fromkeys(keys))
     if not keys:
         return {}
-    paths = [tuple(int(part) if part.isdigit() else part for part in key.split(".")) for key in keys]
     found: dict[str, dict[str, Any]] = {key: {} for key in keys}
-    query = select(Run.id, *(Run.resolved_recipe[path] for path in paths))
-    for run_id, *values in session.execute(query):
-        for key, value in zip(keys, values, strict=True):
-            if value is not None:
+    askable = [key for key in keys if '"' not in key]
+    columns = [_recipe_value(session, key) for key in askable]
+    for run_id, *texts in session.execute(select(Run.id, *columns)):
+        for key, text in zip(askable, texts, strict=True):
+            if text is not None and (value := json.loads(text)) is not None:
                 found[key][run_id] = value
     for key in keys:
         if not found[key]:
@@ -134,6 +135,18 @@ def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     names = sorted(set(names))
     close = difflib.get_close_matches(word, names, n=count, cutoff=0.6)
     return list(dict.fromkeys(close + [name for name in names if word.lower() in name.lower()]))[:count]
+
+
+def _recipe_value(session: Session, key: str) -> ColumnElement[Any]:
+    """The JSON text at a dotted key of the resolved recipe; a number in the key is a place in a list."""
+    parts = key.split(".")
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(func.json_extract_path(Run.resolved_recipe, *parts), Text)
+    path = "$" + "".join(f"[{part}]" if part.isdigit() else f'."{part}"' for part in parts)
+    # SQLite has no booleans: extracted, true and 1 are the same.
+    kind = func.json_type(Run.resolved_recipe, path)
+    whole = func.json_quote(func.json_extract(Run.resolved_recipe, path))
+    return case((kind.in_(("true", "false")), kind), else_=whole)
 
 
 def _check_key(session: Session, key: str) -> None:

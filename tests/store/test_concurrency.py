@@ -1,0 +1,136 @@
+"""Many writers, locks that are held, and processes that are killed: nothing that was committed is lost."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from gaprun.errors import Failure
+from gaprun.store import EvaluationKey, NewRun, engine, open_store
+
+CONTEXT = multiprocessing.get_context("fork")
+
+
+def write_one_run(url, number, rows):
+    store = open_store(url)
+    run_id = f"r{number}"
+    store.begin_run(NewRun(run_id, "r", "train", number, "h", {}, {}, "0", "", rows))
+    for step in range(rows):
+        store.record(run_id, [{"step": step, "loss": number + step / 1000}])
+    key = EvaluationKey("c", rows, "gap", "d", "s", "f", "full")
+    store.add_evaluation(run_id, key, {"gap": number / 10, "rmg": 0.5}, 1, 1)
+    store.finish_run(run_id, "finished")
+
+
+def test_ten_writers_at_once_lose_no_row(url):
+    processes = [CONTEXT.Process(target=write_one_run, args=(url, number, 20)) for number in range(10)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 10
+    store = open_store(url, create=False)
+    assert {run.id: (run.status, run.step) for run in store.runs()} == {
+        f"r{n}": ("finished", 19) for n in range(10)
+    }
+    for number in range(10):
+        rows = store.trajectory(f"r{number}")
+        assert [row["loss"] for row in rows] == [number + step / 1000 for step in range(20)]
+    assert sorted(row["value"] for row in store.metric_rows(["gap"])) == [n / 10 for n in range(10)]
+
+
+WRITE_FOR_EVER = """
+import sys
+from gaprun.store import NewRun, open_store
+store = open_store(sys.argv[1])
+store.begin_run(NewRun("r", "r", "train", 0, "h", {}, {}, "0", "", 0))
+for step in range(10**9):
+    store.record("r", [{"step": 2 * step, "loss": 0.5}, {"step": 2 * step + 1, "loss": 0.25}])
+    print(step, flush=True)
+"""
+
+
+def test_a_kill_in_the_middle_of_writing_keeps_all_that_was_committed(url):
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, url], stdout=subprocess.PIPE, text=True
+        )
+        said = 0
+        for line in process.stdout:
+            said = int(line)
+            if said == 25:
+                os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        store = open_store(url, create=False)
+        rows = store.trajectory("r")
+        assert len(rows) % 2 == 0 and len(rows) >= 2 * (said + 1)  # pairs are whole: one transaction each
+        assert [row["step"] for row in rows] == list(range(len(rows)))
+        assert store.run("r").status == "interrupted"
+        if "://" not in url:
+            with sqlite3.connect(url) as connection:
+                assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_writer_waits_for_a_lock_and_readers_do_not(tmp_path, new_run, monkeypatch):
+    # The driver gives up after 50 ms here; going on is then this package's own doing.
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.05)
+    store = open_store(str(tmp_path / "results.db"))
+    store.begin_run(new_run())
+    holder = sqlite3.connect(tmp_path / "results.db", isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    holder.execute("UPDATE runs SET step = 5")
+    threading.Timer(0.6, holder.execute, ["COMMIT"]).start()
+    start = time.monotonic()
+    assert store.run("baseline-s0").step == 0 and time.monotonic() - start < 0.4
+    store.record("baseline-s0", [{"step": 9, "loss": 1.0}])
+    assert time.monotonic() - start > 0.5
+    assert store.run("baseline-s0").step == 9
+
+
+def test_a_lock_that_never_ends_is_a_clear_failure(tmp_path, new_run, monkeypatch):
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.2)
+    store = open_store(str(tmp_path / "results.db"))
+    store.begin_run(new_run())
+    holder = sqlite3.connect(tmp_path / "results.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Failure, match="stayed locked for .*is another program holding it"):
+        store.heartbeat("baseline-s0", 1)
+    holder.execute("ROLLBACK")
+    store.heartbeat("baseline-s0", 1)
+
+
+def test_a_server_that_ends_every_connection_is_no_event(url, new_run):
+    if "://" not in url:
+        pytest.skip("needs a server")
+    from sqlalchemy import create_engine, text
+
+    store = open_store(url)
+    store.begin_run(new_run())
+    stop = threading.Event()
+
+    def end_connections():
+        while not stop.wait(0.02):
+            with create_engine(url).connect() as connection:
+                connection.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                )
+
+    thread = threading.Thread(target=end_connections)
+    thread.start()
+    try:
+        for step in range(100):
+            store.record("baseline-s0", [{"step": step, "loss": step / 8}])
+    finally:
+        stop.set()
+        thread.join()
+    assert [row["loss"] for row in store.trajectory("baseline-s0")] == [step / 8 for step in range(100)]

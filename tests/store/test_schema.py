@@ -1,0 +1,205 @@
+"""One schema by both ways, upgrades with a backup under a lock, and versions that this code cannot know."""
+
+import multiprocessing
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from gaprun.errors import UserError
+from gaprun.store import open_store, schema
+from gaprun.store.info import describe
+from gaprun.store.models import Base
+
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "0002", "0001"
+
+def upgrade():
+    with op.batch_alter_table("runs") as runs:  # on SQLite this rebuilds the table that all others hang on
+        runs.add_column(sa.Column("colour", sa.String(), server_default="blue"))
+        runs.alter_column("recipe", type_=sa.String(200))
+"""
+
+
+@pytest.fixture
+def with_second_revision(tmp_path, monkeypatch):
+    """Makes the code one revision newer than it is."""
+
+    def apply():
+        folder = tmp_path / "migrations"
+        if not folder.exists():
+            shutil.copytree(schema.MIGRATIONS, folder)
+            (folder / "versions" / "0002_colour.py").write_text(SECOND)
+        monkeypatch.setattr(schema, "MIGRATIONS", folder)
+        monkeypatch.setattr(schema, "HEAD", "0002")
+
+    return apply
+
+
+def engine_of(url):
+    from gaprun.store.engine import locate, make_engine
+
+    return make_engine(locate(url))
+
+
+def migrated_from_nothing(url):
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    script = ScriptDirectory.from_config(config)
+    engine = engine_of(url)
+    with engine.execution_options(gaprun_write=True).begin() as connection:
+        with EnvironmentContext(
+            config, script, fn=lambda rev, _: script._upgrade_revs("head", rev)
+        ) as environment:
+            environment.configure(connection=connection, transactional_ddl=True)
+            environment.run_migrations()
+    return engine
+
+
+def test_migrations_give_exactly_the_models_schema(url):
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    engine = migrated_from_nothing(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    assert open_store(url, create=False).runs() == []  # the version is right, too
+
+
+def test_both_ways_write_the_same_sqlite_tables(tmp_path):
+    open_store(str(tmp_path / "created.db"))
+    migrated_from_nothing(str(tmp_path / "migrated.db"))
+
+    def tables(name):
+        with sqlite3.connect(tmp_path / name) as connection:
+            return {
+                table: [
+                    sorted(map(str, (row[1:] for row in connection.execute(f"PRAGMA {what}({table})"))))
+                    for what in ("table_info", "foreign_key_list", "index_list")
+                ]
+                for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+
+    assert tables("created.db") == tables("migrated.db")
+
+
+def test_head_is_the_newest_migration():
+    newest = max(path.name for path in (schema.MIGRATIONS / "versions").glob("*.py"))
+    assert newest.startswith(f"{schema.HEAD}_")
+
+
+def test_an_old_database_is_upgraded_in_place_and_keeps_everything(url, new_run, key, with_second_revision):
+    store = open_store(url)
+    store.begin_run(new_run())
+    store.add_evaluation("baseline-s0", key(), {"gap": 0.5}, 1, 1)
+    store.record("baseline-s0", [{"step": 1, "loss": 0.5}])
+    with_second_revision()
+    assert describe(url)["schema"] == "0001" and describe(url)["schema_of_this_gaprun"] == "0002"
+    upgraded = open_store(url, create=False)
+    assert [m["value"] for m in upgraded.metrics("baseline-s0")] == [0.5]
+    assert [row["loss"] for row in upgraded.trajectory("baseline-s0")] == [0.5]
+    with upgraded.engine.connect() as connection:
+        assert connection.execute(text("SELECT id, colour FROM runs")).fetchall() == [("baseline-s0", "blue")]
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0002"
+        if "://" not in url:
+            assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+    assert open_store(url).backup is None
+    if "://" in url:
+        return
+    assert upgraded.backup.name.startswith("results.db.before-0002-from-0001-")
+    with sqlite3.connect(upgraded.backup) as backup:
+        assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert backup.execute("SELECT value FROM metrics").fetchall() == [(0.5,)]
+
+
+def test_a_failing_migration_changes_nothing(tmp_path, new_run, with_second_revision, monkeypatch):
+    url = str(tmp_path / "results.db")
+    open_store(url).begin_run(new_run())
+    with_second_revision()
+    broken = SECOND.replace(
+        "with op.batch", "op.add_column('metrics', sa.Column('x', sa.String()))\n    with op.batch"
+    )
+    broken += "    raise RuntimeError('half way')\n"
+    (schema.MIGRATIONS / "versions" / "0002_colour.py").write_text(broken)
+    with pytest.raises(RuntimeError, match="half way"):
+        open_store(url)
+    monkeypatch.undo()
+    assert open_store(url).run("baseline-s0").recipe == "baseline"
+    with sqlite3.connect(url) as connection:
+        assert "x" not in [row[1] for row in connection.execute("PRAGMA table_info(metrics)")]
+
+
+def test_a_newer_database_is_refused_and_left_alone(url):
+    store = open_store(url)
+    with store.engine.execution_options(gaprun_write=True).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(UserError, match="written by a newer gaprun .its schema is 9999.*upgrade gaprun"):
+        open_store(url)
+    assert describe(url)["schema"] == "9999" and "runs" not in describe(url)
+
+
+def _open(url, barrier, with_second, results):
+    if with_second:
+        schema.MIGRATIONS, schema.HEAD = with_second, "0002"
+    barrier.wait()
+    try:
+        store = open_store(url)
+        results.put((len(store.runs(light=True)), store.backup is not None))
+    except Exception as error:
+        results.put(repr(error))
+
+
+def _open_at_once(url, with_second=None, count=4):
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(count), context.Queue()
+    processes = [
+        context.Process(target=_open, args=(url, barrier, with_second, results)) for _ in range(count)
+    ]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    return found
+
+
+def test_processes_that_open_a_fresh_database_at_once_all_succeed(url):
+    for _ in range(3):
+        assert _open_at_once(url) == [(0, False)] * 4
+
+
+def test_processes_that_upgrade_at_once_all_succeed_and_one_does_it(url, new_run, with_second_revision):
+    store = open_store(url)
+    store.begin_run(new_run())
+    store.engine.dispose()
+    with_second_revision()
+    found = _open_at_once(url, schema.MIGRATIONS)
+    assert sorted(found)[:3] == [(1, False)] * 3 and sorted(found)[3] == (1, "://" not in url)
+
+
+def test_alembic_is_loaded_only_for_a_migration(tmp_path):
+    code = (
+        "import sys; from gaprun.store import open_store\n"
+        f"open_store({str(tmp_path / 'x.db')!r}); open_store({str(tmp_path / 'x.db')!r}).runs()\n"
+        "print([m for m in ('alembic', 'torch', 'pandas', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_other_tables_on_a_server_are_no_obstacle(url):
+    if "://" not in url:
+        pytest.skip("a file belongs to one program")
+    with create_engine(url).begin() as connection:
+        connection.execute(text("CREATE TABLE songs (id int)"))
+    assert open_store(url).runs() == []
