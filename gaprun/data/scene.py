@@ -71,13 +71,12 @@ def compose(rng: random.Random, shape: str | None = None) -> Scene:
 
 
 def _sizes(rng: random.Random, count: int) -> list[str]:
-    """Sizes that fit side by side: a large thing has at most one neighbour, and that one is not large."""
+    """Sizes that fit side by side: beside a large thing only a small one, of three things one small at least."""
     if count == 1:
         return [pick(rng, tuple(RADII))]
-    if count == 2:
-        first = pick(rng, tuple(RADII))
-        return [first, pick(rng, ("small", "medium") if first == "large" else tuple(RADII))]
-    return [pick(rng, ("small", "medium")) for _ in range(count)]
+    first = pick(rng, tuple(RADII)) if count == 2 else pick(rng, ("small", "medium"))
+    second = "small" if first == "large" else pick(rng, ("small", "medium"))
+    return [first, second, "small"][:count]
 
 
 def _spot(rng: random.Random, radius: float) -> tuple[float, float]:
@@ -86,9 +85,9 @@ def _spot(rng: random.Random, radius: float) -> tuple[float, float]:
 
 
 def _spots(rng: random.Random, radii: list[float]) -> list[tuple[float, float]]:
-    """Centres at which the things do not overlap; of 60 drawn layouts the first that fits, else the best."""
+    """Centres at which the things do not overlap; of 200 drawn layouts the first that fits, else the best."""
     best, widest = [], -math.inf
-    for _ in range(60):
+    for _ in range(200):
         spots = [_spot(rng, radius) for radius in radii]
         slack = min(
             (

@@ -16,7 +16,7 @@ from gaprun.data.shards import Sample
 from gaprun.data.write import Outcome, Plan
 from gaprun.errors import UserError
 
-DRAWING = 1  # raised when the same seed would give other pictures or captions
+DRAWING = 2  # raised when the same seed would give other pictures or captions
 
 
 def scenes_plans(

@@ -114,6 +114,8 @@ class _Hashing:
         self.file, self.sha, self.bytes = file, hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:
+        if self.file.closed:  # an abandoned tar writer flushes its rest when it is collected
+            return len(data)
         self.sha.update(data)
         self.bytes += len(data)
         return self.file.write(data)
