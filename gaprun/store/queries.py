@@ -126,7 +126,8 @@ def resolved_recipes(session: Session, run_ids: Sequence[str]) -> dict[str, dict
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(run_ids), 500):  # databases limit the parameters of a statement
         part = run_ids[start : start + 500]
-        found.update(session.execute(select(Run.id, Run.resolved_recipe).where(Run.id.in_(part))).tuples())
+        query = select(Run.id, Run.resolved_recipe).where(Run.id.in_(part))
+        found.update({run_id: recipe for run_id, recipe in session.execute(query)})
     return found
 
 
