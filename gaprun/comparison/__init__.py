@@ -42,6 +42,7 @@ def compare(
         parts = name.partition("/")
         conditions += [f"dataset={parts[0]}"] + ([f"split={parts[2]}"] if parts[2] else [])
     rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed)
+    store.close()
     result = table.build(rows, by, baseline, names, sort, notes)
     if top is not None and top < len(result.groups):
         result.notes.append(f"{len(result.groups) - top} more rows are not shown")

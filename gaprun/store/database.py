@@ -71,6 +71,10 @@ class Store:
         """The folder of one run's files; it need not exist (results move without their files)."""
         return self.artifacts.parent / run.folder
 
+    def close(self) -> None:
+        """Let go of the file (SQLite then puts its write-ahead log away); the store opens it again when used."""
+        self.engine.dispose()
+
     # Writing
 
     def begin_run(self, run: NewRun) -> None:
@@ -221,7 +225,10 @@ class Store:
                 raise UserError(
                     f"run {name!r} could be {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
                 )
-            close = queries.nearest(name, ids)
+            alike = queries.nearest(name, {run_id[: len(name)] for run_id in ids})
+            close = (
+                queries.nearest(name, ids) or [run_id for run_id in ids if run_id[: len(name)] in alike][:3]
+            )
             hint = f"did you mean {' or '.join(close)}?" if close else "see `gaprun runs list`"
             raise UserError(f"no run {name!r} in {self.place.name}: {hint}")
 

@@ -125,7 +125,7 @@ def test_holm_keeps_order_and_lies_between_raw_and_bonferroni(p_values):
 
 def test_intervals_cover_and_tests_err_as_often_as_they_say():
     generator = np.random.default_rng(0)
-    trials = 4000
+    trials = 2000
     for n in (2, 3, 5):
         ours = generator.normal(0.4, 0.1, (trials, n)).tolist()
         theirs = generator.normal(0.4, 0.05, (trials, n)).tolist()
@@ -134,6 +134,6 @@ def test_intervals_cover_and_tests_err_as_often_as_they_say():
             difference(dict(enumerate([[x] for x in a])), dict(enumerate([[x] for x in b]))).p_value < 0.05
             for a, b in zip(ours, theirs, strict=True)
         )
-        # Three standard errors of a proportion of 5 % in 4,000 trials are 0.0103.
-        assert covered / trials == pytest.approx(0.95, abs=0.0103)
-        assert false / trials == pytest.approx(0.05, abs=0.0103)
+        # Three standard errors of a proportion of 5 % in 2,000 trials are 0.0146.
+        assert covered / trials == pytest.approx(0.95, abs=0.0146)
+        assert false / trials == pytest.approx(0.05, abs=0.0146)

@@ -123,7 +123,7 @@ def test_a_read_only_folder_can_be_read(read_only_folder, unprivileged, new_run,
     store = open_store(str(path))
     store.begin_run(new_run())
     store.record("baseline-s0", [{"step": 1, "loss": 0.5}])
-    store.engine.dispose()
+    store.close()
     with sqlite3.connect(path) as connection:
         connection.execute(f"PRAGMA journal_mode = {mode}")
         connection.execute("UPDATE runs SET pid = 1, started = '2000-01-01 00:00:00'")

@@ -181,7 +181,7 @@ def test_processes_that_open_a_fresh_database_at_once_all_succeed(url):
 def test_processes_that_upgrade_at_once_all_succeed_and_one_does_it(url, new_run, with_second_revision):
     store = open_store(url)
     store.begin_run(new_run())
-    store.engine.dispose()
+    store.close()
     with_second_revision()
     found = _open_at_once(url, schema.MIGRATIONS)
     assert sorted(found)[:3] == [(1, False)] * 3 and sorted(found)[3] == (1, "://" not in url)
