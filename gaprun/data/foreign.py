@@ -23,7 +23,7 @@ from gaprun.data.tars import Group, file_sha256, read_structure
 from gaprun.errors import UserError
 
 _PICTURES = ("jpg", "jpeg", "png", "webp")
-_CAPTION_KEYS = ("captions", "caption", "text", "TEXT")
+_CAPTION_KEYS = ("caption", "text", "TEXT")  # of img2dataset, and of sets made from parquet files
 
 
 def index_folder(
@@ -137,14 +137,16 @@ def _read_sample(descriptor: int, number: int, group: Group) -> tuple[dict[str, 
 
 
 def _words(texts: dict[str, str]) -> tuple[list[str], int | None]:
-    """Captions (json's, else the txt, white space collapsed) and label (json's, else the cls)."""
+    """Captions (json's list, else the txt, else json's one; white space collapsed) and label (json's or cls)."""
     try:
         meta = json.loads(texts.get("json", "{}"))
     except ValueError:
         meta = {}
     meta = meta if isinstance(meta, dict) else {}
-    found: Any = next((meta[key] for key in _CAPTION_KEYS if meta.get(key)), None) or texts.get("txt", "")
-    several = found if isinstance(found, list) else [found]
+    several: Any = meta.get("captions")
+    if not isinstance(several, list):
+        single = next((meta[key] for key in _CAPTION_KEYS if meta.get(key)), "")
+        several = [texts.get("txt") or single]
     captions = [" ".join(text.split()) for text in several if isinstance(text, str) and text.strip()]
     label = meta.get("label")
     if label is None and texts.get("cls", "").strip().isdigit():
