@@ -37,7 +37,9 @@ def evaluate(
     tasks: Annotated[
         str | None, typer.Option(help="Comma-separated; default: all that each data set allows.")
     ] = None,
-    data: Annotated[list[str] | None, typer.Option(help="Split folder; repeatable. Default: the run's own.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Split folder; repeatable. Default: the run's own.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the values as JSON.")] = False,
@@ -92,9 +94,9 @@ def chosen_tasks(names: str | None, data: list[str] | None) -> list[TASKS]:
             near = difflib.get_close_matches(name, TASK_CLASSES, 1)
             hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(TASK_CLASSES)}"
             raise UserError(f"--tasks {name}: unknown task; {hint}")
-        fitting = [ref for ref in data if TASK_CLASSES[name](data=[ref]).accepts(open_split(ref))]
+        fitting = [ref for ref in data if TASK_CLASSES[name](task=name, data=[ref]).accepts(open_split(ref))]
         if fitting:
-            chosen.append(TASK_CLASSES[name](data=fitting))  # type: ignore[arg-type]
+            chosen.append(TASK_CLASSES[name](task=name, data=fitting))  # type: ignore[arg-type]
         elif names:
             raise UserError(f"--tasks {name}: needs {TASK_CLASSES[name].needs}, which no --data has")
     return chosen
@@ -135,7 +137,9 @@ def _ensure_run(store: Store, loaded: LoadedModel, device: object) -> None:
         )
     )
     store.heartbeat(loaded.run_id, loaded.step)
-    store.finish_run(loaded.run_id, "finished", checkpoint=loaded.source, checkpoint_hash=loaded.checkpoint_hash)
+    store.finish_run(
+        loaded.run_id, "finished", checkpoint=loaded.source, checkpoint_hash=loaded.checkpoint_hash
+    )
 
 
 def _show(store: Store, loaded: LoadedModel, tasks: list[TASKS], encoded: int, as_json: bool) -> None:
@@ -153,5 +157,7 @@ def _show(store: Store, loaded: LoadedModel, tasks: list[TASKS], encoded: int, a
         table.add_column(column, justify="right" if column in ("value", "n") else "left")
     for row in rows:
         value = "-" if row["value"] is None else f"{row['value']:.4g}"
-        table.add_row(f"{row['dataset']}/{row['split']}", row["protocol"], row["metric"], value, str(row["n"]))
+        table.add_row(
+            f"{row['dataset']}/{row['split']}", row["protocol"], row["metric"], value, str(row["n"])
+        )
     console.print(table)

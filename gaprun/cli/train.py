@@ -40,12 +40,17 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Change a key: a.b=value; extends=FILE replaces the parent recipe."),
     ] = None,
-    resume: Annotated[str | None, typer.Option(help="Go on with this run, by id, from its last checkpoint.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this run, by id, from its last checkpoint.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     side_by_side: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Jobs at once; default: one a core on CPU, one on a GPU.")
+        int | None,
+        typer.Option("--jobs", min=1, help="Jobs at once; default: one a core on CPU, one on a GPU."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show jobs, sizes and what is done; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show jobs, sizes and what is done; train nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Train a recipe's jobs; see the help text above."""
@@ -147,5 +152,6 @@ def _closing_words(store: Store, jobs: list[Job]) -> None:
     from rich.markup import escape
 
     err_console.print(
-        f"{len(jobs)} runs in {escape(store.url)}; next: gaprun compare --metric gap --metric recall@5", highlight=False
+        f"{len(jobs)} runs in {escape(store.url)}; next: gaprun compare --metric gap --metric recall@5",
+        highlight=False,
     )

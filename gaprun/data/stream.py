@@ -7,7 +7,7 @@ a resumed run starts at any step without replaying what came before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,6 +26,7 @@ from gaprun.errors import Failure, UserError
 ORDER, CAPTION, CROP, MISMATCH = range(4)
 CROP_ATTEMPTS = 10
 REPLACEMENTS = 100
+Trim = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 LOG_RATIO = float(np.log(4 / 3))
 
 
@@ -180,7 +181,7 @@ def random_crops(
     first = fits.argmax(1)
     rows = np.arange(n)
     w, h = w[rows, first], h[rows, first]
-    none = ~fits.any(1)
+    none = np.asarray(~fits.any(1))
     w = np.where(none, np.minimum(sizes[:, 0], np.round(sizes[:, 1] * 4 / 3)), w)
     h = np.where(none, np.minimum(sizes[:, 1], np.round(sizes[:, 0] * 4 / 3)), h)
     room = np.stack([sizes[:, 0] - w, sizes[:, 1] - h], 1)
@@ -190,7 +191,8 @@ def random_crops(
 
 @dataclass
 class Batch:
-    """One step's input: pictures uint8 (B, M, M, 3), crops float32 (B, 4), tokens int64 (B, context)."""
+    """One step's input: pictures uint8 (B, M, M, 3), crops float32 (B, 4), tokens int64 (B, L), L the
+    longest caption's length rounded up."""
 
     step: int
     pictures: torch.Tensor
@@ -214,9 +216,9 @@ class _Steps(IterableDataset):
 class LoadBatch:
     """Turns a step's number into its Batch; picklable, so that it runs in any worker."""
 
-    def __init__(self, plan: Plan, tokens: npt.NDArray[np.int64]) -> None:
-        """`tokens`: (len(pool.texts), context) ids of every caption."""
-        self.plan, self.tokens = plan, tokens
+    def __init__(self, plan: Plan, tokens: npt.NDArray[np.int64], trim: Trim = lambda tokens: tokens) -> None:
+        """`tokens`: (len(pool.texts), context) ids of every caption; `trim` cuts a batch's common padding."""
+        self.plan, self.tokens, self.trim = plan, tokens, trim
 
     def __call__(self, step: int) -> Batch:
         """Load step `step`; a damaged pair gives way to the next readable one and is named in `damaged`."""
@@ -232,7 +234,7 @@ class LoadBatch:
             step,
             torch.from_numpy(pictures),
             torch.from_numpy(plan.crops(step, images).astype(np.float32)),
-            torch.from_numpy(self.tokens[plan.captions(step, images)]),
+            torch.from_numpy(self.trim(self.tokens[plan.captions(step, images)])),
             damaged,
         )
 

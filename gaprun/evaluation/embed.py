@@ -19,7 +19,7 @@ from gaprun.data.errors import DamagedSample
 from gaprun.data.split import Split
 from gaprun.errors import Failure
 from gaprun.evaluation.embeddings import Embeddings
-from gaprun.model.towers import Towers
+from gaprun.model.towers import Towers, trimmed
 
 DEFINITION = 1
 Progress = Callable[[str, int, int], None]
@@ -113,10 +113,12 @@ class StoredEmbedder:
     def prompts(self, texts: list[str], what: str = "prompts") -> np.ndarray:
         """Unit float32 (len(texts), D) embeddings; equal texts are encoded once."""
         distinct = list(dict.fromkeys(texts))
-        tokens = torch.from_numpy(self.towers.tokenize(distinct))
+        tokens = self.towers.tokenize(distinct)
         rows = [np.zeros((0, self._dimension()), dtype=np.float32)]
         for start in range(0, len(distinct), self.batch_size):
-            features = self.towers.clip.encode_text(tokens[start : start + self.batch_size].to(self.device))
+            part = tokens[start : start + self.batch_size]
+            part = trimmed(part) if self.towers.trimmable else part
+            features = self.towers.encode_text(torch.from_numpy(part).to(self.device))
             rows.append(normalize(features.float(), dim=-1).cpu().numpy())
             self.progress(what, min(start + self.batch_size, len(distinct)), len(distinct))
         position = {text: index for index, text in enumerate(distinct)}
@@ -124,7 +126,7 @@ class StoredEmbedder:
 
     def _dimension(self) -> int:
         tokens = torch.from_numpy(self.towers.tokenize([""])).to(self.device)
-        return int(self.towers.clip.encode_text(tokens).shape[1])
+        return int(self.towers.encode_text(tokens).shape[1])
 
 
 def _write(folder: Path, embeddings: Embeddings) -> None:
@@ -146,7 +148,9 @@ def _write(folder: Path, embeddings: Embeddings) -> None:
 
 def _read(folder: Path) -> Embeddings:
     def load(name: str) -> np.ndarray:
-        return np.load(folder / f"{name}.npy", mmap_mode="r")
+        return np.load(
+            folder / f"{name}.npy", mmap_mode="c"
+        )  # copy on write: torch warns of arrays that it could not write to
 
     labels = load("labels") if (folder / "labels.npy").exists() else None
     return Embeddings(load("images"), load("texts"), load("owner"), labels)

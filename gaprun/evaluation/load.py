@@ -46,7 +46,9 @@ def load_checkpoint_model(spec: str, store: Store | None) -> LoadedModel:
         try:
             path, _ = newest_checkpoint(folder)
         except FileNotFoundError:
-            raise UserError(f"run {run.id}: no usable checkpoint in {folder}; train it again or name a file") from None
+            raise UserError(
+                f"run {run.id}: no usable checkpoint in {folder}; train it again or name a file"
+            ) from None
     elif path.is_dir():
         raise UserError(f"--ckpt {spec}: is a folder; name a checkpoint file (step-*.pt) or a run's id")
     content = load_checkpoint(path)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from gaprun.evaluation.embeddings import Embeddings
 
 POOL = 512
-POOL_SEED = 2412_07909  # the draws of every pool, fixed for all runs so that they are compared on the same pairs
+POOL_SEED = (
+    2412_07909  # the draws of every pool, fixed for all runs so that they are compared on the same pairs
+)
 
 
 class Embedder(Protocol):
@@ -52,6 +54,7 @@ class Task(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     definition: ClassVar[int] = 1  # raised when the meaning of a stored value changes
     needs: ClassVar[Literal["captions", "labels"]] = "captions"
+    task: str
     data: list[str] = Field(min_length=1, description="Split folders to measure on, e.g. coco/test.")
 
     def options(self, split: Split) -> dict[str, Any]:
@@ -73,7 +76,7 @@ class Task(BaseModel):
         return EvaluationKey(
             checkpoint_hash=checkpoint_hash,
             step=step,
-            task=str(getattr(self, "task")),
+            task=self.task,
             dataset=split.dataset,
             split=split.split,
             data_fingerprint=split.fingerprint,
@@ -148,7 +151,8 @@ class ZeroShot(Task):
     task: Literal["zeroshot"] = "zeroshot"
     needs: ClassVar[Literal["captions", "labels"]] = "labels"
     templates: str | list[str] | None = Field(
-        None, description="`simple`, `openai`, or own prompts with {}; null takes the data set's, else simple."
+        None,
+        description="`simple`, `openai`, or own prompts with {}; null takes the data set's, else simple.",
     )
 
     def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
@@ -175,7 +179,9 @@ class Probe(Task):
     train: str | None = Field(
         None, description="Split to fit on; null takes the `train` sibling of the measured split."
     )
-    shots: int | None = Field(None, ge=1, description="Few-shot: this many seeded images a class; null for all.")
+    shots: int | None = Field(
+        None, ge=1, description="Few-shot: this many seeded images a class; null for all."
+    )
 
     def options(self, split: Split) -> dict[str, Any]:
         """The options, with the fingerprint of what the probe is fitted on."""
@@ -194,7 +200,9 @@ class Probe(Task):
         if fitted.classes != split.classes:
             raise UserError(f"probe: {fitted.path} and {split.path} have different classes; set train")
         if fitted.fingerprint == split.fingerprint:
-            raise UserError(f"probe: {split.path} cannot be fitted and measured on the same images; set train")
+            raise UserError(
+                f"probe: {split.path} cannot be fitted and measured on the same images; set train"
+            )
         train, test = embedder.embeddings(fitted), embedder.embeddings(split)
         assert train.labels is not None and test.labels is not None
         result = linear_probe(train.images, train.labels, test.images, test.labels, shots=self.shots)

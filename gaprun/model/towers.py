@@ -6,14 +6,15 @@ import difflib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import open_clip
-import torch
 from open_clip.model import CLIP, get_model_preprocess_cfg, set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 
 from gaprun.errors import Failure, UserError
@@ -25,10 +26,11 @@ from gaprun.recipe.schema import Inline, Model
 class Towers:
     """A CLIP model with everything needed to feed it.
 
-    `clip` offers `encode_image` (B, 3, S, S) -> (B, d) and `encode_text` (B, context) -> (B, d).
+    `clip` (an open_clip CLIP, or its CustomTextCLIP) offers `encode_image`: (B, 3, S, S) -> (B, d), and
+    `encode_text`: (B, context) -> (B, d).
     """
 
-    clip: nn.Module
+    clip: CLIP
     tokenizer: Callable[..., Tensor]
     context_length: int
     vocabulary: Vocabulary | None = None
@@ -48,6 +50,31 @@ class Towers:
             raise UserError(f"the image tower takes {size[0]}x{size[1]} pixels; gaprun needs a square input")
         return int(size[0])
 
+    @property
+    def trimmable(self) -> bool:
+        """Whether text features do not depend on padding: causal attention, pooled at the (largest) end token."""
+        clip = self.clip
+        causal = type(clip) is CLIP and clip.attn_mask is not None
+        return causal and clip.text_pool_type == "argmax"
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Text features (B, d) of int64 ids (B, L), where L may be shorter than the context if `trimmable`.
+
+        open_clip's own encode_text insists on the full context, most of which is padding: MSCOCO's captions
+        have about 15 of 77 tokens.
+        """
+        clip, length = self.clip, tokens.shape[1]
+        if length == self.context_length:
+            return clip.encode_text(tokens)
+        dtype = clip.transformer.get_cast_dtype()
+        x = clip.token_embedding(tokens).to(dtype) + clip.positional_embedding[:length].to(dtype)
+        x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+        x = text_global_pool(clip.ln_final(x), tokens, clip.text_pool_type)
+        projection = clip.text_projection
+        if projection is None:
+            return x
+        return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
     def preprocess(self) -> Callable[[Image.Image], Tensor]:
         """open_clip's own evaluation transform: PIL picture -> normalised float (3, S, S)."""
         return image_transform_v2(PreprocessCfg(**self.preprocessing), is_train=False)
@@ -63,6 +90,15 @@ def original_tokens(tokenizer: Callable[..., Tensor], texts: list[str], context_
     if not texts:
         return np.zeros((0, context_length), dtype=np.int64)
     return tokenizer(texts, context_length=context_length).numpy().astype(np.int64)
+
+
+def trimmed(tokens: Tokens) -> Tokens:
+    """`tokens` (n, context) without the columns that are padding in every row, in steps of four columns.
+
+    The end token has the largest id, so a row's length is its position plus one.
+    """
+    longest = int(tokens.argmax(1).max(initial=0)) + 1
+    return tokens[:, : min(-(-longest // 4) * 4, tokens.shape[1])]
 
 
 def tokenizer_for(model: Model) -> tuple[Callable[..., Tensor], int]:
@@ -98,13 +134,13 @@ def build_towers(model: Model, vocabulary: Vocabulary | None = None) -> Towers:
     """
     tokenizer, context_length = tokenizer_for(model)
     if model.inline is not None:
-        clip: nn.Module = _inline(model.inline, vocabulary.size if vocabulary else 49408)
+        clip = _inline(model.inline, vocabulary.size if vocabulary else 49408)
     else:
         clip = _by_name(model, vocabulary)
     return Towers(clip, tokenizer, context_length, vocabulary)
 
 
-def _inline(inline: Inline, vocab_size: int) -> nn.Module:
+def _inline(inline: Inline, vocab_size: int) -> CLIP:
     vision = inline.vision.model_dump(exclude_none=True)
     text = inline.text.model_dump() | {"vocab_size": vocab_size}
     clip = CLIP(inline.embed_dim, vision, text)
@@ -113,7 +149,7 @@ def _inline(inline: Inline, vocab_size: int) -> nn.Module:
     return clip
 
 
-def _by_name(model: Model, vocabulary: Vocabulary | None) -> nn.Module:
+def _by_name(model: Model, vocabulary: Vocabulary | None) -> CLIP:
     assert model.arch is not None
     options: dict[str, Any] = {}
     if vocabulary is not None:
@@ -121,7 +157,7 @@ def _by_name(model: Model, vocabulary: Vocabulary | None) -> nn.Module:
     return load_open_clip(model.arch, model.pretrained, **options)
 
 
-def load_open_clip(arch: str, pretrained: str | None, **options: Any) -> nn.Module:
+def load_open_clip(arch: str, pretrained: str | None, **options: Any) -> CLIP:
     """open_clip's `create_model`, quiet, with its failures as one line.
 
     Raises UserError for an unknown tag, Failure for a download that fails.
@@ -136,9 +172,10 @@ def load_open_clip(arch: str, pretrained: str | None, **options: Any) -> nn.Modu
     level = root.level
     root.setLevel(logging.CRITICAL)
     try:
-        return open_clip.create_model(
+        model = open_clip.create_model(
             arch, pretrained=pretrained, pretrained_image=False, pretrained_text=False, **options
         )
+        return cast(CLIP, model)
     except Exception as error:
         if pretrained is None:
             raise Failure(f"model.arch {arch}: could not be built ({_first_line(error)})") from None
@@ -152,8 +189,6 @@ def load_open_clip(arch: str, pretrained: str | None, **options: Any) -> nn.Modu
 
 
 def _is_file(path: str) -> bool:
-    from pathlib import Path
-
     return Path(path).is_file()
 
 

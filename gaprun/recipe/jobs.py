@@ -51,7 +51,9 @@ def recipe_hash(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load_jobs(path: str | Path, overrides: list[str] | None = None, seeds: list[int] | None = None) -> list[Job]:
+def load_jobs(
+    path: str | Path, overrides: list[str] | None = None, seeds: list[int] | None = None
+) -> list[Job]:
     """All jobs of a recipe or sweep file, in file order, grid points before seeds.
 
     `overrides` are `--set` strings (`extends=FILE` replaces the recipe's parent), `seeds` replaces its seeds.
@@ -74,7 +76,9 @@ def load_jobs(path: str | Path, overrides: list[str] | None = None, seeds: list[
     names: dict[str, str] = {}
     for job in jobs:
         if names.setdefault(job.recipe.name, job.recipe_hash) != job.recipe_hash:
-            raise UserError(f"{path}: two different recipes are called {job.recipe.name}; give each its own name")
+            raise UserError(
+                f"{path}: two different recipes are called {job.recipe.name}; give each its own name"
+            )
     return list({job.id: job for job in jobs}.values())
 
 
@@ -142,6 +146,8 @@ def _grid_points(grid: Any, file: Path) -> list[dict[str, Any]]:
 
 def _seeds(value: Any, file: Path) -> list[int]:
     seeds = [0] if value is None else value if isinstance(value, list) else [value]
-    if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+    if not seeds or not all(
+        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds
+    ):
         raise UserError(f"{file}: seeds: expected a list of whole numbers >= 0, e.g. [0, 1, 2]")
     return list(dict.fromkeys(seeds))

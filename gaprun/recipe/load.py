@@ -96,7 +96,9 @@ def _other_choice(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def with_parents(path: Path, extends: Path | None = None, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The file's mapping over its `extends` chain; `extends` (if given) takes the place of the file's own parent."""
     if path.resolve() in seen:
-        raise UserError(f"{path}: extends itself through {' -> '.join(p.name for p in seen)}; break the circle")
+        raise UserError(
+            f"{path}: extends itself through {' -> '.join(p.name for p in seen)}; break the circle"
+        )
     mapping = read_mapping(path)
     own = mapping.pop("extends", None)
     if own is not None and not isinstance(own, str):
@@ -141,7 +143,9 @@ def validate(mapping: Mapping[str, Any], source: str) -> Recipe:
     except ValidationError as error:
         lines = [_explain(dict(item), mapping) for item in error.errors()[:3]]
         more = error.error_count() - len(lines)
-        raise UserError(f"{source}: {'; '.join(lines)}" + (f"; and {more} more" if more > 0 else "")) from None
+        raise UserError(
+            f"{source}: {'; '.join(lines)}" + (f"; and {more} more" if more > 0 else "")
+        ) from None
 
 
 def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:
@@ -165,8 +169,12 @@ def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:
         where = f"{where}.{tag}" if tag and kind.startswith("union") else where
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{where}: expected one of {', '.join(choices) or expected}, got {given!r}{hint}"
-    given = _kind(error.get("input")) if isinstance(error.get("input"), dict | list) else repr(error.get("input"))
-    return f"{where}: {message[:1].lower()}{message[1:]}" + ("" if kind == "value_error" else f", got {given}")
+    given = (
+        _kind(error.get("input")) if isinstance(error.get("input"), dict | list) else repr(error.get("input"))
+    )
+    return f"{where}: {message[:1].lower()}{message[1:]}" + (
+        "" if kind == "value_error" else f", got {given}"
+    )
 
 
 def _walk(location: list[Any], mapping: Any) -> tuple[list[Any], list[str]]:

@@ -77,9 +77,12 @@ class Inline(Section):
 class Model(Section):
     """The two towers: an open_clip architecture by name, or one written inline."""
 
-    arch: str | None = Field(None, description="Any open_clip architecture, e.g. RN50 (the paper's) or ViT-B-32.")
+    arch: str | None = Field(
+        None, description="Any open_clip architecture, e.g. RN50 (the paper's) or ViT-B-32."
+    )
     pretrained: str | None = Field(
-        None, description="open_clip pretrained tag or a local weights file to start from; null is from scratch."
+        None,
+        description="open_clip pretrained tag or a local weights file to start from; null is from scratch.",
     )
     inline: Inline | None = Field(None, description="A small architecture instead of `arch`.")
     vocabulary: Literal["full", "used"] = Field(
@@ -103,7 +106,8 @@ class Data(Section):
     """What is trained on and how pictures and captions become batches."""
 
     train: list[str] = Field(
-        min_length=1, description="Split folders (relative to the data root), e.g. coco/train; joined if several."
+        min_length=1,
+        description="Split folders (relative to the data root), e.g. coco/train; joined if several.",
     )
     crop_scale: tuple[float, float] = Field(
         (0.9, 1.0), description="Area range of the random resized crop (open_clip: 0.9 to 1.0); no flip."
@@ -118,7 +122,10 @@ class Data(Section):
         0.0, ge=0.0, le=1.0, description="Seeded share of pairs whose caption comes from another image."
     )
     damage_budget: float = Field(
-        0.001, ge=0.0, le=1.0, description="Share of pictures that may prove damaged (at least one) before a stop."
+        0.001,
+        ge=0.0,
+        le=1.0,
+        description="Share of pictures that may prove damaged (at least one) before a stop.",
     )
     workers: int = Field(2, ge=0, le=128, description="Loader processes; 0 loads in the training process.")
 

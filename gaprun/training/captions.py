@@ -16,11 +16,16 @@ CHUNK = 4096
 
 
 def caption_tokens(
-    texts: list[str], tokenizer: Callable[..., object], context_length: int, cache: Path,
+    texts: list[str],
+    tokenizer: Callable[..., object],
+    context_length: int,
+    cache: Path,
     progress: Callable[[int, int], None],
 ) -> Tokens:
     """int64 (len(texts), context_length) original ids; kept in folder `cache` as the smallest type that holds them."""
-    digest = hashlib.sha256(f"{type(tokenizer).__name__} {getattr(tokenizer, 'vocab_size', 0)} {context_length}".encode())
+    digest = hashlib.sha256(
+        f"{type(tokenizer).__name__} {getattr(tokenizer, 'vocab_size', 0)} {context_length}".encode()
+    )
     for text in texts:
         digest.update(text.encode() + b"\0")
     path = cache / f"{digest.hexdigest()[:32]}.npy"

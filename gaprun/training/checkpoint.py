@@ -65,7 +65,9 @@ def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> tuple[Pat
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda target: torch.save({"format": FORMAT, **state}, target))
         note = {"step": state["step"], "sha256": file_sha256(path), "weights_hash": identity}
-        write_atomically(path.with_suffix(".json"), lambda target: target.write_text(json.dumps(note, indent=1)))
+        write_atomically(
+            path.with_suffix(".json"), lambda target: target.write_text(json.dumps(note, indent=1))
+        )
     except (OSError, RuntimeError) as error:
         path.unlink(missing_ok=True)
         raise Failure(f"{path}: could not be written ({error}); earlier checkpoints are kept") from None
@@ -80,7 +82,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, list[Path]]:
 
     Raises FileNotFoundError when there is none.
     """
-    damaged = []
+    damaged: list[Path] = []
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         try:
             note = json.loads(path.with_suffix(".json").read_text())

@@ -27,7 +27,9 @@ class Outcome:
 Finished = Callable[[Outcome], None]
 
 
-def run_jobs(jobs: list[Job], db: str | None, device: str, side_by_side: int, report: Report, finished: Finished) -> None:
+def run_jobs(
+    jobs: list[Job], db: str | None, device: str, side_by_side: int, report: Report, finished: Finished
+) -> None:
     """Run `jobs`, at most `side_by_side` at once; a job that fails does not stop the others.
 
     Raises Interrupted after Ctrl-C or SIGTERM, once every running job has saved.
@@ -121,7 +123,11 @@ def _collect(
             if not process.is_alive() and events.empty():
                 del running[name]
                 code = process.exitcode
-                finished(Outcome(job, Failure(f"{name}: its process ended with code {code}; run it again to go on")))
+                finished(
+                    Outcome(
+                        job, Failure(f"{name}: its process ended with code {code}; run it again to go on")
+                    )
+                )
         return
     if isinstance(message, Event):
         report(message)

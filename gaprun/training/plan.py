@@ -89,9 +89,22 @@ def render_plan(rows: list[dict[str, Any]], console: Console) -> None:
     from rich.table import Table
 
     table = Table(title=f"{len(rows)} runs; nothing was trained")
-    columns = ("run", "status", "images", "batch", "steps", "warm-up", "parameters", "model GiB", "cache GiB", "disk GiB")
+    columns = (
+        "run",
+        "status",
+        "images",
+        "batch",
+        "steps",
+        "warm-up",
+        "parameters",
+        "model GiB",
+        "cache GiB",
+        "disk GiB",
+    )
     for column in columns:
-        table.add_column(column, justify="left" if column in ("run", "status") else "right", no_wrap=column == "run")
+        table.add_column(
+            column, justify="left" if column in ("run", "status") else "right", no_wrap=column == "run"
+        )
     for row in rows:
         table.add_row(
             row["run"],
@@ -107,4 +120,6 @@ def render_plan(rows: list[dict[str, Any]], console: Console) -> None:
         )
     console.print(table)
     total = sum(row["disk_gib"] for row in rows)
-    console.print(f"disk for checkpoints in all: {total:.2f} GiB; model memory is without activations", highlight=False)
+    console.print(
+        f"disk for checkpoints in all: {total:.2f} GiB; model memory is without activations", highlight=False
+    )

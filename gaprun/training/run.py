@@ -20,7 +20,7 @@ from gaprun.data.split import Split, open_split
 from gaprun.data.stream import LoadBatch, Plan, Pool, stream
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.run import evaluate_run
-from gaprun.model.towers import build_towers, tokenizer_for
+from gaprun.model.towers import build_towers, tokenizer_for, trimmed
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store
@@ -88,7 +88,9 @@ def run_job(job: Job, store: Store, device_name: str, report: Report) -> None:
     for task in job.recipe.eval:
         for ref in task.data:
             if not task.accepts(open_split(ref)):
-                raise UserError(f"eval: task {type(task).__name__.lower()} needs {task.needs}, which {ref} lacks")
+                raise UserError(
+                    f"eval: task {type(task).__name__.lower()} needs {task.needs}, which {ref} lacks"
+                )
     images = sum(1 for split in splits for captions in split.captions if captions)
     length = run_length(job.recipe, images)
     folder = store.artifacts / job.id
@@ -131,8 +133,14 @@ def _same_data(store: Store, job: Job, fingerprints: dict[str, str]) -> None:
 
 
 def _train_and_measure(
-    job: Job, store: Store, device: torch.device, splits: list[Split], length: Length, folder: Path,
-    stop: StopRequest, report: Report,
+    job: Job,
+    store: Store,
+    device: torch.device,
+    splits: list[Split],
+    length: Length,
+    folder: Path,
+    stop: StopRequest,
+    report: Report,
 ) -> None:
     state, saved = _prepare_state(job, store, device, splits, length, folder, report)
     if state.step < length.total:
@@ -151,7 +159,7 @@ def _train_and_measure(
         device=device,
         workers=job.recipe.data.workers,
         progress=lambda phase, done, total: report(Event(job.id, phase, done, total)),
-        training_values={"temperature": 1.0 / float(state.beta())},
+        training_values={"temperature": 1.0 / state.beta_value()},
         train_name="+".join(f"{split.dataset}/{split.split}" for split in splits),
         should_stop=lambda: _raise_if(stop, state.step),
     )
@@ -164,7 +172,13 @@ def _raise_if(stop: StopRequest, step: int) -> None:
 
 
 def _prepare_state(
-    job: Job, store: Store, device: torch.device, splits: list[Split], length: Length, folder: Path, report: Report
+    job: Job,
+    store: Store,
+    device: torch.device,
+    splits: list[Split],
+    length: Length,
+    folder: Path,
+    report: Report,
 ) -> tuple[TrainState, tuple[Path, str] | None]:
     recipe = job.recipe
     vocabulary = None
@@ -188,13 +202,22 @@ def _prepare_state(
 def _tokens(job: Job, store: Store, texts: list[str], report: Report) -> np.ndarray:
     tokenizer, context_length = tokenizer_for(job.recipe.model)
     return caption_tokens(
-        texts, tokenizer, context_length, store.artifacts / "tokens",
+        texts,
+        tokenizer,
+        context_length,
+        store.artifacts / "tokens",
         lambda done, total: report(Event(job.id, "captions", done, total)),
     )
 
 
 def _train(
-    job: Job, store: Store, state: TrainState, splits: list[Split], folder: Path, stop: StopRequest, report: Report
+    job: Job,
+    store: Store,
+    state: TrainState,
+    splits: list[Split],
+    folder: Path,
+    stop: StopRequest,
+    report: Report,
 ) -> tuple[Path, str]:
     recipe, length = job.recipe, state.length
     pool = Pool(splits, math.ceil(state.towers.image_size * recipe.data.margin))
@@ -207,10 +230,11 @@ def _train(
                 report(Event(job.id, "decode", done, len(pool)))
                 _raise_if(stop, state.step)
     plan = Plan(pool, job.seed, length.batch_size, recipe.data.crop_scale, recipe.data.mismatched)
+    load = LoadBatch(plan, tokens, trimmed) if state.towers.trimmable else LoadBatch(plan, tokens)
     allowed = max(1, math.floor(recipe.data.damage_budget * len(pool)))
     recorded, rows, last_flush = recorded_steps(length.total), [], time.monotonic()
     pin = state.device.type == "cuda"
-    for batch in stream(LoadBatch(plan, tokens), state.step, length.total, recipe.data.workers, pin):
+    for batch in stream(load, state.step, length.total, recipe.data.workers, pin):
         _count_damage(state, batch.damaged, allowed, store, job.id)
         loss, record = state.train_step(batch, state.step in recorded)
         if record is not None:

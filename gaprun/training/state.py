@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from gaprun.recipe.schema import Recipe
 from gaprun.training.length import Length
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 
+Encode = Callable[[Tensor], Tensor]
 SWAP_STREAM, NOISE_STREAM = 101, 102
 
 
@@ -54,16 +56,19 @@ class TrainState:
             parameter = getattr(clip, name, None)
             if parameter is not None:
                 parameter.requires_grad_(False)
-        memory = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
-        clip.to(device=self.device, memory_format=memory)
+        clip.to(self.device)
+        if recipe.compute.channels_last:
+            clip.to(memory_format=torch.channels_last)
         clip.train()
         self.head.to(self.device)
         factor = rule.lr_factor if isinstance(rule, Learned) else 1.0
         self.optimizer = build_optimizer(clip, self.head, recipe.optimizer, factor)
         self.scaler = torch.amp.GradScaler("cuda", enabled=recipe.compute.precision == "fp16")
-        self.encode_image, self.encode_text = clip.encode_image, clip.encode_text
+        self.encode_image: Encode = clip.encode_image
+        self.encode_text: Encode = self.towers.encode_text
         if recipe.compute.compile:
-            self.encode_image, self.encode_text = torch.compile(clip.encode_image), torch.compile(clip.encode_text)
+            self.encode_image = torch.compile(self.encode_image)
+            self.encode_text = torch.compile(self.encode_text)
         settings = self.towers.preprocessing
         self._mean = torch.tensor(settings["mean"], device=self.device)
         self._std = torch.tensor(settings["std"], device=self.device)
@@ -74,8 +79,13 @@ class TrainState:
         return self.step / max(self.length.total - 1, 1)
 
     def beta(self) -> Tensor | float:
-        """Inverse temperature of the coming step."""
+        """Inverse temperature of the coming step, differentiable in nu."""
         return self.recipe.temperature.beta(self.head.nu, self.progress)
+
+    @torch.no_grad()
+    def beta_value(self) -> float:
+        """Inverse temperature of the coming step as a number."""
+        return float(self.beta())
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unit image and text features (B, d), fp32, of one batch."""
@@ -105,7 +115,9 @@ class TrainState:
         # Dropout and the like draw from torch's own generator: keyed by step, so that resuming is exact.
         torch.manual_seed(self._keyed(NOISE_STREAM))
         x, y = self.features(batch)
-        swapped_x, swapped_y = recipe.swap.apply(x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM)))
+        swapped_x, swapped_y = recipe.swap.apply(
+            x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM))
+        )
         beta = self.beta()
         loss = recipe.loss(swapped_x @ swapped_y.T, beta, self.head.bias)
         record = self._measure(x.detach(), y.detach(), loss, beta, rate) if measure else None
@@ -131,7 +143,9 @@ class TrainState:
                 self.head.nu.clamp_(rule.nu_for(min(1.0, rule.max_beta)), rule.nu_for(rule.max_beta))
 
     @torch.no_grad()
-    def _measure(self, x: Tensor, y: Tensor, loss: Tensor, beta: Tensor | float, rate: float) -> dict[str, float]:
+    def _measure(
+        self, x: Tensor, y: Tensor, loss: Tensor, beta: Tensor | float, rate: float
+    ) -> dict[str, float]:
         similarity = x @ y.T
         matched = similarity.diagonal()
         others = similarity - torch.diag(torch.full_like(matched, 4.0))
@@ -154,7 +168,7 @@ class TrainState:
         clip = self.towers.clip
         with torch.no_grad():
             # So that the towers alone, in open_clip's own tools, carry the temperature that was learned.
-            getattr(clip, "logit_scale").fill_(float(np.log(float(self.beta()))))
+            clip.logit_scale.fill_(math.log(self.beta_value()))
         return {
             "step": self.step,
             "clip": clip.state_dict(),

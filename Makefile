@@ -1,0 +1,38 @@
+# Everything a newcomer needs: `make quickstart` and `make test`. Needs Python 3.11 or newer.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test lint types docs clean
+
+$(VENV)/.gaprun: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.gaprun
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Draws the data, trains two methods with two seeds each side by side, measures, and prints the comparison.
+quickstart: $(VENV)/.gaprun
+	$(BIN)/gaprun data scenes --out data/scenes
+	$(BIN)/gaprun train recipes/quickstart.yaml
+	$(BIN)/gaprun compare --metric gap --metric recall@5 --metric zeroshot_top1 --metric probe_top1
+
+# Tests run side by side, two at a time; real data is used where GAPRUN_TEST_DATA names it.
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m gaprun.recipe.reference > docs/recipes.md
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,75 @@
+"""Shared fixtures: a tiny drawn data set, real data where GAPRUN_TEST_DATA names it, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parent.parent
+RECIPES = REPO / "recipes"
+# One thread: tests run side by side, and results must not depend on the machine's core count.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+Gaprun = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images and captions; skips, saying so, where the variable is unset."""
+    folder = os.environ.get("GAPRUN_TEST_DATA")
+    if not folder:
+        pytest.skip("needs real images: set GAPRUN_TEST_DATA to the folder that holds coco_sample")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with a small scenes data set."""
+    root = tmp_path_factory.mktemp("data")
+    sizes = ["--train", "256", "--test", "96", "--classes-train", "160", "--classes-test", "80"]
+    done = run_gaprun("data", "scenes", "--out", str(root / "scenes"), *sizes)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def run_gaprun(
+    *args: str, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the real command line in its own process; wide output so that tables are not cut."""
+    return subprocess.run(
+        [sys.executable, "-m", "gaprun", *args],
+        cwd=cwd or REPO,
+        env={**os.environ, "COLUMNS": "250", "OMP_NUM_THREADS": "1", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture
+def gaprun(tmp_path: Path, scenes: Path) -> Gaprun:
+    """`gaprun(*args)` in an empty folder, with the scenes as its data root."""
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        return run_gaprun(*args, cwd=tmp_path, env={"GAPRUN_DATA": str(scenes)})
+
+    return call
+
+
+TINY = (
+    "--set",
+    f"extends={RECIPES / 'base' / 'scenes.yaml'}",
+    "--set",
+    "schedule.steps=12",
+    "--set",
+    "schedule.warmup_steps=2",
+    "--set",
+    "schedule.batch_size=32",
+    "--set",
+    "checkpoint.every_steps=5",
+)

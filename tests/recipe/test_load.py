@@ -1,0 +1,152 @@
+"""Recipes: merging, overrides, grids, hashes, and errors that name file, key and the nearest valid name."""
+
+from pathlib import Path
+
+import pytest
+
+from gaprun.errors import UserError
+from gaprun.recipe import load_jobs, load_recipe
+from tests.conftest import RECIPES
+
+METHODS = ["baseline", "flt", "schedule", "reparam", "reparam-scaled", "slrt", "hard-swap", "soft-swap"]
+SMALL = f"extends={RECIPES / 'base' / 'scenes.yaml'}"
+BASE = """
+name: base
+model: {arch: RN50}
+data: {train: [coco/train]}
+schedule: {epochs: 2, batch_size: 64}
+"""
+
+
+def write(folder: Path, text: str, name: str = "r.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def fails(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        load_jobs(path, list(overrides))
+    assert "\n" not in str(error.value) and "Traceback" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_loads_at_both_sizes(method: str) -> None:
+    full, small = load_recipe(RECIPES / f"{method}.yaml"), load_recipe(RECIPES / f"{method}.yaml", [SMALL])
+    assert full.name == small.name == method
+    assert full.model.arch == "RN50" and full.schedule.batch_size == 1024 and full.schedule.epochs == 100
+    assert small.model.inline is not None and small.data.train == ["scenes/train"]
+    assert (full.temperature, full.swap) == (small.temperature, small.swap)
+
+
+def test_published_settings() -> None:
+    def read(name: str):
+        return load_recipe(RECIPES / f"{name}.yaml")
+
+    assert read("flt").temperature.tau == 0.04
+    assert (read("schedule").temperature.start, read("schedule").temperature.end) == (1e-2, 5e-2)
+    assert read("reparam").temperature.rule == "softplus" and read("slrt").temperature.lr_factor == 0.1
+    assert read("hard-swap").swap.probability == 1e-3 and read("soft-swap").swap.probability == 5e-2
+    assert read("baseline").temperature.init == 0.07 and read("baseline").schedule.warmup_epochs == 20
+
+
+@pytest.mark.parametrize(
+    ("sweep", "recipes"),
+    [("table2", 7), ("table3", 7), ("table5", 6), ("soft-swap", 6), ("schedule-ends", 4)],
+)
+def test_sweeps_expand_with_three_seeds(sweep: str, recipes: int) -> None:
+    for overrides in ([], [SMALL]):
+        jobs = load_jobs(RECIPES / "sweeps" / f"{sweep}.yaml", overrides)
+        assert len(jobs) == 3 * recipes == len({job.id for job in jobs})
+        assert len({job.recipe.name for job in jobs}) == recipes
+
+
+def test_extends_merges_and_set_wins(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "base.yaml")
+    child = write(
+        tmp_path, "extends: base.yaml\nname: child\noptimizer: {lr: 1e-4}\nschedule: {batch_size: 32}"
+    )
+    recipe = load_recipe(child, ["optimizer.weight_decay=0.3", "swap.rule=hard", "swap.probability=1e-2"])
+    assert recipe.optimizer.lr == 1e-4 and recipe.optimizer.weight_decay == 0.3
+    assert recipe.schedule.epochs == 2 and recipe.schedule.batch_size == 32
+    assert recipe.swap.rule == "hard" and recipe.swap.probability == 0.01
+
+
+def test_another_rule_replaces_the_parents_options(tmp_path: Path) -> None:
+    write(tmp_path, BASE + "temperature: {rule: exp, init: 0.1}", "base.yaml")
+    child = write(tmp_path, "extends: base.yaml\nname: c\ntemperature: {rule: fixed, tau: 0.2}")
+    assert load_recipe(child).temperature.tau == 0.2
+
+
+def test_grid_times_seeds(tmp_path: Path) -> None:
+    text = BASE + "grid: {optimizer.lr: [1e-3, 1e-4], loss.name: [clip, sigmoid]}\nseeds: [3, 5]"
+    jobs = load_jobs(write(tmp_path, text))
+    assert len(jobs) == 8 and {job.seed for job in jobs} == {3, 5}
+    assert {job.recipe.name for job in jobs} == {
+        f"base-lr={lr},name={name}" for lr in ("0.001", "0.0001") for name in ("clip", "sigmoid")
+    }
+
+
+def test_hash_is_of_what_trains(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE)
+    first = load_jobs(path)[0]
+    same = load_jobs(
+        path, ["eval=[{task: gap, data: [coco/test]}]", "description=other", "checkpoint.keep=5"]
+    )[0]
+    other = load_jobs(path, ["optimizer.lr=1e-5"])[0]
+    assert first.recipe_hash == same.recipe_hash != other.recipe_hash
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("optimiser: {lr: 1}", "optimiser: unknown key; did you mean optimizer?"),
+        ("optimizer: {learning_rate: 1}", "optimizer.learning_rate: unknown key; valid here:"),
+        ("temperature: {rule: softmax}", "temperature.rule: expected one of"),
+        ("temperature: {rule: softplus, tau: 1}", "temperature.tau: unknown key"),
+        ("temperature: {rule: fixed, tau: -1}", "temperature.tau: input should be greater than 0.0001"),
+        ("swap: {rule: hard, probability: 2}", "swap.probability: input should be less than or equal to 1"),
+        ("optimizer: {lr: fast}", "optimizer.lr: input should be a valid number"),
+        ("data: {train: []}", "data.train: list should have at least 1 item"),
+        ("data: {train: [a], crop_scale: [0.9, 0.1]}", "data: crop_scale must satisfy"),
+        ("model: {arch: RN50, inline: {}}", "model: give exactly one of arch and inline"),
+        ("schedule: {epochs: 1, steps: 5}", "schedule: give exactly one of epochs and steps"),
+        ("schedule: {epochs: 1, warmup_epochs: 3}", "schedule: warmup_epochs is longer"),
+        ("eval: [{task: gapp, data: [x]}]", "eval.0.task: expected one of"),
+        ("eval: [{task: gap}]", "eval.0.data: this key is required"),
+        ("seeds: [a]", "seeds: expected a list of whole numbers"),
+        ("grid: {optimizer.lr: 3}", "grid: expected dotted keys"),
+        ("name: a b", "name: string should match pattern"),
+        ("extends: nowhere.yaml", "extends: no such file"),
+        ("name: x\nname: y", "key 'name' appears twice"),
+        ("{", "not valid YAML"),
+        ("[1, 2]", "a recipe is a mapping"),
+        ("model: {inline: {vision: {image_size: 33}}}", "image_size must be a multiple of 32"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
+    own = text.split(":")[0]
+    lines = [line for line in BASE.strip().splitlines() if not line.startswith(f"{own}:")]
+    content = text if text in ("{", "[1, 2]") or text.startswith("name: x") else "\n".join([*lines, text])
+    path = write(tmp_path, content)
+    message = fails(path)
+    assert expected in message and str(path) in message
+
+
+def test_missing_file_and_circle(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "baseline.yaml")
+    assert "did you mean" in fails(tmp_path / "basline.yaml")
+    circle = write(tmp_path, "extends: circle.yaml\nname: c", "circle.yaml")
+    assert "extends itself" in fails(circle)
+
+
+@pytest.mark.parametrize("bad", ["optimizer.lr", "=3", "optimizer..lr=3", "a b=1"])
+def test_bad_overrides(tmp_path: Path, bad: str) -> None:
+    assert "expected key.path=value" in fails(write(tmp_path, BASE), bad)
+
+
+def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "a.yaml")
+    write(tmp_path, BASE + "optimizer: {lr: 1}", "b.yaml")
+    assert "give each its own name" in fails(write(tmp_path, "recipes: [a.yaml, b.yaml]", "sweep.yaml"))

@@ -1,0 +1,154 @@
+"""Stopped and resumed equals never stopped, bit for bit; damaged checkpoints are passed over; failures keep what is."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from gaprun.errors import Failure, UserError
+from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, weights_hash
+from gaprun.training.run import Event, Interrupted
+from tests.training.conftest import RunSmall
+
+EVERY = ["data.cache=none", "data.workers=0"], ["data.cache=none", "data.workers=2"], ["data.cache=memory"]
+
+
+def stop_at(step: int):
+    def report(event: Event) -> None:
+        if event.phase == "train" and event.done >= step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return report
+
+
+@pytest.mark.parametrize("options", EVERY, ids=lambda o: "-".join(o))
+@pytest.mark.parametrize("method", ["baseline", "soft-swap"])
+def test_interrupted_and_resumed_is_identical(method: str, options: list[str], run_small: RunSmall) -> None:
+    options = [*options, "swap.probability=0.5"] if method == "soft-swap" else options
+    options = [*options, "schedule.steps=24"]
+    job, whole = run_small(method, *options, db="whole")
+    with pytest.raises(Interrupted):
+        run_small(method, *options, db="cut", report=stop_at(10))
+    job, cut = run_small(method, *options, db="other-place")  # an untouched third one, to compare the record
+    with pytest.raises(Interrupted):
+        run_small(method, *options, db="cut2", report=stop_at(20))
+    for db in ("cut", "cut2"):
+        _, resumed = run_small(method, *options, db=db)
+        run = resumed.runs()[0]
+        assert run.status == "finished" and run.checkpoint_hash == whole.runs()[0].checkpoint_hash
+        assert resumed.trajectory(job.id) == whole.trajectory(job.id)
+
+
+def test_interruption_is_recorded_with_a_checkpoint(run_small: RunSmall, tmp_path: Path) -> None:
+    from gaprun.store import open_store
+
+    with pytest.raises(Interrupted):
+        run_small("baseline", "schedule.steps=24", report=stop_at(10))
+    store = open_store(str(tmp_path / "a" / "results.db"))
+    run = store.runs()[0]
+    assert run.status == "interrupted" and "step 10" in run.error
+    path, _ = newest_checkpoint(store.artifacts / run.id / "checkpoints")
+    assert json.loads(path.with_suffix(".json").read_text())["step"] == 10
+
+
+def test_finished_runs_are_not_trained_again(run_small: RunSmall) -> None:
+    run_small("baseline")
+    phases: list[str] = []
+    run_small("baseline", report=lambda event: phases.append(event.phase))
+    assert "train" not in phases
+
+
+def test_divergence_fails_and_keeps_the_checkpoint(run_small: RunSmall, tmp_path: Path, monkeypatch) -> None:
+    from gaprun.store import open_store
+    from gaprun.training.state import TrainState
+
+    original = TrainState.train_step
+
+    def diverge(self, batch, measure):
+        loss, record = original(self, batch, measure)
+        if self.step == 8:
+            loss, record = loss * float("nan"), record and record | {"loss": float("nan")}
+        return loss, record
+
+    monkeypatch.setattr(TrainState, "train_step", diverge)
+    with pytest.raises(Failure, match="loss became nan at step 8"):
+        run_small("baseline")
+    store = open_store(str(tmp_path / "a" / "results.db"))
+    run = store.runs()[0]
+    assert run.status == "failed" and "loss became nan" in run.error
+    path, _ = newest_checkpoint(store.artifacts / run.id / "checkpoints")
+    assert all(torch.isfinite(t).all() for t in load_checkpoint(path)["clip"].values())
+
+
+def test_other_data_under_the_same_name_is_refused(
+    run_small: RunSmall, scenes: Path, tmp_path, monkeypatch
+) -> None:
+    import shutil
+
+    run_small("baseline")
+    shutil.copytree(scenes, tmp_path / "data")
+    shutil.copytree(scenes / "scenes" / "test", tmp_path / "data" / "scenes" / "train", dirs_exist_ok=True)
+    monkeypatch.setenv("GAPRUN_DATA", str(tmp_path / "data"))
+    with pytest.raises(UserError, match="was made from other data"):
+        run_small("baseline")
+
+
+def state(step: int) -> dict:
+    return {"step": step, "clip": {"w": torch.full((3,), float(step))}, "head": {}, "recipe": "{}"}
+
+
+def test_newest_valid_checkpoint_wins(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, state(step), keep=2)
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000002.pt", "step-00000003.pt"]
+    last = tmp_path / "step-00000003.pt"
+    last.write_bytes(last.read_bytes()[:-20])
+    path, damaged = newest_checkpoint(tmp_path)
+    assert path.name == "step-00000002.pt" and damaged == [last]
+
+
+def test_a_failed_write_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, state(1), keep=2)
+
+    def full_disk(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(Failure, match="No space left"):
+        save_checkpoint(tmp_path, state(2), keep=1)
+    assert newest_checkpoint(tmp_path)[0].name == "step-00000001.pt"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001.json", "step-00000001.pt"]
+
+
+def test_weights_hash_sees_values_names_shapes_and_types() -> None:
+    base = {"a": torch.zeros(4)}
+    variants = [{"b": torch.zeros(4)}, {"a": torch.zeros(2, 2)}, {"a": torch.zeros(4, dtype=torch.int32)}]
+    variants.append({"a": torch.tensor([0.0, 0, 0, 1e-9])})
+    hashes = {weights_hash(v, {}) for v in [base, *variants]}
+    assert len(hashes) == 5 and weights_hash({"a": torch.zeros(4)}, {}) in hashes
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("echo hacked",)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"not a checkpoint", "damaged"),
+        ({"clip": {}, "evil": Evil()}, "loaded safely"),
+        ({"a": 1}, "not a gaprun checkpoint"),
+        ({"clip": {}, "recipe": "", "format": 99}, "checkpoint format 99"),
+    ],
+)
+def test_bad_checkpoint_files(tmp_path: Path, content: object, expected: str) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(UserError, match=expected):
+        load_checkpoint(path)
