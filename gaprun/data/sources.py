@@ -19,7 +19,7 @@ def coco_entries(captions: Sequence[Path], karpathy: Path | None, infer_split: b
     """
     official = [entry for path in captions for entry in _named_split(path, read_coco(path), infer_split)]
     if karpathy is None:
-        if not official:
+        if not captions:
             raise UserError("give --captions (the official JSON), --karpathy (dataset_coco.json), or both")
         return official
     entries = read_karpathy(karpathy)
