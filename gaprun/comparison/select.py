@@ -72,9 +72,12 @@ def load(
         check_comparable(rows)
     notes = [f"no results for {name}" for name in names if all(row["metric"] != name for row in rows)]
     if by != "recipe":
-        return [row | {"group": _text(row[by])} for row in rows], notes
+        for row in rows:
+            row["group"] = _text(row[by])
+        return rows, notes
     labels = variant_labels(store, rows)
-    rows = [row | {"group": labels[row["recipe"], row["recipe_hash"]]} for row in rows]
+    for row in rows:
+        row["group"] = labels[row["recipe"], row["recipe_hash"]]
     unique = latest_of_each_seed(rows)
     if len(unique) < len(rows):
         notes.append("of several runs of one recipe with one seed only the latest counts")

@@ -156,11 +156,15 @@ def _cells(
             differences[key],
             p_holm,
             key[1] in best and summaries[key].mean == best[key[1]],
-            tuple(sorted(values[key], key=lambda unit: natural(str(unit)))),
+            tuple(sorted(values[key], key=_unit_order)),
             tuple(recipes[key]),
         )
         for key, p_holm in zip(keys, corrected, strict=True)
     }
+
+
+def _unit_order(unit: Any) -> tuple[bool, bool, Any]:
+    return (unit is None, isinstance(unit, str), unit or 0)
 
 
 def _baseline(wanted: str | None, groups: Sequence[str], by: str) -> str | None:

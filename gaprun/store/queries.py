@@ -70,11 +70,15 @@ def metric_rows(
     columns = [*(column.label(name) for name, column in known.items()), Run.started, Metric.value]
     values = recipe_values(session, [c.key for c in dotted] + list(keys))
     query = _latest(columns, and_(Metric.name.in_(sorted(set(names))), *_prefilter(own, known)))
+    result = session.execute(query)
+    names_of_columns = list(result.keys())
     rows = []
-    for row in session.execute(query).mappings():
+    for record in result:
+        row: dict[str, Any] = dict(zip(names_of_columns, record, strict=True))
         run_id = row["id"]
         if all(c.holds(row[c.key]) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
-            rows.append({**row, **{key: values[key].get(run_id) for key in keys}})
+            row.update((key, values[key].get(run_id)) for key in keys)
+            rows.append(row)
     return rows
 
 
