@@ -209,6 +209,8 @@ def _show_reports(reports: Sequence[Report]) -> None:
     """A table of what was checked, and below it every damage with its shard and key."""
     from rich.table import Column, Table
 
+    from gaprun.data.check import shared_pictures
+
     table = Table(
         Column("split", overflow="fold"),
         "samples",
@@ -223,6 +225,8 @@ def _show_reports(reports: Sequence[Report]) -> None:
         damage = f"[red]{len(one.damage)}[/]" if one.damage else "none"
         table.add_row(one.folder, *(f"{number:,}" for number in numbers), damage)
     console.print(table)
+    for first, second, count in shared_pictures(reports):
+        _line(f"{count:,} pictures are in both {first} and {second}")
     for one in reports:
         for found in one.damage:
             place = " ".join(part for part in (one.folder, found.shard, found.key) if part)

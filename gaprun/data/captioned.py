@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from gaprun.data.annotations import Entry
 from gaprun.data.division import Division
-from gaprun.data.pictures import Folders, Picture, picture_outcome
+from gaprun.data.pictures import Folders, Picture, file_size, picture_outcome
 from gaprun.data.shards import safe_key
 from gaprun.data.write import Plan, digest
 from gaprun.errors import UserError
@@ -50,11 +50,13 @@ def captioned_plans(
     if not matched.pictures:
         counts = ", ".join(f"{name} {n}" for name, n in sorted(matched.report.items()))
         raise UserError(f"no picture of {source} with a caption is in --images ({counts})")
+    if division.divides and all(split is not None for _, split in matched.pictures.values()):
+        raise UserError(f"{source} has its own splits: leave --test and --split-fractions out")
     groups = divide(list(matched.pictures.values()), division, seed)
     plans: list[Plan] = []
     for split, pictures in groups.items():
         content = [
-            [os.path.basename(one.path), os.stat(one.path).st_size, one.key, one.captions, one.id]
+            [os.path.basename(one.path), file_size(one.path), one.key, one.captions, one.id]
             for one in pictures
         ]
         settings = {"kind": kind, "captions": source.name, "size": size, "quality": quality if size else None}

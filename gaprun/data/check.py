@@ -42,10 +42,13 @@ class Report:
     without_caption: int = 0
     repeated_pictures: int = 0
     repeated_captions: int = 0
+    pictures: set[str] = field(default_factory=set, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON, with `ok` first."""
-        return {"ok": not self.damage} | asdict(self)
+        """The report for JSON, with `ok` first and without the pictures' checksums."""
+        fields = {"ok": not self.damage} | asdict(self)
+        del fields["pictures"]
+        return fields
 
 
 def find_splits(path: Path) -> list[Path]:
@@ -70,15 +73,23 @@ def check_split(folder: Path, workers: int = 1, progress: Progress | None = None
         return report
     report.samples, report.captions = len(lines), sum(len(line["captions"]) for line in lines)
     _check_counts(index, lines, report)
+    foreign = (index.get("source") or {}).get("kind") == "index"
     pictures: list[str] = []
     for number, shard in enumerate(index["shards"]):
         own = [line for line in lines if line["shard"] == number]
-        foreign = (index.get("source") or {}).get("kind") == "index"
         pictures += _check_shard(folder, shard, own, foreign, report, workers, progress)
     report.without_caption = sum(not line["captions"] for line in lines)
-    report.repeated_pictures = len(pictures) - len(set(pictures))
+    report.pictures = set(pictures)
+    report.repeated_pictures = len(pictures) - len(report.pictures)
     report.repeated_captions = sum(len(line["captions"]) - len(set(line["captions"])) for line in lines)
     return report
+
+
+def shared_pictures(reports: Sequence[Report]) -> list[tuple[str, str, int]]:
+    """Pairs of checked splits that have equal picture files, and how many: held-out pictures that were seen."""
+    pairs = [(one, other) for i, other in enumerate(reports) for one in reports[:i]]
+    counted = [(one.folder, other.folder, len(one.pictures & other.pictures)) for one, other in pairs]
+    return [pair for pair in counted if pair[2]]
 
 
 def _read_lines(folder: Path, index: dict[str, Any], report: Report) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gaprun.data.division import check_split_name
 from gaprun.data.drawing import encode_png
-from gaprun.data.pictures import Folders, Picture, picture_outcome
+from gaprun.data.pictures import Folders, Picture, file_size, picture_outcome
 from gaprun.data.shards import Sample, safe_key
 from gaprun.data.write import Outcome, Plan, digest
 from gaprun.errors import Failure, UserError
@@ -154,7 +154,7 @@ def _folder_plans(folder: Path, out: Path, share: float, seed: int) -> list[Plan
         parts = {split: np.arange(len(files))} if own else _draw_splits(labels, share, seed)
         for part, rows in parts.items():
             chosen = [pictures[row] for row in rows]
-            content = digest([[one.key, Path(one.path).stat().st_size, one.label] for one in chosen])
+            content = digest([[one.key, file_size(one.path), one.label] for one in chosen])
             plans.append(
                 Plan(
                     folder=out / part,

@@ -31,6 +31,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image.load()
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")  # the same colours as the direct way, which warns
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:
         raise DamagedSample(None, None, _reason(error, None)) from error
@@ -48,7 +50,7 @@ def stage(data: bytes, size: int) -> Pixels:
     several times faster and differs by rounding only. Raises DamagedSample.
     """
     image = open_image(data)
-    if image.format == "JPEG" and min(image.size) >= 4 * size:
+    if image.format in ("JPEG", "MPO") and min(image.size) >= 4 * size:
         image.draft("RGB", (2 * size, 2 * size))
     image = to_rgb(image)
     if image.size != (size, size):

@@ -27,6 +27,8 @@ class Division:
             raise UserError("--split-fractions and --test exclude each other")
         if test is not None and test < 1:
             raise UserError(f"--test {test}: give at least 1 picture")
+        if test is not None and rest == "test":
+            raise UserError("--split test and --test exclude each other: name the other pictures' split")
         if fractions is None:
             return cls(test=test, rest=rest)
         shares: dict[str, float] = {}

@@ -17,7 +17,7 @@ from gaprun.data.shards import Sample
 from gaprun.data.write import Outcome
 from gaprun.errors import UserError
 
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
 
@@ -44,7 +44,7 @@ class Folders:
         for folder in folders:
             if not folder.is_dir():
                 raise UserError(f"--images {folder} is not a folder")
-            for parent, below, names in os.walk(folder):
+            for parent, below, names in os.walk(folder, onerror=_unreadable):
                 below.sort()
                 for name in sorted(names):
                     if Path(name).suffix.lower() in SUFFIXES:
@@ -76,6 +76,10 @@ class Folders:
         return found[0] if len(found) == 1 else None
 
 
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"--images: {error.filename} cannot be read: {error.strerror}")
+
+
 def _ends_alike(a: str, b: str) -> bool:
     return f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}")
 
@@ -89,7 +93,7 @@ def coco_id(name: str) -> int | None:
 def picture_outcome(picture: Picture, size: int | None, quality: int) -> Outcome:
     """Read and check one picture: its own bytes, or as JPEG with its shorter side brought down to `size`.
 
-    Counted: `unreadable`, `undecodable` (both left out), `greyscale` and `alpha` (kept, RGB when read),
+    Counted: `unreadable`, `undecodable` (both left out), `greyscale`, `alpha`, `cmyk` (kept, RGB when read),
     `recoded` (a format other than JPEG, PNG, WebP, now PNG), `not_enlarged` (already below `size`).
     """
     name = os.path.basename(picture.path)
@@ -105,6 +109,8 @@ def picture_outcome(picture: Picture, size: int | None, quality: int) -> Outcome
             reasons.append("greyscale")
         elif "A" in image.mode or "transparency" in image.info:
             reasons.append("alpha")
+        elif image.mode == "CMYK":
+            reasons.append("cmyk")
         extension = EXTENSIONS.get(image.format or "")
         if size is not None and min(width, height) > size:
             image.draft("RGB", (2 * size, 2 * size))  # a JPEG decodes at a fraction, never below twice `size`
@@ -124,6 +130,14 @@ def picture_outcome(picture: Picture, size: int | None, quality: int) -> Outcome
     captions = list(picture.captions)
     sample = Sample(picture.key, data, extension, width, height, captions, picture.label, picture.id)
     return Outcome(sample, tuple(reasons), name)
+
+
+def file_size(path: str) -> int:
+    """Length of a picture file in bytes; -1 where it cannot be looked at (reading then counts it)."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
 
 
 def _shrunk(width: int, height: int, size: int) -> tuple[int, int]:

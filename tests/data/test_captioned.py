@@ -74,6 +74,23 @@ def test_everything_left_out_or_cleaned_is_counted_and_named(folder, tmp_path):
     assert split.sizes.tolist() == [[40, 30]] * 3
 
 
+def test_a_dangling_link_and_a_cmyk_picture_are_counted(folder, tmp_path, make_picture):
+    (folder / "z.jpg").symlink_to(tmp_path / "gone")
+    (folder / "k.jpg").write_bytes(make_picture(8, mode="CMYK", kind="JPEG"))
+    entries = read_coco(coco_file(tmp_path / "c.json", {"z.jpg": ["x"], "k.jpg": ["y"]}))
+    [index] = write(entries, folder, tmp_path / "out")
+    assert index["report"] == {"cmyk": 1, "no_caption": 7, "unreadable": 1}
+    assert index["samples"] == 1
+
+
+def test_a_division_of_a_set_with_its_own_splits_is_refused(folder, tmp_path):
+    entries = read_coco(coco_file(tmp_path / "c.json", {"a.jpg": ["x"], "b.jpg": ["y"]}))
+    for entry in entries:
+        entry.split = "train"
+    with pytest.raises(UserError, match="has its own splits"):
+        write(entries, folder, tmp_path / "out", division=Division(test=1))
+
+
 def test_other_formats_are_recoded_without_loss(folder, tmp_path):
     entries = read_coco(coco_file(tmp_path / "c.json", {"e.bmp": ["x"]}))
     [index] = write(entries, folder, tmp_path / "out")
@@ -256,6 +273,11 @@ def test_shares_sum_up_and_pictures_with_a_split_keep_it():
 def test_impossible_divisions_are_refused(fractions, test, message):
     with pytest.raises(UserError, match=message):
         Division.parse(fractions, test)
+
+
+def test_the_rest_cannot_be_the_test_split():
+    with pytest.raises(UserError, match="exclude each other"):
+        Division.parse(None, 3, "test")
 
 
 def test_a_division_that_leaves_a_split_empty_is_refused():

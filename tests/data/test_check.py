@@ -8,10 +8,11 @@ import tarfile
 
 import pytest
 
-from gaprun.data.check import check_split, find_splits
+from gaprun.data.check import check_split, find_splits, shared_pictures
 from gaprun.data.foreign import index_folder
 from gaprun.data.split import open_split
 from gaprun.data.tars import read_structure
+from gaprun.data.write import write_splits
 from gaprun.errors import UserError
 
 
@@ -35,6 +36,13 @@ def test_a_sound_split_has_no_damage_and_its_counts(split_folder):
         "repeated_captions": 0,
     }
     assert calls[-1] == (18, 18) and len(calls) == 18
+
+
+def test_pictures_in_two_splits_are_counted(split_folder, tmp_path, make_plan):
+    write_splits([make_plan(tmp_path / "made" / "test", 6)])
+    reports = [check_split(tmp_path / "made" / name) for name in ("train", "test")]
+    assert shared_pictures(reports) == [(str(split_folder), str(tmp_path / "made" / "test"), 6)]
+    assert shared_pictures(reports[:1]) == []
 
 
 def test_one_changed_pixel_byte_is_found_and_named(split_folder):

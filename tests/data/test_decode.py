@@ -22,6 +22,15 @@ def test_every_mode_becomes_what_plain_convert_gives(make_picture, mode):
     assert np.array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
+def test_a_transparent_palette_keeps_its_colours_without_a_warning(make_picture, recwarn):
+    image = Image.open(io.BytesIO(make_picture(7))).convert("P")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=bytes(range(256)))
+    decoded = decode_rgb(buffer.getvalue())
+    assert len(recwarn) == 0
+    assert np.array_equal(np.asarray(decoded), np.asarray(image.convert("RGB")))
+
+
 def test_sixteen_bit_grey_is_scaled_not_clipped():
     values = np.array([[0, 256, 32768, 65535]], dtype=np.uint16)
     buffer = io.BytesIO()
