@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from gaprun.data.shards import dump_line
+from gaprun.data.shards import OWNER, dump_line
 from gaprun.data.split import FORMAT, INDEX, SAMPLES, WORK, read_index
 from gaprun.errors import Failure, UserError
 
@@ -26,11 +26,12 @@ def state_of(folder: Path, source: dict[str, Any], force: bool) -> Literal["done
     """What to do about `folder` for a split whose source settings are `source`.
 
     "done": that very split is there, finished. "open": empty, absent, or that split begun. "clear": another
-    split is there and `force` is set. Raises UserError where something else is there, not to be touched.
+    split of gaprun's is there and `force` is set. Raises UserError where there is what must not be touched.
     """
     way_out = "choose another --out, or replace it with --force"
     if (folder / INDEX).is_file():
         if force:
+            _refuse_foreign(folder)
             return "clear"
         found = read_index(folder).get("source")
         if found == source:
@@ -41,6 +42,7 @@ def state_of(folder: Path, source: dict[str, Any], force: bool) -> Literal["done
         if begun == source:
             return "open"
         if force:
+            _refuse_foreign(folder)
             return "clear"
         difference = _difference(begun, source)
         raise UserError(f"{folder} holds an unfinished split of other settings ({difference}): {way_out}")
@@ -51,9 +53,18 @@ def state_of(folder: Path, source: dict[str, Any], force: bool) -> Literal["done
     return "open"
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Raise UserError where a tar in `folder` is not gaprun's (its owner's name says so): --force spares it."""
+    for path in sorted(folder.glob("*.tar")):
+        with path.open("rb") as file:
+            header = file.read(512)
+        if len(header) == 512 and header[265:297].rstrip(b"\0") != OWNER.encode():
+            raise UserError(f"{folder} holds {path.name}, which gaprun did not write: choose another --out")
+
+
 def clear(folder: Path) -> None:
     """Remove what gaprun wrote into `folder`, and nothing else; the index goes first."""
-    for path in [folder / INDEX, folder / SAMPLES, *sorted(folder.glob("[0-9]*.tar*"))]:
+    for path in [folder / INDEX, folder / SAMPLES, *sorted(folder.glob("[0-9][0-9][0-9][0-9][0-9].tar*"))]:
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / WORK, ignore_errors=True)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _BLOCK = 512
+OWNER = "gaprun"  # in every member's header; tells our shards from others'
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def write_shard(
     try:
         with temporary.open("wb") as file:
             hashing = _Hashing(file)
-            writer = TarWriter(hashing, user="gaprun", group="gaprun", mtime=0, encoder=False)
+            writer = TarWriter(hashing, user=OWNER, group=OWNER, mtime=0, encoder=False)
             end = 0
             for sample in samples:
                 line, end = _add(writer, sample, end, number)

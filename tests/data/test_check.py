@@ -198,6 +198,13 @@ def test_an_index_is_replaced_only_when_asked_and_never_gapruns_own(foreign, spl
         index_folder(split_folder, force=True)
 
 
+def test_force_never_removes_shards_that_others_wrote(foreign, make_plan):
+    index_folder(foreign)
+    with pytest.raises(UserError, match="00000.tar, which gaprun did not write"):
+        write_splits([make_plan(foreign, 5)], force=True)
+    assert open_split(foreign).samples == 7
+
+
 def test_folders_without_usable_shards_are_refused(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         index_folder(tmp_path / "absent")

@@ -115,6 +115,20 @@ def test_sample_lines_that_do_not_match_are_an_error(split_folder):
         _ = open_split(split_folder).captions
 
 
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"key": 1, "captions": [], "label": "x"}'])
+def test_broken_sample_lines_are_one_clear_error(split_folder, line):
+    (split_folder / "samples.jsonl").write_text(line)
+    with pytest.raises(UserError, match="samples.jsonl cannot be read"):
+        _ = open_split(split_folder).sizes
+
+
+def test_a_sample_line_with_a_shard_that_is_none_is_an_error(split_folder):
+    lines = split_folder / "samples.jsonl"
+    lines.write_text(lines.read_text().replace('"shard":0', '"shard":9', 1))
+    with pytest.raises(UserError, match="names a shard that"):
+        _ = open_split(split_folder).keys
+
+
 def test_the_data_root_follows_the_environment(monkeypatch):
     monkeypatch.delenv("GAPRUN_DATA", raising=False)
     assert data_root() == Path("data")
