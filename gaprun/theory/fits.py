@@ -28,6 +28,7 @@ FEWEST_BINS = 16
 HELD_OUT = 0.3
 CLEAR = 4.0  # in units of Akaike's criterion: about e^2 in likelihood
 FALLING = 20.0  # how far the best law must be ahead of a constant: early bins are the noisier ones
+SMALLEST_FALL = 0.05  # of the gap, from the first five bins to the last five
 UNDECIDED = "undecided"
 
 
@@ -119,7 +120,7 @@ def judge(t: Sequence[float] | Array, gap: Sequence[float] | Array) -> Verdict:
             f"decades; at least {FEWEST_BINS} over {SHORTEST_DECADES} are needed",
         )
     fits = sorted((_fit(law, bin_t, bin_gap) for law in LAWS), key=lambda fit: fit.aicc)
-    fall = float(np.median(bin_gap[:5]) - np.median(bin_gap[-5:]))
+    fall = 1 - float(np.median(bin_gap[-5:]) / np.median(bin_gap[:5]))
     return verdict(*_choose(fits, fall), fits)
 
 
@@ -138,7 +139,7 @@ def _choose(fits: Sequence[Fit], fall: float) -> tuple[str, str]:
     best, runner = fits[0], fits[1]
     held_out = min(fits, key=lambda fit: fit.held_out)
     constant = next(fit for fit in fits if fit.law == "constant")
-    if constant.aicc - best.aicc < FALLING or fall < 2 * best.rmse:
+    if constant.aicc - best.aicc < FALLING or fall < SMALLEST_FALL:
         return UNDECIDED, "the gap does not fall over the record, so no rate of closing can be told"
     if best.law != held_out.law and held_out.held_out < 0.9 * best.held_out:
         return UNDECIDED, (

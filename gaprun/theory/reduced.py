@@ -31,7 +31,9 @@ RTOL = 1e-11
 class Landscape(Protocol):
     """The loss as a function of s = beta (1 - gamma^2), for directions u and v that do not move."""
 
-    margin: float
+    @property
+    def margin(self) -> float:
+        """Smallest lead of a right pair over a wrong one; negative when some pair is mismatched."""
 
     def slope(self, s: float) -> tuple[float, float]:
         """l'(s) as (sign, ln |l'(s)|)."""

@@ -1,0 +1,336 @@
+"""`gaprun theory`: the gradient-flow laboratory - the reduced flow, the first steps, a law for a recorded run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gaprun.cli.common import DbOption, console, err_console, print_json
+
+if TYPE_CHECKING:
+    from gaprun.theory.reduced import Flow
+    from gaprun.theory.start import Outcome
+
+theory = typer.Typer(
+    no_args_is_help=True, help="Watch the modality gap form and freeze: simulations, rates, fits to runs."
+)
+
+
+class RuleName(StrEnum):
+    """What `--rule` takes."""
+
+    exp = "exp"
+    exp_k = "exp_k"
+    softplus = "softplus"
+    fixed = "fixed"
+    scheduled = "scheduled"
+
+
+class FeatureKind(StrEnum):
+    """What `--features` of `theory init` takes."""
+
+    parallel = "parallel"
+    free = "free"
+    linear = "linear"
+    two_layer = "two-layer"
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE.html", help="Write a page of figures.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of every random draw.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `theory` group to `app`."""
+    app.add_typer(theory, name="theory")
+
+
+@theory.command(epilog="Example: gaprun theory flow --out theory.html")
+def flow(
+    rule: Annotated[
+        RuleName, typer.Option(help="Temperature rule of the printed trajectory.")
+    ] = RuleName.exp,
+    k: Annotated[float, typer.Option(help="k of exp(nu/k).")] = 2.0,
+    gamma: Annotated[float, typer.Option(help="gamma at the start, half of the gap; between 0 and 1.")] = 0.3,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature at the start (scheduled starts at 0.01).")
+    ] = 0.07,
+    schedule_end: Annotated[float, typer.Option(help="Temperature at a schedule's end.")] = 0.05,
+    duration: Annotated[float, typer.Option(help="Length of a schedule in flow time.")] = 1e4,
+    margin: Annotated[
+        float, typer.Option(help="Lead of right pairs over wrong ones; negative: mismatched.")
+    ] = 1.0,
+    pairs: Annotated[int, typer.Option(help="Number of image-text pairs.")] = 512,
+    given: Annotated[
+        Path | None,
+        typer.Option("--given", metavar="FILE.npz", help="Arrays u and v, each (n, d), instead of a margin."),
+    ] = None,
+    horizon: Annotated[float, typer.Option(help="Last time, up to 1e300.")] = 1e300,
+    points: Annotated[int, typer.Option(help="Records along the trajectory.")] = 800,
+    rtol: Annotated[float, typer.Option(help="Relative tolerance of the solver.")] = 1e-11,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="A gamma whose crossing time is wanted (repeatable).")
+    ] = None,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Integrate the paper's (gamma, nu) flow, measure its rates, and show them beside the published ones."""
+    from gaprun.theory.rates import flow_rates, windows
+    from gaprun.theory.study import FlowSetting
+
+    setting = FlowSetting(
+        gamma=gamma,
+        temperature=temperature,
+        k=k,
+        schedule_end=schedule_end,
+        duration=duration,
+        margin=margin,
+        pairs=pairs,
+        horizon=horizon,
+        points=points,
+        rtol=rtol,
+    )
+    landscape = _given_features(given) if given else None
+    found = setting.run(rule.value, landscape, thresholds=threshold or ())
+    rates = flow_rates(found)
+    if json:
+        print_json(
+            {
+                "rule": found.rule.name,
+                "trajectory": found.rows(),
+                "rates": {name: rate.row() for name, rate in rates.items()},
+                "windows": [rate.row() for rate in windows(found)],
+                "error": {"value": found.error, "measured_by": found.error_kind},
+                "crossings": [{"gamma": level, "t": t} for level, t in found.crossings.items()],
+                "stopped": found.stopped,
+            }
+        )
+    else:
+        _print_flow(found)
+    if out:
+        from gaprun.theory.page import study_page
+        from gaprun.theory.study import run_study
+
+        with (
+            err_console.status("every rule, the particles and the first steps: half a minute"),
+            _one_thread(),
+        ):
+            page = study_page(run_study(setting, landscape=landscape, seed=seed))
+        _write(out, page)
+
+
+@theory.command(epilog="Example: gaprun theory init --model recipes/baseline.yaml --data scenes/train")
+def init(
+    features: Annotated[
+        list[FeatureKind] | None,
+        typer.Option(help="Particles of this kind (repeatable).", show_default="all four"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE|ARCH", help="Real towers instead: a recipe file or open_clip architecture."
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SPLIT", help="Training split of --model.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of --model's recipe: a.b=value.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device of --model: auto, cpu, cuda.")] = "auto",
+    inits: Annotated[int, typer.Option(help="Random initialisations of each kind of start.")] = 100,
+    steps: Annotated[int, typer.Option(help="Steps of gradient descent from each.")] = 10,
+    mismatched: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of mismatched pairs (repeatable).", show_default="0 0.25 0.5 0.75 1; --model: 0.5 1"
+        ),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(help="Image-text pairs of one init, or of one step of --model ARCH.")
+    ] = 128,
+    dimension: Annotated[int, typer.Option(help="Dimension of particles.")] = 32,
+    temperature: Annotated[float, typer.Option(help="Temperature of particles at the start.")] = 0.07,
+    gamma: Annotated[float, typer.Option(help="Half of the particles' gap at the start.")] = 0.1,
+    rate: Annotated[float, typer.Option(help="Learning rate of one particle.")] = 0.01,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Does the gap grow in the first steps? Many random inits, the share that grew, its exact interval."""
+    from rich.table import Table
+
+    from gaprun.theory.page import START_HEAD, render, start_cells, start_section
+    from gaprun.theory.start import Setting
+    from gaprun.theory.study import SHARES, start_outcomes
+
+    outcomes = {}
+    if model is not None:
+        outcomes[Path(model).stem] = _tower_outcomes(
+            model, data, overrides or [], device, pairs, inits, steps, seed, mismatched or (0.5, 1.0)
+        )
+    for kind in features or ([] if model else list(FeatureKind)):
+        setting = Setting(
+            kind=str(kind.value),
+            pairs=pairs,
+            dimension=dimension,
+            temperature=temperature,
+            gamma=gamma,
+            rate=rate,
+        )
+        with err_console.status(f"{kind.value} features: {inits} inits of each start"), _one_thread():
+            outcomes[str(kind.value)] = start_outcomes(
+                setting, inits=inits, steps=steps, seed=seed, shares=mismatched or SHARES
+            )
+    flat = [(name, start, found) for name, by_start in outcomes.items() for start, found in by_start.items()]
+    if json:
+        print_json([{"features": name, "start": start} | found.row() for name, start, found in flat])
+    else:
+        table = Table(*START_HEAD, title=f"Change of the gap over the first {steps} steps")
+        for name, start, found in flat:
+            table.add_row(*start_cells(name, start, found))
+        console.print(table)
+    if out:
+        _write(out, render("The first steps of the modality gap", [start_section(outcomes)]))
+
+
+@theory.command(epilog="Example: gaprun theory overlay baseline-s0 --out overlay.html")
+def overlay(
+    run: Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")],
+    db: DbOption = None,
+    json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Which law does a recorded run's gap follow: 1/log(t)^2, 1/(t log t), a power, an exponential, or undecided?"""
+    import numpy as np
+    from rich.table import Table
+
+    from gaprun.errors import UserError
+    from gaprun.store import open_store
+    from gaprun.theory.fits import judge
+
+    store = open_store(db, create=False)
+    found = store.run(run)
+    rows = [row for row in store.trajectory(found.id) if row["gap"] is not None]
+    if not rows:
+        raise UserError(f"run {found.id} has no recorded gap path (an external checkpoint has none)")
+    t, gap = (np.array([row[name] for row in rows], dtype=float) for name in ("step", "gap"))
+    verdict = judge(t, gap)
+    if json:
+        print_json({"run": found.id} | verdict.row())
+    else:
+        console.print(f"[bold]{found.id}[/]: [bold]{verdict.law}[/]. {verdict.reason}", highlight=False)
+        if verdict.fits:
+            table = Table("law", "floor", "scale", "shape", "95 %", "RMSE", "held out", "AICc")
+            for fit in verdict.fits:
+                low_high = "" if fit.shape_interval is None else "{:.3g}-{:.3g}".format(*fit.shape_interval)
+                shape = "" if fit.shape is None else f"{fit.shape:.3g}"
+                numbers = (f"{fit.rmse:.2g}", f"{fit.held_out:.2g}", f"{fit.aicc:.1f}")
+                table.add_row(fit.text, f"{fit.floor:.3g}", f"{fit.scale:.3g}", shape, low_high, *numbers)
+            console.print(table)
+    if out:
+        from gaprun.theory import figures
+        from gaprun.theory.page import Section, render
+
+        title = f"The gap of {found.id} and the laws of the theory"
+        words = (f"Verdict: <b>{verdict.law}</b>. {verdict.reason}.",)
+        section = Section("Recorded path and fits", words, (figures.overlay(t, gap, verdict, found.id),))
+        _write(out, render(title, [section]))
+
+
+def _tower_outcomes(
+    model: str,
+    data: str | None,
+    overrides: list[str],
+    device: str,
+    pairs: int,
+    inits: int,
+    steps: int,
+    seed: int,
+    shares: Sequence[float],
+) -> dict[str, Outcome]:
+    from itertools import count
+
+    from gaprun.cli.progress import JobProgress
+    from gaprun.theory.towers import TowerLaboratory, recipe_for
+    from gaprun.training.run import Event
+
+    recipe = recipe_for(model, data, overrides, steps, pairs)
+    kinds = 2 + sum(share != recipe.data.mismatched for share in shares)
+    total, done = inits * kinds, count(1)
+    with JobProgress() as progress:
+        return TowerLaboratory(recipe, device).starts(
+            inits=inits,
+            steps=steps,
+            seed=seed,
+            shares=shares,
+            done=lambda: progress(Event(recipe.name, "inits", next(done), total)),
+        )
+
+
+def _given_features(path: Path) -> Any:
+    import numpy as np
+
+    from gaprun.errors import UserError
+    from gaprun.theory.reduced import GivenFeatures
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return GivenFeatures(arrays["u"], arrays["v"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} does not hold arrays u and v as numpy.savez writes them: {error}") from error
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Matrices of a few hundred rows are multiplied several times faster by one thread than by two."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1)
+
+
+def _print_flow(found: Flow) -> None:
+    from rich.table import Table
+
+    from gaprun.theory.page import RATE_HEAD, rate_cells
+    from gaprun.theory.rates import flow_rates, windows
+
+    first, last = found.rows()[0], found.rows()[-1]
+    console.print(
+        f"[bold]{found.rule.name}[/]: Δ {first['delta']:.3g} at t = 0, {last['delta']:.3g} at t = {last['t']:.3g} "
+        f"(ln γ {last['ln_gamma']:.6g}, β {last['beta']:.4g}); relative error {found.error:.1e} by {found.error_kind}"
+    )
+    if found.stopped:
+        console.print(f"ended early: {found.stopped}")
+    for level, t in found.crossings.items():
+        console.print(f"γ = {level:g} " + ("is not crossed" if t is None else f"at t = {t:.6g}"))
+    table = Table(*RATE_HEAD, title="Rates")
+    for rate in flow_rates(found).values():
+        table.add_row(*rate_cells(rate))
+    console.print(table)
+    if not (slopes := windows(found)):
+        return
+    table = Table("t from", "to", "d ln γ / d ln ln t", "± 95 %", title="Local slopes against log log t")
+    for rate in slopes:
+        table.add_row(
+            f"{rate.window[0]:.0e}",
+            f"{rate.window[1]:.0e}",
+            f"{rate.value:.4g}",
+            f"{rate.high - rate.value:.2g}",
+        )
+    console.print(table)
+
+
+def _write(path: Path, page: str) -> None:
+    from gaprun.errors import UserError
+
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    err_console.print(f"wrote {path}")

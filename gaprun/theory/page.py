@@ -1,0 +1,236 @@
+"""The laboratory's HTML page: figures with plain words next to each, in one file that needs no network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gaprun.theory import figures
+from gaprun.theory.rates import ASSUMPTIONS, AppendixC, Rate
+from gaprun.theory.start import Outcome
+from gaprun.theory.study import Study
+
+STYLE = """ body { font: 16px/1.55 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0
+1rem; color: #222 } h1 { font-size: 1.9rem } h2 { margin-top: 2.6rem; font-size: 1.35rem } table {
+border-collapse: collapse; font-size: 0.9rem; margin: 1rem 0 } td, th { padding: 0.25rem 0.7rem;
+border-bottom: 1px solid #ddd; text-align: left } .tag { color: #666; font-size: 0.9rem }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, paragraphs in plain words (HTML allowed), then figures and tables in order."""
+
+    title: str
+    words: Sequence[str]
+    content: Sequence[Any] = ()  # plotly figures or ready HTML strings
+
+
+def render(title: str, sections: Iterable[Section]) -> str:
+    """One self-contained HTML document; plotly's script is written once, inside."""
+    import plotly.io as pio
+
+    body: list[str] = []
+    script_written = False
+    for section in sections:
+        body.append(f"<h2>{html.escape(section.title)}</h2>")
+        body += [f"<p>{words}</p>" for words in section.words]
+        for item in section.content:
+            if isinstance(item, str):
+                body.append(item)
+                continue
+            body.append(pio.to_html(item, full_html=False, include_plotlyjs=not script_written))
+            script_written = True
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>{''.join(body)}</body></html>\n"
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """An HTML table of escaped cells."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+RATE_HEAD = ("rate", "measured", "± 95 %", "expected", "source", "verdict")
+
+
+def rate_cells(rate: Rate) -> tuple[str, ...]:
+    """One rate as the cells of RATE_HEAD."""
+    expected = "" if rate.expected is None else f"{rate.expected:.6g}"
+    cells = (rate.name, f"{rate.value:.6g}", f"{rate.high - rate.value:.2g}", expected)
+    return (*cells, rate.source or "", rate.verdict or "")
+
+
+START_HEAD = ("features", "start", "grew", "share", "95 % interval", "gap before", "change")
+
+
+def start_cells(features: str, start: str, outcome: Outcome) -> tuple[str, ...]:
+    """One first-steps experiment as the cells of START_HEAD."""
+    low, high = outcome.interval
+    return (
+        features,
+        start,
+        f"{outcome.increases}/{len(outcome.changes)}",
+        f"{outcome.share:.2f}",
+        f"{low:.3f}-{high:.3f}",
+        f"{outcome.before.mean():.4f}",
+        f"{outcome.changes.mean():+.4f}",
+    )
+
+
+def start_section(outcomes: Mapping[str, Mapping[str, Outcome]]) -> Section:
+    """The first-steps experiments (Fig. 4b), with their table."""
+    rows = [
+        start_cells(features, start, outcome)
+        for features, by_start in outcomes.items()
+        for start, outcome in by_start.items()
+    ]
+    first = next(iter(next(iter(outcomes.values())).values()))
+    return Section(
+        "At the start: does the gap grow?",
+        (
+            f"Each dot in the histogram is a fresh random start followed by {first.steps} steps of gradient "
+            "descent. To the right of the dashed line, the gap grew. Theorem 3.3 says that it does when most pairs "
+            "are mismatched, which is what a random start is: the cheapest way to lower the loss is then to "
+            "weaken all similarities, by moving the two clouds apart.",
+            "“25% shuffled” starts from pairs that match, of which a quarter had their texts exchanged; “centred” "
+            "starts with both clouds around one centre, so that any gap afterwards was opened by training. Intervals "
+            "are exact binomial ones (Clopper–Pearson).",
+        ),
+        (
+            figures.first_step_histogram({name: starts["random"] for name, starts in outcomes.items()})
+            if all("random" in starts for starts in outcomes.values())
+            else "",
+            figures.share_of_increases(outcomes),
+            table(START_HEAD, rows),
+        ),
+    )
+
+
+def study_page(study: Study) -> str:
+    """The page of `gaprun theory flow --out`."""
+    setting = study.setting
+    rates = [(name, rate) for name, found in study.rates.items() for rate in found.values()]
+    errors = [
+        (flow.rule.name, f"{flow.error:.1e}", flow.error_kind, f"{flow.t[-1]:.3g}", flow.stopped or "")
+        for flow in study.flows.values()
+    ]
+    last = study.local_slopes[-1] if study.local_slopes else None
+    sections = [
+        Section(
+            "What this page shows",
+            (
+                "CLIP puts pictures and texts on one sphere, yet the two end up in separate regions: the "
+                "<b>modality gap</b> Δ, the distance between the two clouds' centres. The theory of Yaras et al. "
+                "(arXiv 2412.07909) follows two numbers along training: γ, half of the gap, and β = 1/temperature. "
+                "Everything below was computed on this machine from their equations; where the paper states a rate, "
+                "it stands beside what was measured.",
+                f"<span class=tag>Start: γ = {setting.gamma:g}, temperature {setting.temperature:g} (scheduled: "
+                f"0.01 to {setting.schedule_end:g}), {setting.pairs} pairs, margin {setting.margin:g}, k = "
+                f"{setting.k:g}. Assumptions: {ASSUMPTIONS}.</span>",
+            ),
+        ),
+        Section(
+            "How fast the gap closes depends on the temperature rule",
+            (
+                "With CLIP's own rule (exp) the gap hardly moves any more after a while, although the loss keeps "
+                "falling. With the softplus rule, or a temperature that is fixed or scheduled, it closes quickly. Both "
+                "axes are logarithmic.",
+                "The second picture says why: under exp the temperature itself collapses towards 0, pairs are told "
+                "apart without closing the gap, and nothing pulls on the gap any more.",
+            ),
+            (figures.gap_over_time(study.near), figures.temperature_over_time(study.near)),
+        ),
+        Section(
+            "The gap against the temperature: exact laws",
+            (
+                "Lemma 3.1 ties the two together: under exp each doubling of β divides the gap by 4 (slope −2), under "
+                "exp(ν/k) by 4 to the power k² (slope −2k²). Under softplus the gap falls like exp(−β²). The table "
+                "holds every measured slope; intervals cover how much a slope varies in its window and how inexact "
+                "the integration is.",
+            ),
+            (
+                figures.freezing(study.flows),
+                table(("rule", *RATE_HEAD), [(study.flows[n].rule.name, *rate_cells(r)) for n, r in rates]),
+            ),
+        ),
+        Section(
+            "Is it 1/log(t)²? In the limit, yes; in any training run, not yet",
+            (
+                "Theorem 3.2: under exp the gap closes no faster than 1/log(t)², slope −2 against log log t. The local "
+                "slope approaches −2 only at times that no computer will reach"
+                + (f": it is {last.value:.2f} in the last window here." if last else ".")
+                + " In a real run of 10³ to 10⁶ steps an honest fit finds a slope near −1, so “close to a line” "
+                "against 1/log(t)² does not by itself prove the law. Below it: Fig. 4a of the paper, from the flow.",
+            ),
+            (figures.local_slopes(study.local_slopes), figures.fig_4a(study.near["exp"])),
+        ),
+        *_claim_sections(study.claim),
+        Section(
+            "Particles: every picture and every text is free to move",
+            (
+                "The equations above freeze the directions inside each modality. Here 24 pairs move freely on the "
+                "sphere, the two modalities on two parallel circles (the paper's Fig. 1). Drag to turn. Grey lines "
+                "join pairs; first row CLIP's exp rule, second row softplus.",
+            ),
+            (
+                figures.snapshots(study.particles["exp"]),
+                figures.snapshots(study.particles["softplus"]),
+                figures.particle_series(study.particles, ("gap", "beta", "margin", "loss")),
+            ),
+        ),
+        Section(
+            "Do particles and the two-variable flow agree?",
+            (
+                "Where its assumptions hold (both modalities on a regular simplex, on which no direction feels a "
+                "force) they must; the dots are particles, the line is the two-variable flow.",
+            ),
+            (figures.agreement(study.particle_simplex, study.particle_reduced),),
+        ),
+        Section(
+            "Swapping modalities closes the gap",
+            (
+                "64 pairs that start with a gap of 0.8, gradient descent from the same start: exchanging (hard) or "
+                "mixing (soft) coordinates of a picture and its text before the loss pulls the clouds together.",
+            ),
+            (figures.particle_series(study.swaps, ("gap", "loss", "alignment"), log_time=False),),
+        ),
+        start_section(study.starts),
+        Section(
+            "How far these numbers can be trusted",
+            (
+                "Each learned rule conserves a quantity exactly, so its drift is the integration's error. A fixed "
+                "temperature has an exact time by quadrature instead; a schedule is integrated twice.",
+            ),
+            (table(("rule", "relative error", "measured by", "reached t", "ended early"), errors),),
+        ),
+    ]
+    return render("The modality gap: a theory laboratory", sections)
+
+
+def _claim_sections(claim: AppendixC | None) -> list[Section]:
+    if claim is None:
+        return []
+    verdict = "holds" if claim.holds else "does <b>not</b> hold for γ itself under these assumptions"
+    return [
+        Section(
+            "The softplus rate of Appendix C, checked",
+            (
+                "As others report it, Appendix C claims γ(t) = Θ(1/(t log t)) for softplus; we could not read the "
+                f"appendix. Assumptions here: {ASSUMPTIONS}. The measured slope against log t is "
+                f"{claim.softplus_slope[-1]:.4g} at t = {claim.t[-1]:.2g}, where 1/(t log t) would give "
+                f"{claim.claimed_slope[-1]:.4g}. The claim {verdict}.",
+                "Our reading: what behaves like 1/(t log t) is the relative rate ½ |d ln γ/dt| under <i>exp</i> "
+                "(right, tends to 1). Under softplus the relative rate is like log(t)/t, so γ falls like "
+                "exp(−log(t)²), faster than any power of t: softplus does close the gap faster, as the paper says.",
+            ),
+            (figures.softplus_claim(claim),),
+        )
+    ]

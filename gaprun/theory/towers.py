@@ -1,0 +1,176 @@
+"""The first steps of real towers: Fig. 4b for any recipe or open_clip architecture, on the user's own split.
+
+Each init is a fresh seed: towers, batch order and crops are drawn anew, and the recipe's own optimiser and schedule
+take the steps. The gap is measured before and after on one fixed set of pairs that is not among the first batches,
+in training mode (an untrained batch normalisation has no running statistics worth using).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaprun.data.split import open_split
+from gaprun.data.stream import Batch, LoadBatch, Plan, Pool
+from gaprun.errors import UserError
+from gaprun.model.towers import build_towers, original_tokens, tokenizer_for, trimmed
+from gaprun.model.vocabulary import Vocabulary
+from gaprun.recipe import load_recipe
+from gaprun.recipe.load import validate
+from gaprun.recipe.schema import Recipe
+from gaprun.theory.features import centre
+from gaprun.theory.start import Outcome, repeat
+from gaprun.training.environment import pick_device, prepare
+from gaprun.training.length import run_length
+from gaprun.training.state import Encode, Head, TrainState
+
+PROBE_PAIRS = 512  # the paper measures its gap on 512 pairs
+CACHE_LIMIT = 20_000  # pictures; larger pools are decoded as they are needed
+
+
+def recipe_for(model: str, data: str | None, overrides: Sequence[str], steps: int, batch_size: int) -> Recipe:
+    """The recipe in file `model` with `overrides`, or a plain one for open_clip's architecture `model` on `data`.
+
+    Raises UserError for an architecture without data, or with overrides (there is no file whose keys to change).
+    """
+    if model.endswith((".yaml", ".yml")):
+        return load_recipe(model, [*overrides, *([f"data.train=[{data}]"] if data else [])])
+    if data is None:
+        raise UserError(f"--model {model} needs --data SPLIT, such as scenes/train")
+    if overrides:
+        raise UserError("--set changes a recipe's keys: name a recipe file with --model")
+    schedule = {"steps": steps, "batch_size": batch_size}
+    mapping = {"name": model, "model": {"arch": model}, "data": {"train": [data]}, "schedule": schedule}
+    return validate(mapping, f"--model {model}")
+
+
+@dataclass
+class TowerLaboratory:
+    """One recipe's data, read and tokenised once for all its inits."""
+
+    recipe: Recipe
+    device_name: str = "auto"
+
+    def __post_init__(self) -> None:
+        self._device = pick_device(self.device_name)
+        prepare(self.recipe.compute, self._device)
+        tokenizer, context = tokenizer_for(self.recipe.model)
+        self._vocabulary: Vocabulary | None = None
+        torch.manual_seed(0)
+        size = build_towers(self.recipe.model).image_size
+        splits = [open_split(ref) for ref in self.recipe.data.train]
+        self._pool = Pool(splits, math.ceil(size * self.recipe.data.margin))
+        self._length = run_length(self.recipe, len(self._pool))
+        if len(self._pool) <= CACHE_LIMIT:
+            for _ in self._pool.fill_cache(torch.get_num_threads()):
+                pass
+        self._tokens = original_tokens(tokenizer, self._pool.texts, context)
+        if self.recipe.model.vocabulary == "used":
+            self._vocabulary = Vocabulary.used_in(self._tokens, 49408)
+            self._tokens = self._vocabulary(self._tokens)
+
+    def outcome(
+        self,
+        *,
+        inits: int,
+        steps: int,
+        seed: int = 0,
+        mismatched: float | None = None,
+        centred: bool = False,
+        done: Callable[[], None] = lambda: None,
+    ) -> Outcome:
+        """The gap before and after `steps` steps from each of `inits` seeds; `done` is called after each.
+
+        `mismatched` None keeps the recipe's own share of wrong captions. `centred` subtracts from both towers'
+        outputs the constants that give the fixed pairs a gap of 0 at the start. Raises UserError for more steps
+        than the recipe has.
+        """
+        if steps > self._length.total:
+            raise UserError(f"the recipe has {self._length.total} steps; {steps} were asked for")
+        share = self.recipe.data.mismatched if mismatched is None else mismatched
+
+        def one(rng: np.random.Generator) -> tuple[float, float]:
+            gaps = self._one(int(rng.integers(2**31)), steps, share, centred)
+            done()
+            return gaps
+
+        return repeat(one, inits=inits, steps=steps, seed=seed)
+
+    def starts(
+        self,
+        *,
+        inits: int,
+        steps: int,
+        seed: int,
+        shares: Sequence[float],
+        done: Callable[[], None] = lambda: None,
+    ) -> dict[str, Outcome]:
+        """Every kind of start: the recipe as it is, shares of mismatched captions, and a centred start."""
+
+        def run(mismatched: float | None = None, centred: bool = False) -> Outcome:
+            return self.outcome(
+                inits=inits, steps=steps, seed=seed, mismatched=mismatched, centred=centred, done=done
+            )
+
+        own = self.recipe.data.mismatched
+        outcomes = {"random": run()}
+        for share in shares:
+            same = outcomes["random"] if share == own else None
+            outcomes[f"{share:.0%} shuffled"] = same or run(mismatched=share)
+        return outcomes | {"centred": run(centred=True)}
+
+    def _one(self, seed: int, steps: int, mismatched: float, centred: bool) -> tuple[float, float]:
+        recipe, crops = self.recipe, self.recipe.data.crop_scale
+        torch.manual_seed(seed)
+        towers = build_towers(recipe.model, self._vocabulary)
+        head = Head(recipe.temperature, recipe.loss)
+        state = TrainState(recipe, seed, self._length, towers, head, self._device)
+        trim = trimmed if towers.trimmable else lambda tokens: tokens
+        load = LoadBatch(
+            Plan(self._pool, seed, self._length.batch_size, crops, mismatched), self._tokens, trim
+        )
+        pairs = min(PROBE_PAIRS, len(self._pool))
+        probe = LoadBatch(Plan(self._pool, seed, pairs, crops), self._tokens, trim)(
+            len(self._pool) // pairs - 1
+        )
+        if centred:
+            _centre(state, probe)
+        before = _gap(state, probe)
+        for step in range(steps):
+            state.train_step(load(step), measure=False)
+        return before, _gap(state, probe)
+
+
+@torch.no_grad()
+def _gap(state: TrainState, probe: Batch) -> float:
+    x, y = state.features(probe)
+    return float((x.double().mean(0) - y.double().mean(0)).norm())
+
+
+@torch.no_grad()
+def _centre(state: TrainState, probe: Batch) -> None:
+    """Shift both encoders by constants so that the probe's unit features have mean 0 (as Fig. 2b starts)."""
+    encoders = {"encode_image": state.encode_image, "encode_text": state.encode_text}
+    outputs: dict[str, Tensor] = {}
+    for name, encode in encoders.items():
+        setattr(state, name, partial(_recorded, encode, outputs, name))
+    state.features(probe)
+    for name, encode in encoders.items():
+        raw = outputs[name]
+        shift = torch.from_numpy(centre(raw.double().cpu().numpy())).to(raw)
+        setattr(state, name, partial(_shifted, encode, shift))
+
+
+def _recorded(encode: Encode, outputs: dict[str, Tensor], name: str, inputs: Tensor) -> Tensor:
+    outputs[name] = encode(inputs)
+    return outputs[name]
+
+
+def _shifted(encode: Encode, shift: Tensor, inputs: Tensor) -> Tensor:
+    return encode(inputs) - shift

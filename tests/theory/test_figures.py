@@ -1,0 +1,106 @@
+"""The page: complete, self-contained, and its figures show the measured values."""
+
+import numpy as np
+import pytest
+
+from gaprun.theory import figures
+from gaprun.theory.fits import judge, log_bins
+from gaprun.theory.page import Section, rate_cells, render, start_section, study_page, table
+from gaprun.theory.rates import flow_rates
+from gaprun.theory.start import Setting
+from gaprun.theory.study import FlowSetting, circles, run_study, start_outcomes, swap_paths
+
+
+@pytest.fixture(scope="module")
+def study():
+    return run_study(FlowSetting(horizon=1e30, points=200), inits=5)
+
+
+def test_the_page_needs_no_network_and_explains_each_figure(study):
+    page = study_page(study)
+    assert page.startswith("<!doctype html>") and page.count("Plotly.newPlot(") == 13
+    assert page.count("<h2>") == 10
+    head, *sections = page.split("<h2>")
+    assert all(section.split("</h2>")[1].startswith("<p>") for section in sections)
+    assert "<script src=" not in page and "<link" not in page
+    assert "not</b> hold" in page and "App. C" in page
+
+
+def test_the_study_measures_what_the_issue_asks(study):
+    assert all(flow.error <= 1e-6 for flow in study.flows.values())
+    gamma = study.particle_simplex["gamma"][-1]
+    assert gamma == pytest.approx(study.particle_reduced.gamma[-1], rel=1e-5)
+    assert all(
+        by_start["random"].increases >= 4 for by_start in (study.starts["parallel"], study.starts["free"])
+    )
+
+
+def test_swaps_close_the_gap_in_order_of_their_strength():
+    gaps = {name: path["gap"][-1] for name, path in swap_paths().items()}
+    assert gaps["hard, every step"] < gaps["hard, 1 in 20 steps"] < gaps["no swap"]
+    assert gaps["soft, 1 in 20 steps"] < gaps["no swap"]
+
+
+def test_circles_lie_on_the_sphere_and_softplus_closes_more():
+    last = {name: circles(name, horizon=100.0) for name in ("exp", "softplus")}
+    for path in last.values():
+        assert len(path.snapshots) == 3
+        for _, x, y in path.snapshots:
+            np.testing.assert_allclose(np.linalg.norm(np.concatenate([x, y]), axis=1), 1, atol=1e-9)
+    assert last["softplus"]["gap"][-1] < last["exp"]["gap"][-1] / 5
+
+
+def test_fig_4a_is_on_the_axes_of_the_paper():
+    flow = FlowSetting(horizon=1e12, points=100).run("exp")
+    line = figures.fig_4a(flow).data[0]
+    kept = flow.t >= 10
+    np.testing.assert_allclose(np.asarray(line.x), -1 / np.log(flow.t[kept]) ** 2)
+    np.testing.assert_allclose(np.asarray(line.y), flow.delta[kept])
+
+
+def test_projection_keeps_three_dimensions_and_reduces_more():
+    rng = np.random.default_rng(0)
+    three, many = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 4, 6))
+    np.testing.assert_array_equal(figures.project([(0.0, *three)])[0][1], three[0])
+    _, x, y = figures.project([(0.0, *many)])[0]
+    assert x.shape == (4, 3)
+    top = np.linalg.svd(np.concatenate(many), compute_uv=False)[:3]
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate([x, y]), axis=0), top)
+    flat = rng.standard_normal((2, 4, 2))
+    assert figures.project([(0.0, *flat)])[0][2].shape == (4, 3)
+
+
+@pytest.mark.parametrize("law", ["log2", "power", "exponential", "t_log_t", "constant"])
+def test_fitted_laws_are_drawn_where_they_were_fitted(law):
+    t = np.arange(3.0, 5000.0)
+    verdict = judge(t, 0.1 + 2 * t**-0.5)
+    fit = next(fit for fit in verdict.fits if fit.law == law)
+    drawn = figures.fitted(fit, t)
+    bins = log_bins(t, 0.1 + 2 * t**-0.5)
+    error = np.interp(bins[0], t, drawn) - bins[1]
+    assert np.sqrt((error**2).mean()) == pytest.approx(fit.rmse, rel=0.05, abs=1e-4)
+
+
+def test_overlay_names_every_law():
+    t = np.arange(3.0, 5000.0)
+    figure = figures.overlay(t, 0.1 + 2 * t**-0.5, judge(t, 0.1 + 2 * t**-0.5), "a run")
+    assert {trace.name for trace in figure.data} >= {
+        "recorded",
+        "1/log(t)^2",
+        "1/(t log t)",
+        "t^-p",
+        "exp(-r t)",
+    }
+
+
+def test_tables_are_escaped_and_rates_are_cells():
+    assert "&lt;b&gt;" in table(("<b>",), [("x",)])
+    rate = flow_rates(FlowSetting(horizon=1e300).run("exp"))["d ln gamma / d ln beta"]
+    assert rate_cells(rate)[0] == "d ln gamma / d ln beta" and rate_cells(rate)[-1] == "agrees"
+    assert "<h2>A &amp; B</h2>" in render("T", [Section("A & B", ("words",))])
+
+
+def test_the_start_section_shows_every_start():
+    outcomes = {"free": start_outcomes(Setting("free", pairs=32, dimension=8), inits=4, shares=(0.5,))}
+    section = start_section(outcomes)
+    assert all(name in section.content[-1] for name in ("random", "50% shuffled", "centred"))
