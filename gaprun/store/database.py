@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,23 +126,28 @@ class Store:
         """
         if not rows:
             return
-        values = [{name: _stored(value) for name, value in row.items()} for row in rows]
-        unknown = {name for row in values for name in row} - set(TRAJECTORY_COLUMNS)
-        if unknown or any("step" not in row for row in values):
-            raise ValueError(
-                f"trajectory rows need `step` and know {TRAJECTORY_COLUMNS}; got {sorted(unknown)} besides"
-            )
+        by_step: dict[int, dict[str, Any]] = {}
+        for row in rows:
+            if "step" not in row or row.keys() - set(TRAJECTORY_COLUMNS):
+                raise ValueError(
+                    f"a trajectory row has step and any of {TRAJECTORY_COLUMNS}, got {sorted(row)}"
+                )
+            by_step.setdefault(row["step"], {}).update({name: _stored(value) for name, value in row.items()})
+        alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for row in by_step.values():
+            alike.setdefault(tuple(sorted(row)), []).append({"run_id": run_id, **row})
 
         def work(session: Session) -> None:
-            _beat(session, run_id, max(row["step"] for row in values))
-            for row in values:
-                statement = self._insert(Trajectory.__table__).values(run_id=run_id, **row)
-                others = {name: statement.excluded[name] for name in row if name != "step"}
+            _beat(session, run_id, max(by_step))
+            for names, batch in alike.items():
+                statement = self._insert(Trajectory.__table__)
+                others = {name: statement.excluded[name] for name in names if name != "step"}
                 keys = ["run_id", "step"]
                 session.execute(
                     statement.on_conflict_do_update(index_elements=keys, set_=others)
                     if others
-                    else statement.on_conflict_do_nothing(index_elements=keys)
+                    else statement.on_conflict_do_nothing(index_elements=keys),
+                    batch,
                 )
 
         self._write(work)
@@ -367,7 +373,9 @@ def _by_key(run_id: str, key: EvaluationKey) -> Any:
 
 def _stored(value: Any) -> Any:
     """`value` as the database keeps it: plain Python numbers, None for NaN and infinity."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | str):
         return value
+    if isinstance(value, Integral):  # also numpy's
+        return int(value)
     number = float(value)
     return number if math.isfinite(number) else None

@@ -241,6 +241,10 @@ def explain(error: DBAPIError, name: str) -> GaprunError:
     first = (str(error.orig).strip().splitlines() or ["unknown error"])[0]
     if "malformed" in first or "not a database" in first:
         return UserError(f"{name} is damaged or not a database ({first}): name another one with --db")
+    if "unable to open" in first:
+        return UserError(
+            f"database {name} cannot be opened here: copy it, with its -wal file, to your own folder"
+        )
     if "readonly" in first:
         return UserError(f"database {name} is read-only: copy it to a folder where you may write")
     if "no such table" in first or "no such column" in first:

@@ -47,7 +47,7 @@ def runs(session: Session, conditions: Sequence[Condition], light: bool = False)
         query = query.options(*(defer(column, raiseload=True) for column in large))
     own, dotted = _split(conditions, RUN_KEYS)
     found = list(session.scalars(query.where(*_prefilter(own, RUN_KEYS))))
-    values = recipe_values(session, [c.key for c in dotted])
+    values = recipe_values(session, [c.key for c in dotted], RUN_KEYS)
 
     def holds(run: Run) -> bool:
         return all(c.holds(getattr(run, c.key)) for c in own) and all(
@@ -68,7 +68,7 @@ def metric_rows(
     known = RUN_KEYS | METRIC_KEYS
     own, dotted = _split(conditions, known)
     columns = [*(column.label(name) for name, column in known.items()), Run.started, Metric.value]
-    values = recipe_values(session, [c.key for c in dotted] + list(keys))
+    values = recipe_values(session, [c.key for c in dotted] + list(keys), known)
     query = _latest(columns, and_(Metric.name.in_(sorted(set(names))), *_prefilter(own, known)))
     result = session.execute(query)
     names_of_columns = list(result.keys())
@@ -104,10 +104,12 @@ def metric_names(session: Session) -> list[str]:
     return names
 
 
-def recipe_values(session: Session, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+def recipe_values(
+    session: Session, keys: Sequence[str], others: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     """For each dotted key of the resolved recipe, its value by run id (runs without it are left out).
 
-    Raises UserError, with the nearest names, for a key that no run's recipe has.
+    Raises UserError, with the nearest names, for a key that no run's recipe has; `others` could have been meant.
     """
     keys = list(dict.fromkeys(keys))
     if not keys:
@@ -121,7 +123,7 @@ def recipe_values(session: Session, keys: Sequence[str]) -> dict[str, dict[str, 
                 found[key][run_id] = value
     for key in keys:
         if not found[key]:
-            _check_key(session, key)
+            _check_key(session, key, others)
     return found
 
 
@@ -154,7 +156,7 @@ def _recipe_value(session: Session, key: str) -> ColumnElement[Any]:
     return case((kind.in_(("true", "false")), kind), else_=whole)
 
 
-def _check_key(session: Session, key: str) -> None:
+def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
     samples = session.execute(select(func.min(Run.id)).group_by(Run.recipe)).scalars().all()
     documents = session.scalars(select(Run.resolved_recipe).where(Run.id.in_(samples))).all()
     if not documents or any(lookup(document, key) is not None for document in documents):
@@ -162,12 +164,11 @@ def _check_key(session: Session, key: str) -> None:
     known = {name for document in documents for name in dotted_keys(document)}
     if key in known:
         return
-    close = nearest(key, known) or nearest(key.rpartition(".")[2], known)
+    close = nearest(key, known | set(others)) or nearest(key.rpartition(".")[2], known)
     hint = (
         f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:12])}, ..."
     )
-    columns = ", ".join(("recipe", "seed", "status", "kind", "dataset", "split", "protocol"))
-    raise UserError(f"no run has the key {key!r}: {hint} (besides recipe keys: {columns})")
+    raise UserError(f"no run has the key {key!r}: {hint} (not of the recipe: {', '.join(others)})")
 
 
 def _latest(columns: Sequence[Any], condition: ColumnElement[bool]) -> Select[Any]:

@@ -6,6 +6,7 @@ The version stands in alembic's own table. Alembic itself is imported only when 
 from __future__ import annotations
 
 import sqlite3
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from gaprun.errors import Failure, UserError
-from gaprun.store.engine import Place, explain, journal_mode_for, retried
+from gaprun.store.engine import BUSY_SECONDS, Place, explain, journal_mode_for, retried
 
 HEAD = "0001"
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -57,6 +58,8 @@ def ensure_schema(engine: Engine, place: Place, create: bool) -> Path | None:
 
 def _check_fresh(connection: Connection, place: Place, create: bool) -> None:
     tables = inspect(connection).get_table_names()
+    if "alembic_version" in tables:
+        return  # another process has created it since the version was asked for
     ours = {"runs", "evaluations", "metrics", "trajectory"} & set(tables)
     # A server's database may hold other programs' tables beside ours; a file belongs to one program.
     if ours or (tables and place.path is not None):
@@ -93,8 +96,18 @@ def _prepare_sqlite(connection: Connection, path: Path) -> None:
     assert driver is not None
     # Rebuilding a table, SQLite's way to alter one, would cascade into its children under foreign keys.
     driver.execute("PRAGMA foreign_keys = OFF")
-    if path.stat().st_size == 0:
-        driver.execute(f"PRAGMA journal_mode = {journal_mode_for(path)}")
+    if path.stat().st_size > 0:
+        return
+    # Several processes may do this at once. One that saw the file before another's change would wait for a lock
+    # that the others keep while they are connected; asked again, it finds the change made.
+    driver.execute("PRAGMA busy_timeout = 50")
+    for _ in range(100):
+        try:
+            driver.execute(f"PRAGMA journal_mode = {journal_mode_for(path)}")
+            break
+        except sqlite3.OperationalError:
+            time.sleep(0.05)
+    driver.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS:.0f}")
 
 
 def _version_inside(connection: Connection) -> str | None:

@@ -3,6 +3,7 @@
 import math
 import os
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,6 +51,18 @@ def test_trajectory_rows_are_replaced_by_step_and_nan_is_null(store, new_run):
         (0, 4.5, 0.2, 0.07), (5, None, None, None), (9, 3.0, None, None),
     ]  # fmt: skip
     assert store.run("baseline-s0").step == 0  # of the last record: also a heartbeat
+
+
+def test_numpy_numbers_and_repeated_steps_in_one_record(store, new_run):
+    store.begin_run(new_run())
+    rows = [
+        {"step": np.int64(3), "loss": np.float32(0.5)},
+        {"step": 3, "gap": 0.25},
+        {"step": 3, "loss": 2.0},
+    ]
+    store.record("baseline-s0", [*rows, {"step": 4}])
+    found = [(row["step"], row["loss"], row["gap"]) for row in store.trajectory("baseline-s0")]
+    assert found == [(3, 2.0, 0.25), (4, None, None)] and isinstance(found[0][0], int)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)

@@ -12,8 +12,6 @@ from gaprun.errors import UserError
 from gaprun.store.liveness import lost_because, this_host
 from gaprun.store.models import Run
 
-NOW = datetime.now(UTC)
-
 
 def child(seconds):
     return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
@@ -42,7 +40,8 @@ def test_a_process_of_this_host_is_asked_for():
 
 def test_another_host_is_believed_for_ten_minutes():
     def ask(minutes):
-        return lost_because("elsewhere", 1, NOW - timedelta(days=1), NOW - timedelta(minutes=minutes))
+        now = datetime.now(UTC)
+        return lost_because("elsewhere", 1, now - timedelta(days=1), now - timedelta(minutes=minutes))
 
     assert ask(9) is None and "no heartbeat from elsewhere" in ask(11)
     assert lost_because("elsewhere", 1, None, None) is not None
@@ -54,7 +53,7 @@ def test_readers_set_dead_runs_to_interrupted_for_good(store, new_run):
     for seed in range(3):
         store.begin_run(new_run("baseline", seed))
     change(store, "baseline-s1", pid=process.pid)
-    change(store, "baseline-s2", host="elsewhere", heartbeat=NOW - timedelta(minutes=11))
+    change(store, "baseline-s2", host="elsewhere", heartbeat=datetime.now(UTC) - timedelta(minutes=11))
     assert {run.id: run.status for run in store.runs()} == {
         "baseline-s0": "running", "baseline-s1": "interrupted", "baseline-s2": "interrupted",
     }  # fmt: skip
