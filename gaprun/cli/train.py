@@ -62,14 +62,17 @@ def train(
         print_json(rows) if as_json else render_plan(rows, console)
         return
     from gaprun.store import open_store
+    from gaprun.training.preflight import prepare_job
 
+    for job in jobs:
+        prepare_job(job)
     store = open_store(db)
     waiting = [job for job in jobs if not _finished(store, job)]
     done = len(jobs) - len(waiting)
     if done:
         err_console.print(f"{done} of {len(jobs)} runs are finished already", highlight=False)
     if waiting:
-        _run(waiting, db, device, side_by_side)
+        _run(waiting, store, db, device, side_by_side)
     _closing_words(store, jobs)
 
 
@@ -122,12 +125,18 @@ def _finished(store: Store, job: Job) -> bool:
     return True
 
 
-def _run(jobs: list[Job], db: str | None, device: str, side_by_side: int | None) -> None:
+def _run(jobs: list[Job], store: Store, db: str | None, device: str, side_by_side: int | None) -> None:
     from gaprun.cli.progress import JobProgress
-    from gaprun.training.environment import pick_device
+    from gaprun.model.towers import tokenizer_for
+    from gaprun.training.environment import check_precision, pick_device
     from gaprun.training.parallel import Outcome, run_jobs
+    from gaprun.training.preflight import prepare_job
 
     where = pick_device(device)
+    for job in jobs:
+        prepare_job(job, store)
+        check_precision(job.recipe.compute, where)
+        tokenizer_for(job.recipe.model)
     workers = side_by_side or (1 if where.type == "cuda" else os.cpu_count() or 1)
     failures: list[Outcome] = []
     with JobProgress() as progress:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gaprun.errors import UserError
-from gaprun.model.towers import Towers, build_towers
+from gaprun.model.towers import Towers, build_towers, full_vocabulary
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.load import validate
 from gaprun.recipe.schema import Model, Recipe
@@ -53,7 +53,11 @@ def load_checkpoint_model(spec: str, store: Store | None) -> LoadedModel:
         raise UserError(f"--ckpt {spec}: is a folder; name a checkpoint file (step-*.pt) or a run's id")
     content = load_checkpoint(path)
     recipe = validate(json.loads(content["recipe"]), str(path))
-    vocabulary = Vocabulary(content["vocabulary"], 49408) if content["vocabulary"] is not None else None
+    vocabulary = (
+        Vocabulary(content["vocabulary"], full_vocabulary(recipe.model))
+        if content["vocabulary"] is not None
+        else None
+    )
     towers = build_towers(recipe.model.model_copy(update={"pretrained": None}), vocabulary)
     towers.clip.load_state_dict(content["clip"])
     return LoadedModel(

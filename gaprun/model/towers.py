@@ -22,6 +22,9 @@ from gaprun.model.vocabulary import Tokens, Vocabulary
 from gaprun.recipe.schema import Inline, Model
 
 
+CLIP_VOCABULARY = 49408
+
+
 @dataclass
 class Towers:
     """A CLIP model with everything needed to feed it.
@@ -127,6 +130,13 @@ def architecture_config(arch: str) -> dict[str, Any]:
     return config
 
 
+def full_vocabulary(model: Model) -> int:
+    """Rows of the token embedding that the model's tokenizer needs."""
+    if model.inline is not None:
+        return CLIP_VOCABULARY
+    return int(architecture_config(str(model.arch))["text_cfg"].get("vocab_size", CLIP_VOCABULARY))
+
+
 def build_towers(model: Model, vocabulary: Vocabulary | None = None) -> Towers:
     """The towers of a recipe, initialised from torch's global generator (seed it first), on the CPU in fp32.
 
@@ -134,7 +144,7 @@ def build_towers(model: Model, vocabulary: Vocabulary | None = None) -> Towers:
     """
     tokenizer, context_length = tokenizer_for(model)
     if model.inline is not None:
-        clip = _inline(model.inline, vocabulary.size if vocabulary else 49408)
+        clip = _inline(model.inline, vocabulary.size if vocabulary else CLIP_VOCABULARY)
     else:
         clip = _by_name(model, vocabulary)
     return Towers(clip, tokenizer, context_length, vocabulary)

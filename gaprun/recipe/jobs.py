@@ -22,8 +22,14 @@ from gaprun.recipe.load import (
 )
 from gaprun.recipe.schema import Recipe
 
-# What the weights do not depend on: a run is found again when only these changed.
-NOT_TRAINING = ("name", "description", "eval", "checkpoint")
+# What the weights do not depend on (tested): a run is found again when only these changed.
+NOT_TRAINING = {
+    "name": True,
+    "description": True,
+    "eval": True,
+    "checkpoint": True,
+    "data": {"workers", "cache", "damage_budget"},
+}
 SWEEP_KEYS = ("recipes", "base", "set", "seeds", "description")
 
 
@@ -47,7 +53,7 @@ class Job:
 
 def recipe_hash(recipe: Recipe) -> str:
     """sha256 (hex) of the canonical JSON of the recipe's training part."""
-    content = recipe.model_dump(mode="json", exclude=set(NOT_TRAINING))
+    content = recipe.model_dump(mode="json", exclude=NOT_TRAINING)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -29,10 +29,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def prepare(compute: Compute, device: torch.device) -> None:
-    """Set threads and deterministic kernels for this process. Raises UserError for what the device cannot do."""
+def check_precision(compute: Compute, device: torch.device) -> None:
+    """Raise UserError for a precision that `device` cannot do."""
     if compute.precision == "fp16" and device.type != "cuda":
         raise UserError("compute.precision: fp16 needs a CUDA device; use fp32 or bf16 here")
+
+
+def prepare(compute: Compute, device: torch.device) -> None:
+    """Set threads and deterministic kernels for this process. Raises UserError for what the device cannot do."""
+    check_precision(compute, device)
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
     if compute.deterministic:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from gaprun.data.split import open_split
 from gaprun.errors import UserError
 from gaprun.recipe.jobs import Job
-from gaprun.training.length import run_length
+from gaprun.training.preflight import prepare_job
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,9 +22,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
     rows = []
     for job in jobs:
         recipe = job.recipe
-        splits = [open_split(ref) for ref in recipe.data.train]
-        images = sum(1 for split in splits for captions in split.captions if captions)
-        length = run_length(recipe, images)
+        length = prepare_job(job).length
         model = recipe.model.model_dump_json()
         if model not in parameters:
             parameters[model] = count_parameters(job)
@@ -36,7 +33,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "recipe": recipe.name,
                 "seed": job.seed,
                 "status": statuses.get(job.id, "new"),
-                "images": images,
+                "images": length.images,
                 "batch_size": length.batch_size,
                 "steps_per_epoch": length.steps_per_epoch,
                 "steps": length.total,
@@ -44,7 +41,9 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "parameters": count,
                 # fp32 weights, gradients and AdamW's two moments; activations come on top.
                 "model_memory_gib": count * 16 / GIB,
-                "cache_memory_gib": images * side * side * 3 / GIB if recipe.data.cache == "memory" else 0.0,
+                "cache_memory_gib": length.images * side * side * 3 / GIB
+                if recipe.data.cache == "memory"
+                else 0.0,
                 # weights and two moments in each kept checkpoint, one more while the next is written.
                 "disk_gib": count * 12 * (recipe.checkpoint.keep + 1) / GIB,
                 "measures": [task.task for task in recipe.eval],

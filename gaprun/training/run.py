@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaprun.data.split import Split, open_split
+from gaprun.data.split import Split
 from gaprun.data.stream import LoadBatch, Plan, Pool, stream
-from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.errors import Failure, GaprunError
 from gaprun.evaluation.run import evaluate_run
-from gaprun.model.towers import build_towers, tokenizer_for, trimmed
+from gaprun.model.towers import build_towers, full_vocabulary, tokenizer_for, trimmed
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store
 from gaprun.training.captions import caption_tokens
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from gaprun.training.environment import code_version, environment, pick_device, prepare
-from gaprun.training.length import Length, recorded_steps, run_length
+from gaprun.training.length import recorded_steps
+from gaprun.training.preflight import Prepared, prepare_job
 from gaprun.training.state import Head, TrainState
 
 FLUSH_SECONDS = 2.0
@@ -84,18 +85,8 @@ def run_job(job: Job, store: Store, device_name: str, report: Report) -> None:
     """
     device = pick_device(device_name)
     prepare(job.recipe.compute, device)
-    splits = [open_split(ref) for ref in job.recipe.data.train]
-    for task in job.recipe.eval:
-        for ref in task.data:
-            if not task.accepts(open_split(ref)):
-                raise UserError(
-                    f"eval: task {type(task).__name__.lower()} needs {task.needs}, which {ref} lacks"
-                )
-    images = sum(1 for split in splits for captions in split.captions if captions)
-    length = run_length(job.recipe, images)
+    ready = prepare_job(job, store)
     folder = store.artifacts / job.id
-    fingerprints = {f"{split.dataset}/{split.split}": split.fingerprint for split in splits}
-    _same_data(store, job, fingerprints)
     store.begin_run(
         NewRun(
             id=job.id,
@@ -104,15 +95,15 @@ def run_job(job: Job, store: Store, device_name: str, report: Report) -> None:
             seed=job.seed,
             recipe_hash=job.recipe_hash,
             resolved_recipe=job.recipe.model_dump(mode="json"),
-            environment=environment(device) | {"data": fingerprints},
+            environment=environment(device) | {"data": ready.fingerprints},
             code_version=code_version(),
             folder=f"{store.artifacts.name}/{job.id}",
-            total_steps=length.total,
+            total_steps=ready.length.total,
         )
     )
     with StopRequest().listening() as stop:
         try:
-            _train_and_measure(job, store, device, splits, length, folder, stop, report)
+            _train_and_measure(job, store, device, ready, folder, stop, report)
         except (Interrupted, KeyboardInterrupt) as error:
             store.finish_run(job.id, "interrupted", error=str(error) or "stopped by a second signal")
             raise
@@ -122,32 +113,21 @@ def run_job(job: Job, store: Store, device_name: str, report: Report) -> None:
             raise
 
 
-def _same_data(store: Store, job: Job, fingerprints: dict[str, str]) -> None:
-    for run in store.runs([f"id={job.id}"]):
-        before = run.environment.get("data")
-        if before and before != fingerprints:
-            raise UserError(
-                f"run {job.id} was made from other data ({', '.join(fingerprints)} changed since); give the recipe "
-                f"another name or remove the run with `gaprun runs rm {job.id}`"
-            )
-
-
 def _train_and_measure(
     job: Job,
     store: Store,
     device: torch.device,
-    splits: list[Split],
-    length: Length,
+    ready: Prepared,
     folder: Path,
     stop: StopRequest,
     report: Report,
 ) -> None:
-    state, saved = _prepare_state(job, store, device, splits, length, folder, report)
-    if state.step < length.total:
-        path, identity = _train(job, store, state, splits, folder, stop, report)
+    state, saved = _prepare_state(job, store, device, ready, folder, report)
+    if state.step < ready.length.total:
+        path, identity = _train(job, store, state, ready.splits, folder, stop, report)
     else:
         path, identity = saved or save_checkpoint(folder / "checkpoints", _content(state, job), 1)
-    notes = {"damaged": sorted(state.damaged)} if state.damaged else {}
+    notes = {"damaged": sorted(state.damaged)} if state.damaged else None
     place = str(path.relative_to(store.artifacts.parent))
     evaluate_run(
         towers=state.towers,
@@ -160,7 +140,7 @@ def _train_and_measure(
         workers=job.recipe.data.workers,
         progress=lambda phase, done, total: report(Event(job.id, phase, done, total)),
         training_values={"temperature": 1.0 / state.beta_value()},
-        train_name="+".join(f"{split.dataset}/{split.split}" for split in splits),
+        train_name=ready.name,
         should_stop=lambda: _raise_if(stop, state.step),
     )
     store.finish_run(job.id, "finished", checkpoint=place, checkpoint_hash=identity, notes=notes)
@@ -175,19 +155,20 @@ def _prepare_state(
     job: Job,
     store: Store,
     device: torch.device,
-    splits: list[Split],
-    length: Length,
+    ready: Prepared,
     folder: Path,
     report: Report,
 ) -> tuple[TrainState, tuple[Path, str] | None]:
     recipe = job.recipe
     vocabulary = None
     if recipe.model.vocabulary == "used":
-        tokens = _tokens(job, store, [text for s in splits for texts in s.captions for text in texts], report)
-        vocabulary = Vocabulary.used_in(tokens, 49408)
+        tokens = _tokens(
+            job, store, [text for s in ready.splits for texts in s.captions for text in texts], report
+        )
+        vocabulary = Vocabulary.used_in(tokens, full_vocabulary(recipe.model))
     torch.manual_seed(job.seed)
     towers = build_towers(recipe.model, vocabulary)
-    state = TrainState(recipe, job.seed, length, towers, Head(recipe.temperature, recipe.loss), device)
+    state = TrainState(recipe, job.seed, ready.length, towers, Head(recipe.temperature, recipe.loss), device)
     try:
         path, damaged = newest_checkpoint(folder / "checkpoints")
     except FileNotFoundError:

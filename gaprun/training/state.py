@@ -76,7 +76,7 @@ class TrainState:
     @property
     def progress(self) -> float:
         """0 at the first step, 1 at the last: what scheduled temperatures follow."""
-        return self.step / max(self.length.total - 1, 1)
+        return min(self.step / max(self.length.total - 1, 1), 1.0)
 
     def beta(self) -> Tensor | float:
         """Inverse temperature of the coming step, differentiable in nu."""

@@ -22,7 +22,9 @@ def parsed(done: subprocess.CompletedProcess[str]):
 
 def test_train_compare_and_find_again(gaprun: Gaprun, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep.yaml"
-    sets = "{schedule.steps: 40, schedule.warmup_steps: 4, schedule.batch_size: 32, checkpoint.every_steps: 15}"
+    sets = (
+        "{schedule.steps: 40, schedule.warmup_steps: 4, schedule.batch_size: 32, checkpoint.every_steps: 15}"
+    )
     sweep.write_text(
         f"recipes: [{RECIPES}/baseline.yaml, {{recipe: {RECIPES}/flt.yaml, set: {{temperature.tau: 0.1}}}}]\n"
         f"base: {RECIPES}/base/scenes.yaml\nset: {sets}\nseeds: [0, 1]\n"
@@ -55,7 +57,9 @@ def test_train_compare_and_find_again(gaprun: Gaprun, tmp_path: Path) -> None:
     assert again.returncode == 0 and "4 of 4 runs are finished already" in again.stderr
     assert "train " not in again.stderr.replace("gaprun train", "")
 
-    more = gaprun("train", str(sweep), "--seeds", "0", "--set", "eval=[{task: gap, data: [scenes/classes-test]}]")
+    more = gaprun(
+        "train", str(sweep), "--seeds", "0", "--set", "eval=[{task: gap, data: [scenes/classes-test]}]"
+    )
     assert more.returncode == 2 and "needs captions" in more.stderr
 
     removed = gaprun("runs", "rm", runs[0]["id"], "--yes")
@@ -66,7 +70,11 @@ def test_train_compare_and_find_again(gaprun: Gaprun, tmp_path: Path) -> None:
 def start(tmp_path: Path, scenes: Path, *args: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "GAPRUN_DATA": str(scenes), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "gaprun", *args], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "gaprun", *args],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -97,7 +105,9 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     cut = parsed(gaprun("runs", "show", run["id"], "--json", "--db", "cut.db"))
     assert cut["status"] == "finished"
     whole = gaprun(*command, "--db", "whole/results.db")
-    assert whole.returncode == 2 and "whole" in whole.stderr  # a folder that is not there is not made silently
+    assert (
+        whole.returncode == 2 and "whole" in whole.stderr
+    )  # a folder that is not there is not made silently
     (tmp_path / "whole").mkdir()
     assert gaprun(*command, "--db", "whole/results.db").returncode == 0
     expected = parsed(gaprun("runs", "show", run["id"], "--json", "--db", "whole/results.db"))
@@ -111,7 +121,9 @@ def test_eval_by_run_by_file_and_found_again(gaprun: Gaprun, tmp_path: Path) -> 
     first = parsed(gaprun("eval", "--ckpt", run["id"], "--data", "scenes/test", "--json"))
     assert first["images_encoded"] == 96
     values = {(m["metric"], m["protocol"]): m["value"] for m in first["metrics"]}
-    assert 0 < values["gap", "full"] < 2 and values["gap", "pool96"] == pytest.approx(values["gap", "full"], rel=0.3)
+    assert 0 < values["gap", "full"] < 2 and values["gap", "pool96"] == pytest.approx(
+        values["gap", "full"], rel=0.3
+    )
     assert values["image_recall@1", "full"] < 30
     again = parsed(gaprun("eval", "--ckpt", run["id"], "--data", "scenes/test", "--json"))
     assert again["images_encoded"] == 0 and again["metrics"] == first["metrics"]
@@ -123,8 +135,19 @@ def test_eval_by_run_by_file_and_found_again(gaprun: Gaprun, tmp_path: Path) -> 
 
 
 def test_a_random_model_sits_at_chance(gaprun: Gaprun) -> None:
-    done = gaprun("train", f"{RECIPES}/baseline.yaml", "--seeds", "0", *TINY, "--set", "schedule.steps=1",
-                  "--set", "schedule.warmup_steps=0", "--set", "optimizer.lr=1e-12")
+    done = gaprun(
+        "train",
+        f"{RECIPES}/baseline.yaml",
+        "--seeds",
+        "0",
+        *TINY,
+        "--set",
+        "schedule.steps=1",
+        "--set",
+        "schedule.warmup_steps=0",
+        "--set",
+        "optimizer.lr=1e-12",
+    )
     assert done.returncode == 0, done.stderr
     (run,) = parsed(gaprun("runs", "list", "--json"))
     values = {

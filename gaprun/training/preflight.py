@@ -1,0 +1,55 @@
+"""What can be known to be wrong before anything is trained or written. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gaprun.data.split import Split, open_split
+from gaprun.errors import UserError
+from gaprun.recipe.jobs import Job
+from gaprun.store import Store
+from gaprun.training.length import Length, run_length
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job's opened training splits and its length."""
+
+    splits: list[Split]
+    length: Length
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Content hash by `dataset/split`."""
+        return {f"{split.dataset}/{split.split}": split.fingerprint for split in self.splits}
+
+    @property
+    def name(self) -> str:
+        """The training data's name, splits joined by +."""
+        return "+".join(self.fingerprints)
+
+
+def prepare_job(job: Job, store: Store | None = None) -> Prepared:
+    """Open the data of `job` and check it against the recipe, and against `store`'s run of the same id.
+
+    Raises UserError for missing or unfit data, a batch that is too large, or data that changed since.
+    """
+    splits = [open_split(ref) for ref in job.recipe.data.train]
+    for task in job.recipe.eval:
+        for ref in task.data:
+            split = open_split(ref)
+            if not task.accepts(split):
+                raise UserError(f"eval: task {task.task} needs {task.needs}, which {ref} lacks")
+            task.options(split)  # a probe looks for its training split here
+    images = sum(1 for split in splits for captions in split.captions if captions)
+    if not images:
+        raise UserError(f"data.train: {', '.join(job.recipe.data.train)}: no image there has a caption")
+    prepared = Prepared(splits, run_length(job.recipe, images))
+    for run in store.runs([f"id={job.id}"]) if store else []:
+        before = run.environment.get("data")
+        if before and before != prepared.fingerprints:
+            raise UserError(
+                f"run {job.id} was made from other data ({prepared.name} changed since); give the recipe another "
+                f"name or remove the run with `gaprun runs rm {job.id}`"
+            )
+    return prepared
