@@ -26,7 +26,7 @@ small."""
 TOLERANCE = 1e-5
 """Largest gradient entry of the mean loss, in the scaled variables, at which a fit has converged."""
 
-_BLOCK = 2048
+_BLOCK = 8192
 
 
 @dataclass(frozen=True)
