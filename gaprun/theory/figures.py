@@ -218,7 +218,7 @@ def first_step_histogram(outcomes: Mapping[str, Outcome]) -> go.Figure:
     """The paper's Fig. 4b: histogram of the gap's change over the first steps, one panel a kind of features."""
     figure = make_subplots(1, len(outcomes), subplot_titles=list(outcomes))
     for column, outcome in enumerate(outcomes.values(), start=1):
-        figure.add_histogram(x=outcome.changes, nbinsx=25, showlegend=False, row=1, col=column)
+        figure.add_histogram(x=outcome.changes, nbinsx=15, showlegend=False, row=1, col=column)
         figure.add_vline(x=0, line_dash="dash", line_color=GREY, row=1, col=column)
     figure.update_xaxes(title_text="change of Δ")
     figure.update_yaxes(title_text="inits", row=1, col=1)

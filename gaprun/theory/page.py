@@ -143,8 +143,10 @@ def study_page(study: Study) -> str:
                 "With CLIP's own rule (exp) the gap hardly moves any more after a while, although the loss keeps "
                 "falling. With the softplus rule, or a temperature that is fixed or scheduled, it closes quickly. Both "
                 "axes are logarithmic.",
-                "The second picture says why: under exp the temperature itself collapses towards 0, pairs are told "
-                "apart without closing the gap, and nothing pulls on the gap any more.",
+                "Both the gap and β feed on the same pull, which dies out once every pair is told apart. Under exp, β "
+                "takes nearly all of it: while β grows by one, the gap shrinks by a share of only 2/β. Under softplus "
+                "that share is 2β, and under a fixed temperature the gap gets everything. The second picture shows "
+                "the temperatures.",
             ),
             (figures.gap_over_time(study.near), figures.temperature_over_time(study.near)),
         ),
@@ -176,9 +178,10 @@ def study_page(study: Study) -> str:
         Section(
             "Particles: every picture and every text is free to move",
             (
-                "The equations above freeze the directions inside each modality. Here 24 pairs move freely on the "
+                "The equations above freeze the directions inside each modality. Here 6 pairs move freely on the "
                 "sphere, the two modalities on two parallel circles (the paper's Fig. 1). Drag to turn. Grey lines "
-                "join pairs; first row CLIP's exp rule, second row softplus.",
+                "join pairs; first row CLIP's exp rule, whose circles stay apart, second row softplus, whose "
+                "circles meet.",
             ),
             (
                 figures.snapshots(study.particles["exp"]),

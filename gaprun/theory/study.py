@@ -23,6 +23,7 @@ from gaprun.theory.start import Outcome, Setting, by_mismatch, draw, first_steps
 RULES = ("exp", "exp_k", "softplus", "fixed", "scheduled")
 SCHEDULE_START = 0.01  # the paper's TS starts here, whatever the learned rules start from
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+PAGE_SHARES = (0.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,13 @@ def run_study(
         particle_simplex=simplex,
         swaps=swap_paths(seed),
         starts={
-            kind: start_outcomes(Setting(kind), inits=inits, seed=seed)
+            kind: start_outcomes(Setting(kind), inits=inits, seed=seed, shares=PAGE_SHARES)
             for kind in ("parallel", "free", "two-layer")
         },
     )
 
 
-def circles(rule_name: str, seed: int = 0, pairs: int = 24, horizon: float = 500) -> Path:
+def circles(rule_name: str, seed: int = 0, pairs: int = 6, horizon: float = 500) -> Path:
     """Parallel modalities in three dimensions (two circles on the sphere): the paper's Fig. 1, moving."""
     rng = np.random.default_rng(seed)
     rule, beta = make_rule(rule_name, temperature=0.07)

@@ -42,7 +42,7 @@ def test_swaps_close_the_gap_in_order_of_their_strength():
 
 
 def test_circles_lie_on_the_sphere_and_softplus_closes_more():
-    last = {name: circles(name, horizon=100.0) for name in ("exp", "softplus")}
+    last = {name: circles(name) for name in ("exp", "softplus")}
     for path in last.values():
         assert len(path.snapshots) == 3
         for _, x, y in path.snapshots:
