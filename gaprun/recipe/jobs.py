@@ -23,7 +23,7 @@ from gaprun.recipe.load import (
 from gaprun.recipe.schema import Recipe
 
 # What the weights do not depend on (tested): a run is found again when only these changed.
-NOT_TRAINING = {
+NOT_TRAINING: Any = {
     "name": True,
     "description": True,
     "eval": True,
