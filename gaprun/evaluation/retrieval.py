@@ -159,12 +159,17 @@ def _budget(memory_mb: int, dim: int, device: str) -> int:
 
 
 def _tiles(sorted_owner: Array, shape: tuple[int, ...], budget: int) -> list[_Tile]:
-    """Near-equal runs of images such that a tile of one run's images and captions has about `budget`
-    scores."""
+    """Runs of images such that one run's images times another's captions are about `budget` scores.
+
+    Runs are equal in the mean of images and captions, so that captions heaped on a few images stay within
+    four times the budget; only a single image's captions cannot be divided.
+    """
     n = shape[0]
     captions = max(1.0, len(sorted_owner) / n)
     side = max(1, int(math.sqrt(budget / captions)))
-    edges = np.linspace(0, n, math.ceil(n / side) + 1).astype(np.int64)
+    weight = np.cumsum(0.5 + 0.5 * np.bincount(sorted_owner, minlength=n) / captions)
+    inner = np.searchsorted(weight, np.linspace(0, weight[-1], math.ceil(weight[-1] / side) + 1)[1:-1]) + 1
+    edges = np.unique([0, *inner, n])
     cuts = np.searchsorted(sorted_owner, edges)
     rows = zip(edges[:-1], edges[1:], cuts[:-1], cuts[1:], strict=True)
     return [_Tile(*(int(value) for value in row)) for row in rows]

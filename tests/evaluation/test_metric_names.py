@@ -1,7 +1,9 @@
 """Metric names: short names, families, directions, and the error for a name nobody knows."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +40,16 @@ def test_every_name_belongs_to_one_family():
 def test_importing_names_loads_nothing_heavy():
     code = "import sys, gaprun.evaluation.names; print([m for m in ('numpy', 'torch') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_docs_define_every_metric_and_agree_on_the_better_side():
+    docs = Path(__file__).parents[2] / "docs"
+    text = (docs / "metrics.md").read_text() + (docs / "composition.md").read_text()
+    for name in DIRECTION:
+        if not name.startswith(("sugarcrepe_", "mmvp_")):  # one line stands for all categories there
+            assert f"`{name}`" in text, name
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for name in re.findall(r"^`[^|]*`(?= *\|)", line.strip("| ")) and re.findall(r"`([^`]+)`", cells[0]):
+            stated = next(cell for cell in cells if cell in ("up", "down", "-"))
+            assert stated.replace("-", "none") == direction(name), name

@@ -108,6 +108,27 @@ def test_memory_bound_and_order_of_captions_do_not_change_ranks(memory_mb):
     np.testing.assert_array_equal(part.text_rank, whole.text_rank)
 
 
+@pytest.mark.parametrize("shape", ["even", "heaped", "one image has most", "few captions"])
+def test_tiles_cover_everything_and_stay_near_the_budget(shape):
+    rng = np.random.default_rng(0)
+    owner = {
+        "even": np.repeat(np.arange(1000), 5),
+        "heaped": np.sort(rng.integers(0, 50, 5000)),
+        "one image has most": np.concatenate([np.full(4000, 500), np.arange(501, 1000)]),
+        "few captions": np.array([3, 700]),
+    }[shape]
+    tiles = retrieval._tiles(owner, (1000, 8), budget=20_000)
+    assert [tile.image_from for tile in tiles[1:]] == [tile.image_to for tile in tiles[:-1]]
+    assert tiles[0].image_from == tiles[0].text_from == 0
+    assert tiles[-1].image_to == 1000 and tiles[-1].text_to == len(owner)
+    for tile in tiles:
+        assert (owner[tile.text_from : tile.text_to] >= tile.image_from).all()
+        assert (owner[tile.text_from : tile.text_to] < tile.image_to).all()
+    tallest = max(tile.image_to - tile.image_from for tile in tiles)
+    widest = max(tile.text_to - tile.text_from for tile in tiles)
+    assert tallest * (widest if shape != "one image has most" else widest - 4000) <= 4.5 * 20_000
+
+
 def test_reads_memory_mapped_files(tmp_path):
     x, y, owner = captioned(200, 2)
     np.save(tmp_path / "x.npy", x)
