@@ -159,6 +159,8 @@ def integrate(
         raise UserError(f"gamma must lie between 0 and 1, not {gamma}")
     if not 0 < horizon <= 1e300:
         raise UserError(f"the horizon must lie between 0 and 1e300, not {horizon}")
+    if not 1e-13 <= rtol <= 1e-3:
+        raise UserError(f"the tolerance must lie between 1e-13 and 1e-3, not {rtol}")
     if points < 10:
         raise UserError(f"at least 10 points are needed to measure a rate, not {points}")
     solution = _solve(rule, landscape, gamma, beta, horizon, points, rtol, thresholds)

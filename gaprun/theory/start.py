@@ -24,6 +24,14 @@ from gaprun.theory.rules import make_rule
 
 Array = NDArray[np.float64]
 KINDS = ("free", "parallel", "linear", "two-layer")
+_LIMITS = (
+    ("pairs", 2, 1e5),
+    ("dimension", 2, 1e5),
+    ("temperature", 1e-4, 100),
+    ("gamma", 1e-6, 0.999),
+    ("rate", 1e-9, 1e3),
+    ("noise", 0, 1e3),
+)
 SMALL_GAMMA = 1e-3  # the centred start of parallel modalities, whose gamma cannot be 0
 
 
@@ -49,6 +57,9 @@ class Setting:
     rate: float = 0.01
 
     def __post_init__(self) -> None:
+        for name, low, high in _LIMITS:
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"{name} must lie between {low:g} and {high:g}, not {getattr(self, name)}")
         if self.kind not in KINDS:
             raise UserError(f"unknown features {self.kind!r}; choose one of {', '.join(KINDS)}")
         if self.mismatched is not None and not 0 <= self.mismatched <= 1:

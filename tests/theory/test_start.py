@@ -69,7 +69,9 @@ def test_every_kind_starts_from_the_offset_it_was_given():
     assert np.linalg.norm(x.mean(0) - y.mean(0)) == pytest.approx(0.8, abs=0.02)
 
 
-@pytest.mark.parametrize("settings", [{"kind": "cubic"}, {"mismatched": 1.5}])
+@pytest.mark.parametrize(
+    "settings", [{"kind": "cubic"}, {"mismatched": 1.5}, {"pairs": 1}, {"temperature": 0.0}, {"gamma": 1.0}]
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(UserError):
         Setting(**settings)
