@@ -71,7 +71,6 @@ class Base(DeclarativeBase):
         int: BigInteger(),
         float: Double(),
         datetime: UtcTime(),
-        dict[str, Any]: Document,
     }
 
 
@@ -91,7 +90,7 @@ class Run(Base):
     kind: Mapped[str]
     seed: Mapped[int | None]
     recipe_hash: Mapped[str]
-    resolved_recipe: Mapped[dict[str, Any]]
+    resolved_recipe: Mapped[dict[str, Any]] = mapped_column(Document)
     status: Mapped[str]
     error: Mapped[str | None]
     created: Mapped[datetime]
@@ -102,7 +101,7 @@ class Run(Base):
     pid: Mapped[int | None]
     step: Mapped[int]
     total_steps: Mapped[int]
-    environment: Mapped[dict[str, Any]]
+    environment: Mapped[dict[str, Any]] = mapped_column(Document)
     code_version: Mapped[str]
     folder: Mapped[str]
     checkpoint: Mapped[str | None]
@@ -136,7 +135,7 @@ class Evaluation(Base):
     split: Mapped[str]
     data_fingerprint: Mapped[str]
     protocol: Mapped[str]
-    options: Mapped[dict[str, Any]]
+    options: Mapped[dict[str, Any]] = mapped_column(Document)
     options_hash: Mapped[str]
     definition: Mapped[int]
     code_version: Mapped[str]
