@@ -192,7 +192,9 @@ def init(
     if json:
         print_json([{"features": name, "start": start} | found.row() for name, start, found in flat])
     else:
-        table = Table(*START_HEAD, title=f"Change of the gap over the first {steps} steps")
+        table = Table(title=f"Change of the gap over the first {steps} steps")
+        for head in START_HEAD:
+            table.add_column(head, no_wrap=head != "start")
         for name, start, found in flat:
             table.add_row(*start_cells(name, start, found))
         console.print(table)

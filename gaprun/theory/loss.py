@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gaprun.errors import UserError
 
 Array = NDArray[np.float64]
+MODERATE = 150.0  # beta below which exp(logits) neither overflows nor loses a wrong pair to underflow
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,33 @@ class Swap:
 def contrastive_loss(x: Array, y: Array, beta: float) -> tuple[float, Array, Array, float]:
     """Symmetric cross-entropy of logits beta x y^T and its gradients: loss, dL/dx, dL/dy, dL/dbeta.
 
-    x, y: (n, d). Mean over both directions, as CLIP has it. Wrong pairs' shares are formed relative to the
-    right pair, and the diagonal as minus their sum, so that gradients keep their digits when they are as
-    small as 1e-300.
+    x, y: (n, d), rows no longer than sqrt(2) (swapped rows can be). Mean over both directions, as CLIP has it. The
+    diagonal of the gradient is formed as minus the wrong pairs' shares, so that gradients keep their digits when
+    they are as small as 1e-300.
     """
     n = len(x)
     logits = beta * (x @ y.T)
+    loss, gradient = _moderate(logits) if beta < MODERATE else _extreme(logits)
+    gradient /= 2 * n
+    pull = gradient @ y
+    return loss / (2 * n), beta * pull, beta * (gradient.T @ x), float((pull * x).sum())
+
+
+def _moderate(logits: Array) -> tuple[float, Array]:
+    """Sum of both cross-entropies and its gradient, from one exponential; logits within +-300, overwritten."""
+    logits -= logits.max()
+    e = np.exp(logits, out=logits)
+    own = e.diagonal().copy()
+    np.fill_diagonal(e, 0.0)
+    wrong = e.sum(axis=1), e.sum(axis=0)
+    rows, columns = (1 / (own + w) for w in wrong)
+    e *= rows[:, None] + columns
+    np.fill_diagonal(e, -(wrong[0] * rows + wrong[1] * columns))
+    return float(sum(np.log1p(w / own).sum() for w in wrong)), e
+
+
+def _extreme(logits: Array) -> tuple[float, Array]:
+    """The same for logits of any size: shares relative to each right pair, direction by direction."""
     own = logits.diagonal().copy()
     gradient = np.zeros_like(logits)
     loss = 0.0
@@ -48,12 +70,10 @@ def contrastive_loss(x: Array, y: Array, beta: float) -> tuple[float, Array, Arr
         np.exp(shares - top, out=shares)
         wrong = shares.sum(axis=axis, keepdims=True)
         shares /= wrong + np.exp(-top)
-        loss += float(np.where(top > 0, top + np.log(wrong + np.exp(-top)), np.log1p(wrong)).sum()) / (2 * n)
+        loss += float(np.where(top > 0, top + np.log(wrong + np.exp(-top)), np.log1p(wrong)).sum())
         gradient += shares
-        gradient[np.diag_indices(n)] -= shares.sum(axis=axis)
-    gradient /= 2 * n
-    pull = gradient @ y
-    return loss, beta * pull, beta * (gradient.T @ x), float((pull * x).sum())
+        gradient[np.diag_indices_from(gradient)] -= shares.sum(axis=axis)
+    return loss, gradient
 
 
 def draw_mix(swap: Swap | None, x: Array, y: Array, rng: np.random.Generator | None) -> Array | None:

@@ -7,7 +7,7 @@ import pytest
 
 from gaprun.errors import Failure, UserError
 from gaprun.theory.features import Encoders, Free, Parallel
-from gaprun.theory.loss import Swap, contrastive_loss, swapped_gradients
+from gaprun.theory.loss import Swap, _extreme, _moderate, contrastive_loss, swapped_gradients
 from gaprun.theory.particles import State, System, descend, flow, velocity
 from gaprun.theory.reduced import FixedMargin, GivenFeatures, integrate
 from gaprun.theory.rules import make_rule
@@ -108,13 +108,24 @@ def test_loss_and_gradients_against_finite_differences():
     assert dbeta == pytest.approx(numeric, abs=1e-8)
 
 
+@pytest.mark.parametrize("beta", [0.5, 20.0, 140.0])
+def test_both_ways_of_forming_the_softmax_agree(beta):
+    x, y = (unit(a) for a in clouds(3, n=20))
+    y[:10] = unit(x[:10] + 0.1 * y[:10])
+    logits = beta * x @ y.T
+    (loss, gradient), (exact, expected) = _moderate(logits.copy()), _extreme(logits)
+    assert loss == pytest.approx(exact, rel=1e-12)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-300)
+
+
 def test_gradients_keep_their_digits_when_the_loss_is_tiny():
     """On the simplex dL/dbeta = -(n-1) a e^(-beta a) / (1 + ...) exactly, a = 1 + 1/(n-1)."""
-    n, beta = 6, 300.0
+    n = 6
     u = simplex(n)
-    _, _, _, dbeta = contrastive_loss(u, u, beta)
     a = 1 + 1 / (n - 1)
-    assert dbeta == pytest.approx(-(n - 1) * a * math.exp(-beta * a), rel=1e-9)
+    for beta in (100.0, 140.0, 300.0, 550.0):
+        _, _, _, dbeta = contrastive_loss(u, u, beta)
+        assert dbeta == pytest.approx(-(n - 1) * a * math.exp(-beta * a), rel=1e-9)
 
 
 @pytest.mark.parametrize("soft", [False, True])
