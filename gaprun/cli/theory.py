@@ -210,24 +210,17 @@ def overlay(
     out: OutOption = None,
 ) -> None:
     """Which law does a recorded run's gap follow: 1/log(t)^2, 1/(t log t), a power, an exponential, or undecided?"""
-    import numpy as np
     from rich.table import Table
 
-    from gaprun.errors import UserError
     from gaprun.store import open_store
-    from gaprun.theory.fits import judge
+    from gaprun.theory.overlay import overlay_run
 
-    store = open_store(db, create=False)
-    found = store.run(run)
-    rows = [row for row in store.trajectory(found.id) if row["gap"] is not None]
-    if not rows:
-        raise UserError(f"run {found.id} has no recorded gap path (an external checkpoint has none)")
-    t, gap = (np.array([row[name] for row in rows], dtype=float) for name in ("step", "gap"))
-    verdict = judge(t, gap)
+    found = overlay_run(open_store(db, create=False), run)
+    verdict = found.verdict
     if json:
-        print_json({"run": found.id} | verdict.row())
+        print_json(found.row())
     else:
-        console.print(f"[bold]{found.id}[/]: [bold]{verdict.law}[/]. {verdict.reason}", highlight=False)
+        console.print(f"[bold]{found.run}[/]: [bold]{verdict.law}[/]. {verdict.reason}", highlight=False)
         if verdict.fits:
             table = Table("law", "floor", "scale", "shape", "95 %", "RMSE", "held out", "AICc")
             for fit in verdict.fits:
@@ -240,9 +233,11 @@ def overlay(
         from gaprun.theory import figures
         from gaprun.theory.page import Section, render
 
-        title = f"The gap of {found.id} and the laws of the theory"
+        title = f"The gap of {found.run} and the laws of the theory"
         words = (f"Verdict: <b>{verdict.law}</b>. {verdict.reason}.",)
-        section = Section("Recorded path and fits", words, (figures.overlay(t, gap, verdict, found.id),))
+        section = Section(
+            "Recorded path and fits", words, (figures.overlay(found.step, found.gap, verdict, found.run),)
+        )
         _write(out, render(title, [section]))
 
 
