@@ -49,6 +49,11 @@ SeedOption = Annotated[int, typer.Option(help="Seed of every random draw.")]
 
 def register(app: typer.Typer) -> None:
     """Add the `theory` group to `app`."""
+    from gaprun.cli.particles import particles
+
+    theory.command(epilog="Example: gaprun theory particles --swap hard --steps 300 --out particles.html")(
+        particles
+    )
     app.add_typer(theory, name="theory")
 
 
@@ -121,10 +126,10 @@ def flow(
 
         with (
             err_console.status("every rule, the particles and the first steps: half a minute"),
-            _one_thread(),
+            one_thread(),
         ):
             page = study_page(run_study(setting, landscape=landscape, seed=seed))
-        _write(out, page)
+        write_page(out, page)
 
 
 @theory.command(epilog="Example: gaprun theory init --model recipes/baseline.yaml --data scenes/train")
@@ -184,7 +189,7 @@ def init(
             gamma=gamma,
             rate=rate,
         )
-        with err_console.status(f"{kind.value} features: {inits} inits of each start"), _one_thread():
+        with err_console.status(f"{kind.value} features: {inits} inits of each start"), one_thread():
             outcomes[str(kind.value)] = start_outcomes(
                 setting, inits=inits, steps=steps, seed=seed, shares=mismatched or SHARES
             )
@@ -199,7 +204,7 @@ def init(
             table.add_row(*start_cells(name, start, found))
         console.print(table)
     if out:
-        _write(out, render("The first steps of the modality gap", [start_section(outcomes)]))
+        write_page(out, render("The first steps of the modality gap", [start_section(outcomes)]))
 
 
 @theory.command(epilog="Example: gaprun theory overlay baseline-s0 --out overlay.html")
@@ -238,7 +243,7 @@ def overlay(
         section = Section(
             "Recorded path and fits", words, (figures.overlay(found.step, found.gap, verdict, found.run),)
         )
-        _write(out, render(title, [section]))
+        write_page(out, render(title, [section]))
 
 
 def _tower_outcomes(
@@ -284,7 +289,7 @@ def _given_features(path: Path) -> Any:
         raise UserError(f"{path} does not hold arrays u and v as numpy.savez writes them: {error}") from error
 
 
-def _one_thread() -> AbstractContextManager[Any]:
+def one_thread() -> AbstractContextManager[Any]:
     """Matrices of a few hundred rows are multiplied several times faster by one thread than by two."""
     from threadpoolctl import threadpool_limits
 
@@ -323,7 +328,8 @@ def _print_flow(found: Flow) -> None:
     console.print(table)
 
 
-def _write(path: Path, page: str) -> None:
+def write_page(path: Path, page: str) -> None:
+    """Write an HTML page and say so on stderr. Raises UserError for a path that cannot be written."""
     from gaprun.errors import UserError
 
     try:

@@ -65,6 +65,11 @@ class Setting:
         if self.mismatched is not None and not 0 <= self.mismatched <= 1:
             raise UserError(f"the share of mismatched pairs lies between 0 and 1, not {self.mismatched}")
 
+    @property
+    def descent_rate(self) -> float:
+        """The learning rate that gives each particle `rate`; gamma's and nu's are divided by `pairs` in turn."""
+        return self.rate * (self.pairs if self.kind in ("free", "parallel") else 1)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -111,9 +116,7 @@ def first_steps(setting: Setting, *, inits: int = 100, steps: int = 10, seed: in
 
     def one(rng: np.random.Generator) -> tuple[float, float]:
         system, state = draw(setting, rng)
-        per_particle = setting.kind in ("free", "parallel")
-        rate = setting.rate * (setting.pairs if per_particle else 1)
-        gaps = descend(system, state, steps=steps, rate=rate, rng=rng, every=steps)["gap"]
+        gaps = descend(system, state, steps=steps, rate=setting.descent_rate, rng=rng, every=steps)["gap"]
         return float(gaps[0]), float(gaps[-1])
 
     return repeat(one, inits=inits, steps=steps, seed=seed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gaprun.theory.features import Free, Parallel
+from gaprun.theory.features import Parallel
 from gaprun.theory.loss import Swap
 from gaprun.theory.particles import Path, State, System, descend, flow
 from gaprun.theory.rates import AppendixC, Rate, appendix_c, flow_rates, windows
@@ -128,17 +128,42 @@ def simplex_pair(pairs: int = 9, horizon: float = 1e9) -> tuple[Path, Flow]:
     return path, integrate(rule, margin, beta=beta, gamma=0.3, horizon=horizon, points=300)
 
 
+def simulate(
+    setting: Setting,
+    *,
+    k: float = 2.0,
+    swap: Swap | None = None,
+    steps: int | None = None,
+    horizon: float = 1e4,
+    points: int = 60,
+    seed: int = 0,
+) -> Path:
+    """One particle system from one random start: gradient flow to `horizon`, or `steps` of gradient descent.
+
+    In the flow all parameters move at one rate, as in the paper; descent gives each particle the rate of the
+    shared ones (see `Setting`). Raises UserError for a swap without `steps`.
+    """
+    rng = np.random.default_rng(seed)
+    system, start = draw(setting, rng)
+    rule, beta = make_rule(setting.rule, temperature=setting.temperature, k=k)
+    state = State(start.parameters, rule.nu(beta))
+    if steps is None:
+        features = Parallel() if setting.kind == "parallel" else system.features
+        return flow(System(features, rule, swap), state, horizon=horizon, points=points)
+    rate = setting.descent_rate
+    every = max(1, steps // points)
+    moving = System(system.features, rule, swap, nu_rate=system.nu_rate)
+    return descend(moving, state, steps=steps, rate=rate, rng=rng, every=every)
+
+
 def swap_paths(seed: int = 0, steps: int = 300) -> dict[str, Path]:
     """Gradient descent from one start with a gap of 0.8: without swaps, and with hard and soft swaps."""
     swaps = {"no swap": None, "hard, every step": Swap(1.0), "hard, 1 in 20 steps": Swap(0.05)}
     swaps["soft, 1 in 20 steps"] = Swap(0.05, soft=True)
     paths = {}
     for name, swap in swaps.items():
-        rng = np.random.default_rng(seed)
-        setting = Setting("free", pairs=64, dimension=16, mismatched=0.0, gamma=0.4)
-        system, state = draw(setting, rng)
-        system = System(Free(), system.rule, swap, nu_rate=system.nu_rate)
-        paths[name] = descend(system, state, steps=steps, rate=0.05 * setting.pairs, rng=rng, every=5)
+        setting = Setting("free", pairs=64, dimension=16, mismatched=0.0, gamma=0.4, rate=0.05)
+        paths[name] = simulate(setting, swap=swap, steps=steps, seed=seed)
     return paths
 
 

@@ -100,6 +100,25 @@ def test_init_reports_shares_with_exact_intervals(tmp_path):
     assert "20/20" in gaprun("init", *options)
 
 
+def test_particles_flow_and_descend_with_swaps(tmp_path):
+    out = tmp_path / "particles.html"
+    options = ("particles", "--pairs", "24", "--dimension", "8", "--points", "10", "--json")
+    flow = json.loads(gaprun(*options, "--features", "parallel", "--rule", "softplus", "--out", out))
+    first, last = flow["series"][0], flow["series"][-1]
+    assert {"t", "gap", "gamma", "beta", "margin", "loss", "alignment", "uniformity"} <= set(first)
+    assert (
+        last["t"] == pytest.approx(1e4) and last["gamma"] < first["gamma"] / 100 and flow["stopped"] is None
+    )
+    assert "Plotly.newPlot" in out.read_text()
+    descent = (*options, "--steps", "100", "--probability", "1")
+    gaps = [
+        json.loads(gaprun(*descent, "--swap", swap))["series"][-1]["gap"] for swap in ("none", "soft", "hard")
+    ]
+    assert gaps[2] < gaps[1] < gaps[0]
+    with pytest.raises(UserError, match="gradient descent"):
+        gaprun("particles", "--swap", "hard")
+
+
 def run_with_gap_path(store, steps, gaps, run_id="exp-s0"):
     store.begin_run(
         NewRun(

@@ -1,0 +1,95 @@
+"""`gaprun theory particles`: one particle system, its quantities along time, and its clouds in three dimensions."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaprun.cli.common import console, err_console, print_json
+
+
+class SwapName(StrEnum):
+    """What `--swap` takes."""
+
+    none = "none"
+    hard = "hard"
+    soft = "soft"
+
+
+MANY = 512  # pairs from which a second thread pays
+COLUMNS = ("t", "gap", "gamma", "beta", "margin", "loss", "alignment", "uniformity")
+
+
+def particles(
+    features: Annotated[str, typer.Option(help="free, parallel, linear or two-layer.")] = "free",
+    pairs: Annotated[int, typer.Option(help="Image-text pairs.")] = 64,
+    dimension: Annotated[int, typer.Option(help="Dimension of the features.")] = 16,
+    rule: Annotated[str, typer.Option(help="exp, exp_k, softplus, fixed or scheduled.")] = "exp",
+    k: Annotated[float, typer.Option(help="k of exp(nu/k).")] = 2.0,
+    temperature: Annotated[float, typer.Option(help="Temperature at the start.")] = 0.07,
+    gamma: Annotated[float, typer.Option(help="Half of the gap at the start.")] = 0.4,
+    mismatched: Annotated[float, typer.Option(help="Share of mismatched pairs; 0 to 1.")] = 0.0,
+    swap: Annotated[
+        SwapName, typer.Option(help="Swap modalities before the loss (needs --steps).")
+    ] = SwapName.none,
+    probability: Annotated[float, typer.Option(help="Probability that a step swaps.")] = 0.05,
+    horizon: Annotated[float, typer.Option(help="Last time of the gradient flow.")] = 1e4,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of plain gradient descent instead of the flow.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Learning rate of one particle (with --steps).")] = 0.05,
+    points: Annotated[int, typer.Option(help="Records along time.")] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.html", help="Write a page of figures.")
+    ] = None,
+) -> None:
+    """Move every image and every text by the contrastive loss: gradient flow, or descent with swaps."""
+    from rich.table import Table
+
+    from gaprun.cli.theory import one_thread, write_page
+    from gaprun.theory.loss import Swap
+    from gaprun.theory.start import Setting
+    from gaprun.theory.study import simulate
+
+    setting = Setting(
+        kind=features,
+        pairs=pairs,
+        dimension=dimension,
+        temperature=temperature,
+        rule=rule,
+        mismatched=mismatched,
+        gamma=gamma,
+        rate=rate,
+    )
+    chosen = None if swap is SwapName.none else Swap(probability, soft=swap is SwapName.soft)
+    with err_console.status("moving particles"), one_thread() if pairs < MANY else nullcontext():
+        path = simulate(setting, k=k, swap=chosen, steps=steps, horizon=horizon, points=points, seed=seed)
+    rows = [dict(zip(path.series, row, strict=True)) for row in zip(*path.series.values(), strict=True)]
+    if json:
+        print_json({"series": rows, "stopped": path.stopped})
+    else:
+        table = Table(*COLUMNS, title=f"{pairs} pairs, {features} features, {rule}")
+        for row in rows[:: max(1, len(rows) // 12)]:
+            table.add_row(*(f"{row[name]:.4g}" for name in COLUMNS))
+        console.print(table)
+        if path.stopped:
+            console.print(f"ended early: {path.stopped}")
+    if out:
+        from gaprun.theory import figures
+        from gaprun.theory.page import Section, render
+
+        series = figures.particle_series(
+            {rule: path}, ("gap", "beta", "margin", "loss"), log_time=steps is None
+        )
+        words = (
+            f"{pairs} image-text pairs, {features} features in {dimension} dimensions, {mismatched:.0%} of them "
+            f"mismatched, moved by the contrastive loss under the rule {rule}.",
+        )
+        section = Section("Along time, and the two clouds", words, (series, figures.snapshots(path)))
+        write_page(out, render("A particle system of the modality gap", [section]))
