@@ -11,7 +11,7 @@ from gaprun.errors import UserError
 
 if TYPE_CHECKING:
     from gaprun.evaluation.load import LoadedModel
-    from gaprun.evaluation.tasks import TASKS
+    from gaprun.evaluation.task import Task
     from gaprun.store import Store
 
 EXAMPLE = """Measure a model: gap, retrieval, zero-shot and linear probe, each image encoded once.
@@ -21,6 +21,8 @@ Examples:
   gaprun eval --ckpt baseline-s0-1a2b3c4d --tasks gap,retrieval --data coco/test
 
   gaprun eval --model ViT-B-32 --pretrained openai --data coco/test --data cifar10/test
+
+  gaprun eval --ckpt logs/run/checkpoints/epoch_10.pt --data coco/test --tasks gap,retrieval,shift
 """
 
 
@@ -31,8 +33,14 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     db: DbOption = None,
-    ckpt: Annotated[str | None, typer.Option(help="A run's id or a checkpoint file.")] = None,
-    model: Annotated[str | None, typer.Option(help="An open_clip architecture, with --pretrained.")] = None,
+    ckpt: Annotated[
+        str | None,
+        typer.Option(help="A run's id, our checkpoint, open_clip's .pt, or an open_clip model folder."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="An open_clip architecture: with --pretrained, or for a --ckpt that does not say."),
+    ] = None,
     pretrained: Annotated[str | None, typer.Option(help="open_clip's tag, or a weights file.")] = None,
     tasks: Annotated[
         str | None, typer.Option(help="Comma-separated; default: all that each data set allows.")
@@ -45,13 +53,13 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the values as JSON.")] = False,
 ) -> None:
     """Measure a model; see the help text above."""
-    if (ckpt is None) == (model is None):
-        raise UserError("name what to measure: --ckpt RUN|FILE, or --model ARCH --pretrained TAG")
-    if pretrained is not None and model is None:
-        raise UserError("--pretrained goes with --model ARCH")
-    chosen = chosen_tasks(tasks, data) if data or model else None
+    if ckpt is None and model is None:
+        raise UserError("name what to measure: --ckpt RUN|FILE|FOLDER, or --model ARCH --pretrained TAG")
+    if pretrained is not None and (model is None or ckpt is not None):
+        raise UserError("--pretrained goes with --model ARCH and without --ckpt")
+    chosen = chosen_tasks(tasks, data) if data or (model and not ckpt) else None
     from gaprun.cli.progress import JobProgress
-    from gaprun.evaluation.load import load_checkpoint_model, load_open_clip_model
+    from gaprun.evaluation.load import load_model
     from gaprun.evaluation.run import evaluate_run
     from gaprun.store import open_store
     from gaprun.training.environment import pick_device
@@ -59,7 +67,7 @@ def evaluate(
 
     where = pick_device(device)
     store = open_store(db)
-    loaded = load_checkpoint_model(ckpt, store) if ckpt else load_open_clip_model(str(model), pretrained)
+    loaded = load_model(store, ckpt, model, pretrained)
     if chosen is None:
         chosen = _recipe_tasks(loaded, tasks)
     _ensure_run(store, loaded, where)
@@ -78,32 +86,51 @@ def evaluate(
     _show(store, loaded, chosen, embedder.encoded, as_json)
 
 
-def chosen_tasks(names: str | None, data: list[str] | None) -> list[TASKS]:
+def chosen_tasks(names: str | None, data: list[str] | None) -> list[Task]:
     """Tasks for `--tasks` and `--data`; raises UserError for an unknown task or one that no data set allows."""
     import difflib
 
-    from gaprun.data.split import open_split
-    from gaprun.evaluation.tasks import TASK_CLASSES
+    from gaprun.evaluation.tasks import DEFAULT_TASKS, TASK_CLASSES
 
     if not data:
         raise UserError("name the data to measure on: --data coco/test (repeatable)")
-    wanted = [name.strip() for name in names.split(",")] if names else list(TASK_CLASSES)
-    chosen: list[TASKS] = []
+    wanted = [name.strip() for name in names.split(",")] if names else list(DEFAULT_TASKS)
+    chosen: list[Task] = []
     for name in wanted:
         if name not in TASK_CLASSES:
             near = difflib.get_close_matches(name, TASK_CLASSES, 1)
             hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(TASK_CLASSES)}"
             raise UserError(f"--tasks {name}: unknown task; {hint}")
-        fitting = [ref for ref in data if TASK_CLASSES[name](task=name, data=[ref]).accepts(open_split(ref))]
+        kind = TASK_CLASSES[name]
+        probing = kind(task=name, data=data)
+        fitting = [ref for ref in data if _fits(probing, ref, lenient=len(data) > 1)]
         if fitting:
-            chosen.append(TASK_CLASSES[name](task=name, data=fitting))  # type: ignore[arg-type]
+            chosen.append(kind(task=name, data=fitting))
         elif names:
-            raise UserError(f"--tasks {name}: needs {TASK_CLASSES[name].needs}, which no --data has")
+            raise UserError(f"--tasks {name}: needs {kind.needs}, which no --data has")
     return chosen
 
 
-def _recipe_tasks(loaded: LoadedModel, names: str | None) -> list[TASKS]:
-    tasks = list(loaded.recipe.eval) if loaded.recipe else []
+def _fits(task: Task, ref: str, lenient: bool) -> bool:
+    """Whether `task` can be measured on `ref`; with several data sets, one that another task reads is passed over."""
+    try:
+        return task.accepts(task.open(ref))
+    except UserError:
+        if lenient and _readable(ref):
+            return False
+        raise
+
+
+def _readable(ref: str) -> bool:
+    from pathlib import Path
+
+    from gaprun.data.split import data_root
+
+    return (data_root() / ref).is_dir() or Path(ref).is_dir()
+
+
+def _recipe_tasks(loaded: LoadedModel, names: str | None) -> list[Task]:
+    tasks: list[Task] = list(loaded.recipe.eval) if loaded.recipe else []
     if names:
         tasks = [task for task in tasks if task.task in names.split(",")]
     if not tasks:
@@ -142,10 +169,8 @@ def _ensure_run(store: Store, loaded: LoadedModel, device: object) -> None:
     )
 
 
-def _show(store: Store, loaded: LoadedModel, tasks: list[TASKS], encoded: int, as_json: bool) -> None:
-    from gaprun.data.split import open_split
-
-    named = {(split.dataset, split.split) for task in tasks for split in map(open_split, task.data)}
+def _show(store: Store, loaded: LoadedModel, tasks: list[Task], encoded: int, as_json: bool) -> None:
+    named = {(source.dataset, source.split) for task in tasks for source in map(task.open, task.data)}
     rows = [row for row in store.metrics(loaded.run_id) if (row["dataset"], row["split"]) in named]
     if as_json:
         print_json({"run": loaded.run_id, "images_encoded": encoded, "metrics": rows})

@@ -12,6 +12,7 @@ from gaprun.cli.common import DbOption, console, err_console, print_json
 from gaprun.errors import UserError
 
 if TYPE_CHECKING:
+    from gaprun.evaluation.task import Task
     from gaprun.recipe.jobs import Job
     from gaprun.store import Store
 
@@ -110,14 +111,13 @@ def _seeds(text: str | None) -> list[int] | None:
 
 def _finished(store: Store, job: Job) -> bool:
     """Whether the job is trained and everything that its recipe asks to measure is in the store."""
-    from gaprun.data.split import open_split
-
     runs = store.runs([f"id={job.id}"])
     if not runs or runs[0].status != "finished":
         return False
-    for task in job.recipe.eval:
+    tasks: list[Task] = list(job.recipe.eval)
+    for task in tasks:
         for ref in task.data:
-            split = open_split(ref)
+            split = task.open(ref)
             for protocol in task.protocols(split):
                 key = task.key(split, protocol, runs[0].checkpoint_hash or "", runs[0].step or 0)
                 if store.find_evaluation(job.id, key) is None:

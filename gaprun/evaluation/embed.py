@@ -19,6 +19,7 @@ from gaprun.data.errors import DamagedSample
 from gaprun.data.split import Split
 from gaprun.errors import Failure
 from gaprun.evaluation.embeddings import Embeddings
+from gaprun.evaluation.task import Source
 from gaprun.model.towers import Towers, trimmed
 
 DEFINITION = 1
@@ -26,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class _Pictures(Dataset[torch.Tensor]):
-    def __init__(self, split: Split, towers: Towers) -> None:
+    def __init__(self, split: Source, towers: Towers) -> None:
         self.split, self.transform = split, towers.preprocess()
 
     def __len__(self) -> int:
@@ -36,9 +37,10 @@ class _Pictures(Dataset[torch.Tensor]):
         try:
             return self.transform(decode_rgb(self.split.read_image(index)))
         except DamagedSample as error:
+            place = f"{self.split.dataset}/{self.split.split}"
             raise Failure(
-                f"{self.split.path}: sample {self.split.keys[index]}: {error.reason}; a data set with a hole is not "
-                "measured: run `gaprun data check` and write it again"
+                f"{place}: picture {self.split.keys[index]}: {error.reason}; a data set with a hole is not measured: "
+                "run `gaprun data check` and write it again"
             ) from None
 
 
@@ -64,7 +66,7 @@ class StoredEmbedder:
         self._memory: dict[str, Embeddings] = {}
         towers.clip.to(device).eval()
 
-    def embeddings(self, split: Split) -> Embeddings:
+    def embeddings(self, split: Source) -> Embeddings:
         """Unit float32 embeddings of every image and caption, from memory, from disk, or encoded now."""
         key = self._key(split)
         if key not in self._memory:
@@ -78,15 +80,15 @@ class StoredEmbedder:
             self._memory[key] = _read(kept)
         return self._memory[key]
 
-    def _key(self, split: Split) -> str:
+    def _key(self, split: Source) -> str:
         settings = json.dumps(self.towers.preprocessing, sort_keys=True, default=list)
         text = f"{DEFINITION} {self.checkpoint_hash} {split.fingerprint} {settings}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _encode(self, split: Split) -> Embeddings:
+    def _encode(self, split: Source) -> Embeddings:
         texts = [caption for captions in split.captions for caption in captions]
         counts = [len(captions) for captions in split.captions]
-        labels = split.labels if split.classes is not None else None
+        labels = split.labels if isinstance(split, Split) and split.classes is not None else None
         return Embeddings(
             images=self._images(split),
             texts=self.prompts(texts, f"{split.dataset}/{split.split} captions"),
@@ -95,7 +97,7 @@ class StoredEmbedder:
         )
 
     @torch.inference_mode()
-    def _images(self, split: Split) -> np.ndarray:
+    def _images(self, split: Source) -> np.ndarray:
         loader = DataLoader(
             _Pictures(split, self.towers), batch_size=self.batch_size, num_workers=self.workers
         )

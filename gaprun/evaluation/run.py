@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from gaprun.data.split import open_split
 from gaprun.evaluation.embed import Progress, StoredEmbedder
-from gaprun.evaluation.tasks import TASKS, Measured
+from gaprun.evaluation.task import Measured, Task
 from gaprun.model.towers import Towers
 from gaprun.store import EvaluationKey, Store
 
@@ -20,7 +19,7 @@ def evaluate_run(
     towers: Towers,
     checkpoint_hash: str,
     step: int,
-    tasks: list[TASKS],
+    tasks: Sequence[Task],
     store: Store,
     run_id: str,
     device: torch.device,
@@ -50,7 +49,7 @@ def evaluate_run(
             store.add_evaluation(run_id, key, training_values, 1, 1)
     for task in tasks:
         for ref in task.data:
-            split = open_split(ref)
+            split = task.open(ref)
             for protocol in task.protocols(split):
                 should_stop()
                 key = task.key(split, protocol, checkpoint_hash, step)

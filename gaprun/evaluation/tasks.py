@@ -1,98 +1,23 @@
 """What can be measured: each task is one class with its recipe options, its protocols and how it measures.
 
 A task reads embeddings and never runs an encoder itself, so five tasks encode each image once. Adding a task:
-one class here and its name in `TASKS`. The classes are read with the recipe: no torch at import time.
+one class, and its name in `TASKS`. The classes are read with the recipe: no torch at import time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gaprun.data.split import open_split
 from gaprun.errors import UserError
-from gaprun.store.values import EvaluationKey
+from gaprun.evaluation.composition_tasks import Mmvp, SugarCrepe, Winoground
+from gaprun.evaluation.task import POOL, POOL_SEED, Embedder, Measured, Needs, Task, pool_protocol, sibling
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from gaprun.data.split import Split
     from gaprun.evaluation.embeddings import Embeddings
-
-POOL = 512
-POOL_SEED = (
-    2412_07909  # the draws of every pool, fixed for all runs so that they are compared on the same pairs
-)
-
-
-class Embedder(Protocol):
-    """Gives embeddings of splits and prompts; encodes each split at most once."""
-
-    def embeddings(self, split: Split) -> Embeddings:
-        """Unit embeddings of all images and captions of `split`."""
-        ...
-
-    def prompts(self, texts: list[str]) -> np.ndarray:
-        """Unit float32 (len(texts), D) embeddings of `texts`."""
-        ...
-
-
-@dataclass
-class Measured:
-    """Values by metric name, over n items of dimension d; `details` are arrays kept a query or an image."""
-
-    values: dict[str, float]
-    n: int
-    d: int
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-class Task(BaseModel):
-    """Options that every task has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    definition: ClassVar[int] = 1  # raised when the meaning of a stored value changes
-    needs: ClassVar[Literal["captions", "labels"]] = "captions"
-    task: str
-    data: list[str] = Field(min_length=1, description="Split folders to measure on, e.g. coco/test.")
-
-    def options(self, split: Split) -> dict[str, Any]:
-        """What the values depend on beside the model, `split` and the protocol."""
-        return self.model_dump(mode="json", exclude={"data", "task"})
-
-    def accepts(self, split: Split) -> bool:
-        """Whether `split` has what the task needs."""
-        if self.needs == "labels":
-            return split.classes is not None
-        return any(split.captions)
-
-    def protocols(self, split: Split) -> list[str]:
-        """Ids of the ways in which this task measures on `split`."""
-        return ["full"]
-
-    def key(self, split: Split, protocol: str, checkpoint_hash: str, step: int) -> EvaluationKey:
-        """What identifies this measurement of one checkpoint in the store."""
-        return EvaluationKey(
-            checkpoint_hash=checkpoint_hash,
-            step=step,
-            task=self.task,
-            dataset=split.dataset,
-            split=split.split,
-            data_fingerprint=split.fingerprint,
-            protocol=protocol,
-            options=self.options(split),
-            definition=self.definition,
-        )
-
-    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
-        """Measure on `split` by `protocol`."""
-        raise TypeError(f"{type(self).__name__} measures nothing")
-
-
-def pool_protocol(split: Split) -> str:
-    """`pool512`, or `pool<n>` where the split has only n captioned images: another number, another name."""
-    return f"pool{min(POOL, sum(1 for captions in split.captions if captions))}"
 
 
 class Gap(Task):
@@ -149,7 +74,7 @@ class ZeroShot(Task):
     """Zero-shot classification: the class whose prompts' mean embedding is nearest to the image."""
 
     task: Literal["zeroshot"] = "zeroshot"
-    needs: ClassVar[Literal["captions", "labels"]] = "labels"
+    needs: ClassVar[Needs] = "labels"
     templates: str | list[str] | None = Field(
         None,
         description="`simple`, `openai`, or own prompts with {}; null takes the data set's, else simple.",
@@ -157,14 +82,11 @@ class ZeroShot(Task):
 
     def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
         """zeroshot_top1, zeroshot_top5, zeroshot_mean_class in percent; details: correct or not, an image."""
-        from gaprun.evaluation.templates import prompts
-        from gaprun.evaluation.zeroshot import class_vectors, zero_shot
+        from gaprun.evaluation.zeroshot import zero_shot
 
-        assert split.classes is not None
-        choice = self.templates if self.templates is not None else split.templates or "simple"
         embeddings = embedder.embeddings(split)
         assert embeddings.labels is not None
-        vectors = class_vectors(embedder.prompts(prompts(split.classes, choice)), len(split.classes))
+        vectors = class_embeddings(embedder, split, self.templates)
         result = zero_shot(embeddings.images, vectors, embeddings.labels)
         details = {"class_rank": result.rank}
         return Measured(result.metrics, len(embeddings.images), embeddings.dim, details)
@@ -175,7 +97,7 @@ class Probe(Task):
     images."""
 
     task: Literal["probe"] = "probe"
-    needs: ClassVar[Literal["captions", "labels"]] = "labels"
+    needs: ClassVar[Needs] = "labels"
     train: str | None = Field(
         None, description="Split to fit on; null takes the `train` sibling of the measured split."
     )
@@ -188,8 +110,6 @@ class Probe(Task):
         return {"shots": self.shots, "train_fingerprint": self._fitted(split).fingerprint}
 
     def _fitted(self, split: Split) -> Split:
-        from gaprun.data.split import open_split
-
         return open_split(self.train if self.train else sibling(split))
 
     def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
@@ -209,20 +129,87 @@ class Probe(Task):
         return Measured(result.metrics, len(test.images), test.dim, {"correct": result.correct})
 
 
-def sibling(split: Split) -> str:
-    """Path of the training split that lies beside a test split (`test` -> `train`, also within a longer name)."""
-    name = split.path.name
-    for part in ("test", "val"):
-        if part in name:
-            return str(split.path.with_name(name.replace(part, "train")))
-    raise UserError(f"probe: {split.path}: no training split named; set train to the split to fit on")
+class Shift(Task):
+    """Liang's experiment: move both clouds along the gap vector (and centre them) and measure again at each distance.
+
+    The gap vector is fitted on other pairs than are measured. No encoder runs again for it.
+    """
+
+    task: Literal["shift"] = "shift"
+    fractions: list[float] = Field(
+        [-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0],
+        description="Shares of the gap to move by: 0 is the model as it is, at 1 the centroids meet.",
+    )
+    means: str | None = Field(
+        None,
+        description="Split whose matched pairs the gap vector is fitted on; null takes the `train` sibling.",
+    )
+
+    def accepts(self, split: Split) -> bool:
+        """Captioned splits, and labelled ones if `means` names captioned pairs."""
+        return any(split.captions) or (split.classes is not None and self.means is not None)
+
+    def options(self, split: Split) -> dict[str, Any]:
+        """The fingerprint of what the means are fitted on; the distance is in the protocol."""
+        return {"means_fingerprint": self._pairs(split).fingerprint}
+
+    def _pairs(self, split: Split) -> Split:
+        return open_split(self.means if self.means else sibling(split))
+
+    def protocols(self, split: Split) -> list[str]:
+        """`shift=<fraction>` for each distance, and `centred`."""
+        return [f"shift={fraction:g}" for fraction in self.fractions] + ["centred"]
+
+    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
+        """Gap, recalls and median ranks of the moved clouds; zero-shot where the split has classes."""
+        from gaprun.evaluation import shift
+
+        means = shift.fit_means(embedder.embeddings(self._pairs(split)))
+        change: shift.Shift | shift.Centre = shift.Centre(means)
+        if protocol != "centred":
+            change = shift.Shift(means, float(protocol.removeprefix("shift=")))
+        embeddings = embedder.embeddings(split)
+        values: dict[str, float] = {}
+        if any(split.captions):
+            values |= self._captioned(shift.move(embeddings, change))
+        if split.classes is not None:
+            from gaprun.evaluation.zeroshot import zero_shot
+
+            assert embeddings.labels is not None
+            vectors = class_embeddings(embedder, split, None)
+            values |= zero_shot(
+                change.images(embeddings.images), change.texts(vectors), embeddings.labels
+            ).metrics
+        return Measured(values, len(embeddings.images), embeddings.dim)
+
+    def _captioned(self, moved: Embeddings) -> dict[str, float]:
+        from gaprun.evaluation.geometry import gap
+        from gaprun.evaluation.moments import pair_moments
+        from gaprun.evaluation.retrieval import full_retrieval
+
+        return {"gap": gap(pair_moments(*moved.pairs())), **full_retrieval(moved).metrics()}
 
 
-TASKS = Gap | Retrieval | ZeroShot | Probe
+def class_embeddings(embedder: Embedder, split: Split, templates: str | list[str] | None) -> Any:
+    """Unit (classes, D) prompt means of a labelled split; templates None takes the data set's own, else `simple`."""
+    from gaprun.evaluation.templates import prompts
+    from gaprun.evaluation.zeroshot import class_vectors
+
+    assert split.classes is not None
+    choice = templates if templates is not None else split.templates or "simple"
+    return class_vectors(embedder.prompts(prompts(split.classes, choice)), len(split.classes))
+
+
+TASKS = Gap | Retrieval | ZeroShot | Probe | Shift | SugarCrepe | Winoground | Mmvp
 AnyTask = Annotated[TASKS, Field(discriminator="task")]
 TASK_CLASSES: dict[str, type[Task]] = {
     "gap": Gap,
     "retrieval": Retrieval,
     "zeroshot": ZeroShot,
     "probe": Probe,
+    "shift": Shift,
+    "sugarcrepe": SugarCrepe,
+    "winoground": Winoground,
+    "mmvp": Mmvp,
 }
+DEFAULT_TASKS = ("gap", "retrieval", "zeroshot", "probe")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,14 +14,13 @@ import numpy as np
 import open_clip
 from open_clip.model import CLIP, get_model_preprocess_cfg, set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
 from open_clip.transformer import text_global_pool
+from PIL import Image
 from torch import Tensor, nn
 
 from gaprun.errors import Failure, UserError
 from gaprun.model.vocabulary import Tokens, Vocabulary
 from gaprun.recipe.schema import Inline, Model
-
 
 CLIP_VOCABULARY = 49408
 
@@ -178,13 +178,11 @@ def load_open_clip(arch: str, pretrained: str | None, **options: Any) -> CLIP:
         near = difflib.get_close_matches(pretrained, tags, 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else f"; {arch} has: {', '.join(tags) or 'none'}"
         raise UserError(f"pretrained {pretrained}: neither a tag of {arch} nor a weights file{hint}")
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.CRITICAL)
     try:
-        model = open_clip.create_model(
-            arch, pretrained=pretrained, pretrained_image=False, pretrained_text=False, **options
-        )
+        with quiet():
+            model = open_clip.create_model(
+                arch, pretrained=pretrained, pretrained_image=False, pretrained_text=False, **options
+            )
         return cast(CLIP, model)
     except Exception as error:
         if pretrained is None:
@@ -194,6 +192,16 @@ def load_open_clip(arch: str, pretrained: str | None, **options: Any) -> CLIP:
             f"{arch} {pretrained}: {what} ({_first_line(error)}); with network access open_clip keeps them in "
             "its cache, or give the path of a weights file as the tag"
         ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """open_clip logs warnings and errors that ours repeat in one line; keep them off the screen."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
         root.setLevel(level)
 

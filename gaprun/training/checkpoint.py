@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gaprun.errors import Failure, UserError
@@ -94,15 +95,28 @@ def newest_checkpoint(folder: Path) -> tuple[Path, list[Path]]:
     raise FileNotFoundError(folder)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of one of our checkpoints, on the CPU. Raises UserError when it is missing, damaged or foreign."""
+def read_tensors(path: Path) -> dict[str, Any]:
+    """A dictionary saved by torch or safetensors, loaded on the CPU without running code from the file.
+
+    Raises UserError when it is missing, damaged or holds something else.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
         raise UserError(f"{path}: damaged, or not a checkpoint that can be loaded safely") from None
-    if not isinstance(content, dict) or "clip" not in content or "recipe" not in content:
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a checkpoint: it holds {type(content).__name__}, not named tensors")
+    return content
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of one of our checkpoints, on the CPU. Raises UserError when it is missing, damaged or foreign."""
+    content = read_tensors(path)
+    if "clip" not in content or "recipe" not in content:
         raise UserError(f"{path}: not a gaprun checkpoint")
     if content.get("format") != FORMAT:
         raise UserError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
+from gaprun.evaluation.task import Task
 from gaprun.recipe.jobs import Job
 from gaprun.store import Store
 from gaprun.training.length import Length, run_length
@@ -35,9 +36,10 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
     Raises UserError for missing or unfit data, a batch that is too large, or data that changed since.
     """
     splits = [open_split(ref) for ref in job.recipe.data.train]
-    for task in job.recipe.eval:
+    tasks: list[Task] = list(job.recipe.eval)
+    for task in tasks:
         for ref in task.data:
-            split = open_split(ref)
+            split = task.open(ref)
             if not task.accepts(split):
                 raise UserError(f"eval: task {task.task} needs {task.needs}, which {ref} lacks")
             task.options(split)  # a probe looks for its training split here

@@ -32,6 +32,7 @@ from gaprun.training.preflight import Prepared, prepare_job
 from gaprun.training.state import Head, TrainState
 
 FLUSH_SECONDS = 2.0
+BEAT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,15 @@ def _train_and_measure(
         path, identity = saved or save_checkpoint(folder / "checkpoints", _content(state, job), 1)
     notes = {"damaged": sorted(state.damaged)} if state.damaged else None
     place = str(path.relative_to(store.artifacts.parent))
+    last_beat = time.monotonic()
+
+    def measuring(phase: str, done: int, total: int) -> None:
+        nonlocal last_beat
+        report(Event(job.id, phase, done, total))
+        if time.monotonic() - last_beat > BEAT_SECONDS:
+            last_beat = time.monotonic()
+            store.heartbeat(job.id, state.step)
+
     evaluate_run(
         towers=state.towers,
         checkpoint_hash=identity,
@@ -138,7 +148,7 @@ def _train_and_measure(
         run_id=job.id,
         device=device,
         workers=job.recipe.data.workers,
-        progress=lambda phase, done, total: report(Event(job.id, phase, done, total)),
+        progress=measuring,
         training_values={"temperature": 1.0 / state.beta_value()},
         train_name=ready.name,
         should_stop=lambda: _raise_if(stop, state.step),

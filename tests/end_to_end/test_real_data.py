@@ -28,7 +28,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     coco, flickr = real_data / "coco_sample", real_data / "flickr8k_sample"
     commands = [
-        ("coco", "--images", coco / "images", "--captions", coco / "captions.json", "--test", "60", "--size", "48"),
+        (
+            "coco",
+            "--images",
+            coco / "images",
+            "--captions",
+            coco / "captions.json",
+            "--test",
+            "60",
+            "--size",
+            "48",
+        ),
         ("captions", "--images", flickr / "images", "--captions", flickr / "captions.json", "--test", "80"),
         ("classes", real_data / "cifar10_sample" / "cifar10_subset.npz"),
     ]

@@ -92,7 +92,8 @@ def test_hash_is_of_what_trains(tmp_path: Path) -> None:
     path = write(tmp_path, BASE)
     first = load_jobs(path)[0]
     same = load_jobs(
-        path, ["eval=[{task: gap, data: [coco/test]}]", "description=other", "data.workers=0", "checkpoint.keep=5"]
+        path,
+        ["eval=[{task: gap, data: [coco/test]}]", "description=other", "data.workers=0", "checkpoint.keep=5"],
     )[0]
     other = load_jobs(path, ["optimizer.lr=1e-5"])[0]
     assert first.recipe_hash == same.recipe_hash != other.recipe_hash
