@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from gaprun.theory.fits import LAWS, Fit, Verdict, log_bins
+from gaprun.theory.fits import LAWS, START, Fit, Verdict, log_bins
 from gaprun.theory.particles import Path
 from gaprun.theory.rates import AppendixC, Rate
 from gaprun.theory.reduced import Flow
@@ -246,7 +246,7 @@ def overlay(t: Array, gap: Array, verdict: Verdict, title: str) -> go.Figure:
     """A recorded gap path with its log-spaced means and every fitted law."""
     figure = _figure("step", "gap", title=title)
     figure.add_scatter(x=t, y=gap, mode="lines", name="recorded", line={"color": "#cccccc", "width": 1})
-    bin_t, bin_gap = log_bins(t, gap)
+    bin_t, bin_gap = log_bins(t[t >= START], gap[t >= START])
     figure.add_scatter(x=bin_t, y=bin_gap, mode="markers", name="log-spaced means", marker_color="black")
     times = bin_t[bin_t >= verdict.start * (1 - 1e-9)]
     for fit in verdict.fits:

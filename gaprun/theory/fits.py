@@ -29,6 +29,7 @@ HELD_OUT = 0.3
 CLEAR = 4.0  # in units of Akaike's criterion: about e^2 in likelihood
 FALLING = 20.0  # how far the best law must be ahead of a constant: early bins are the noisier ones
 SMALLEST_FALL = 0.05  # of the gap, from the first five bins to the last five
+REOPENED = 0.2  # a rise after the minimum, in parts of the fall before it, that ends the search for a law
 UNDECIDED = "undecided"
 
 
@@ -120,6 +121,12 @@ def judge(t: Sequence[float] | Array, gap: Sequence[float] | Array) -> Verdict:
             f"decades; at least {FEWEST_BINS} over {SHORTEST_DECADES} are needed",
         )
     fits = sorted((_fit(law, bin_t, bin_gap) for law in LAWS), key=lambda fit: fit.aicc)
+    smooth = median_filter(bin_gap, 5, mode="mirror")
+    low = int(np.argmin(smooth))
+    rise = float(smooth[low:].max() - smooth[low])
+    if rise > max(REOPENED * float(smooth[0] - smooth[low]), SMALLEST_FALL * float(smooth[low])):
+        reason = f"the gap falls to {smooth[low]:.3g} near step {bin_t[low]:.0f} and opens again: no law of closing"
+        return verdict(UNDECIDED, reason, fits)
     fall = 1 - float(np.median(bin_gap[-5:]) / np.median(bin_gap[:5]))
     return verdict(*_choose(fits, fall), fits)
 

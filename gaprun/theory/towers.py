@@ -68,8 +68,7 @@ class TowerLaboratory:
         self._pool = Pool(splits, math.ceil(size * self.recipe.data.margin))
         self._length = run_length(self.recipe, len(self._pool))
         if len(self._pool) <= CACHE_LIMIT:
-            for _ in self._pool.fill_cache(torch.get_num_threads()):
-                pass
+            self._pool.use_cache(None)
         self._tokens = original_tokens(tokenizer, self._pool.texts, context)
         if self.recipe.model.vocabulary == "used":
             self._vocabulary = Vocabulary.used_in(self._tokens, 49408)

@@ -65,6 +65,12 @@ def test_flat_and_growing_paths_have_no_rate(seed):
     assert "not closing" in growing.reason or "too short" in growing.reason
 
 
+def test_a_gap_that_opens_again_follows_no_law_of_closing():
+    path = TRUTHS["power"] + np.where(STEPS > 500, 0.1 * np.log(np.maximum(STEPS, 500) / 500), 0)
+    verdict = judge(STEPS, noisy(path, 0.01, 0))
+    assert verdict.law == UNDECIDED and "opens again" in verdict.reason and verdict.fits
+
+
 def test_a_barely_bent_decay_is_not_called_exponential():
     early = STEPS < 600
     verdict = judge(STEPS[early], noisy(TRUTHS["exponential"], 0.005, 1)[early])
