@@ -26,7 +26,8 @@ def features(train: int, test: int, dim: int, penalty: float):
     rng = np.random.default_rng(0)
     spectrum = np.arange(1, dim + 1, dtype=np.float32) ** -0.7
     spectrum *= np.sqrt(dim / (spectrum**2).sum())
-    centres = 0.3 * rng.standard_normal((10, dim), dtype=np.float32)
+    # Class distances that leave every width a task of similar difficulty.
+    centres = 2.0 * dim**-0.5 * rng.standard_normal((10, dim), dtype=np.float32)
     offset = rng.standard_normal(dim, dtype=np.float32)
     labels = rng.integers(0, 10, train + test)
     rows = (centres[labels] + rng.standard_normal((len(labels), dim), dtype=np.float32)) * spectrum + offset
