@@ -1,0 +1,345 @@
+"""The paper's claims C1 to C8 and their verdicts from the store, by the rules of docs/claims.md.
+
+Each claim is one function from a Study (and recorded paths) to a Verdict; the rule's words stand beside its code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from gaprun.comparison.correlation import correlate, slope
+from gaprun.comparison.statistics import Summary, summarise
+from gaprun.paper.effects import Effect, effects, retrieval, setting_means
+from gaprun.paper.settings import Result, Setting, Study
+
+if TYPE_CHECKING:
+    from gaprun.store import Store
+
+SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
+BASELINE = Setting("baseline")
+FEWEST_SEEDS, FEWEST_SETTINGS = 3, 5
+STRONGER = 1.5  # C3: how far above the learned temperature an intervention must lie
+EXPECTED_SWAPS = 10.0  # C8
+INSIDE = (0.03, 0.30)  # C5
+WIDTH, LITTLE = 0.2, 3.0  # C6: a change of the gap, and points of accuracy
+WEAK = 0.3  # C7
+SAME_RATE = 0.1  # C4
+Paths = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim judged: `evidence` in words with its numbers, the `rule` that decided, the `runs` behind it."""
+
+    claim: str
+    statement: str
+    verdict: str
+    evidence: str
+    rule: str
+    runs: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self) | {"runs": list(self.runs)}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says, the rule in short (docs/claims.md has it in full), and the function that applies it."""
+
+    name: str
+    statement: str
+    rule: str
+    judge: Callable[[Study, Paths], tuple[str, str, list[str]]]
+
+
+def judge_claims(store: Store, study: Study) -> list[Verdict]:
+    """Every claim in order, from `study` and the recorded paths of its baseline and softplus runs."""
+    paths = {r.run: store.trajectory(r.run) for r in study.results if r.setting in (BASELINE, Setting("TR"))}
+    return judge_study(study, paths)
+
+
+def judge_study(study: Study, paths: Paths) -> list[Verdict]:
+    """The same from values alone."""
+    verdicts = []
+    for claim in CLAIMS:
+        verdict, evidence, runs = claim.judge(study, paths)
+        verdicts.append(Verdict(claim.name, claim.statement, verdict, evidence, claim.rule, tuple(runs)))
+    return verdicts
+
+
+def _rate_law(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+    from gaprun.theory.fits import judge
+
+    runs = [r.run for r in _baseline(study) if _gaps(paths.get(r.run, ()))]
+    found = []
+    for run in runs:
+        steps, gaps = zip(*_gaps(paths[run]), strict=True)
+        found.append(judge(steps, gaps))
+    named = [verdict.law for verdict in found if verdict.law != UNDECIDED]
+    text = f"{len(named)} of {len(found)} baseline paths follow a law that can be told"
+    if named:
+        text += ": " + ", ".join(f"{named.count(law)} x {law}" for law in sorted(set(named)))
+    elif found:
+        text += f" (first: {found[0].reason})"
+    if len(named) < 2:
+        return UNDECIDED, text, runs
+    for verdict, count in (
+        (SUPPORTED, named.count("log2")),
+        (NOT_SUPPORTED, len(named) - named.count("log2")),
+    ):
+        if 3 * count >= 2 * len(named):
+            return verdict, text, runs
+    return UNDECIDED, text, runs
+
+
+def _early_growth(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+    changes: dict[str, float] = {}
+    for result in _baseline(study):
+        gaps = dict(_gaps(paths.get(result.run, ())))
+        if 0 in gaps and 10 in gaps:
+            changes[result.run] = gaps[10] - gaps[0]
+    if not changes:
+        return UNDECIDED, "no baseline run recorded the gap at steps 0 and 10", []
+    found = summarise(list(changes.values()))
+    grown = sum(change > 0 for change in changes.values())
+    text = f"the gap grows in {grown} of {found.n} seeds, by {_spread(found, 3)} over ten steps"
+    return _by_sign(found), text, list(changes)
+
+
+def _fixing(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+    final = [r.values["temperature"] for r in _baseline(study) if "temperature" in r.values]
+    if not final:
+        return UNDECIDED, "the baseline's final temperature is not recorded", []
+    learned = sum(final) / len(final)
+    counting = [
+        s for s in study.settings if s.method in ("FLT", "TS") and (s.value or 0) >= STRONGER * learned
+    ]
+    found = effects(study, "gap", counting, BASELINE)
+    return _all_shrink(found, ("FLT", "TS"), f"the baseline learns tau {learned:.3f}; ")
+
+
+def _softplus(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+    ours, theirs = study.of(Setting("TR")), study.of(BASELINE)
+    pairs, runs, reference = [], [], []
+    for seed in sorted(ours.keys() & theirs.keys()):
+        rates = [_closing_rate(_gaps(paths.get(r.run, ()))) for r in (ours[seed], theirs[seed])]
+        if rates[0] is not None and rates[1] is not None:
+            pairs.append(rates[0] - rates[1])
+            reference.append(rates[1])
+            runs += [ours[seed].run, theirs[seed].run]
+    if not pairs:
+        return UNDECIDED, "no seed with recorded paths of both softplus and baseline", []
+    found, usual = summarise(pairs), sum(reference) / len(reference)
+    text = f"rate of closing, softplus minus baseline: {_spread(found, 3)} (baseline: {usual:.3f})"
+    verdict = _by_sign(found)
+    margin = SAME_RATE * abs(usual)
+    if (
+        verdict == UNDECIDED
+        and found.ci95
+        and found.n >= FEWEST_SEEDS
+        and _within(found.ci95, -margin, margin)
+    ):
+        return NOT_SUPPORTED, text + ", within a tenth of it", runs
+    return verdict, text, runs
+
+
+def _retrieval(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+    points = setting_means(study, ("gap", retrieval))
+    inside = {s: p for s, p in points.items() if INSIDE[0] <= p[0] <= INSIDE[1]}
+    below = [s for s, p in points.items() if p[0] < INSIDE[0]]
+    whole = correlate(*_columns(points)) if points else None
+    text = f"{len(inside)} of {len(points)} settings have a gap within {INSIDE[0]:g} and {INSIDE[1]:g}"
+    first = UNDECIDED
+    if len(inside) >= FEWEST_SETTINGS and (found := correlate(*_columns(inside))) and found.ci95:
+        first = SUPPORTED if found.ci95[1] < 0 else NOT_SUPPORTED if found.ci95[0] > 0 else UNDECIDED
+        text += f", correlation there {found.r:.2f} {_interval(found.ci95)}"
+    second = UNDECIDED
+    if inside and below:
+        best = max(inside, key=lambda s: inside[s][1])
+        compared = effects(study, retrieval, below, best)
+        worse = [e for e in compared if e.kind == "shrinks"]
+        better = [e for e in compared if e.kind == "grows"]
+        second = NOT_SUPPORTED if better else SUPPORTED if len(worse) == len(below) else UNDECIDED
+        text += f"; {len(worse)} of {len(below)} settings below it retrieve worse than {best}"
+    else:
+        text += "; none lies below it" if not below else ""
+    if whole and whole.ci95:
+        text += f"; over all settings the correlation is {whole.r:.2f} {_interval(whole.ci95)}"
+    runs = [r.run for r in study.results if r.setting in points]
+    if NOT_SUPPORTED in (first, second):
+        return NOT_SUPPORTED, text, runs
+    return (SUPPORTED if first == second == SUPPORTED else UNDECIDED), text, runs
+
+
+def _little_effect(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+    parts, verdicts, runs = [], [], set()
+    for metric, words in (("zeroshot_top1", "zero-shot"), ("probe_top1", "probe")):
+        points = setting_means(study, ("gap", metric))
+        line = slope(*_columns(points)) if len(points) >= FEWEST_SETTINGS else None
+        if line is None or line.ci95 is None:
+            parts.append(f"{words}: only {len(points)} settings")
+            verdicts.append(UNDECIDED)
+            continue
+        low, high = (WIDTH * end for end in line.ci95)
+        little = _within((low, high), -LITTLE, LITTLE)
+        much = low > LITTLE or high < -LITTLE
+        verdicts.append(SUPPORTED if little else NOT_SUPPORTED if much else UNDECIDED)
+        parts.append(
+            f"{words}: {WIDTH * line.slope:+.2f} points [{low:.2f}, {high:.2f}] for {WIDTH:g} of gap "
+            f"({line.n} settings)"
+        )
+        runs |= {r.run for r in study.results if r.setting in points}
+    return _both(verdicts), "; ".join(parts), sorted(runs)
+
+
+def _uniformity(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+    parts, verdicts, runs = [], [], set()
+    for metric, words in (("zeroshot_top1", "zero-shot"), ("probe_top1", "probe")):
+        points = setting_means(study, ("uniformity_w2_joint", metric))
+        found = correlate(*_columns(points)) if len(points) >= FEWEST_SETTINGS else None
+        if found is None or found.ci95 is None:
+            parts.append(f"{words}: only {len(points)} settings")
+            verdicts.append(UNDECIDED)
+            continue
+        low, high = found.ci95
+        verdicts.append(SUPPORTED if low > 0 else NOT_SUPPORTED if high < WEAK else UNDECIDED)
+        parts.append(f"{words}: correlation {found.r:.2f} {_interval(found.ci95)} ({found.n} settings)")
+        runs |= {r.run for r in study.results if r.setting in points}
+    return _both(verdicts), "; ".join(parts), sorted(runs)
+
+
+def _swapping(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+    counting = [
+        s
+        for s in study.settings
+        if s.method in ("HS", "SS") and (s.value or 0) * study.total_steps >= EXPECTED_SWAPS
+    ]
+    return _all_shrink(effects(study, "gap", counting, BASELINE), ("HS", "SS"), "")
+
+
+CLAIMS = (
+    Claim(
+        "C1",
+        "The gap closes like 1/log(t)^2 under exp.",
+        "at least two baseline paths follow a law that can be told; two thirds of those 1/log(t)^2 (or another)",
+        _rate_law,
+    ),
+    Claim(
+        "C2",
+        "The gap grows in the first steps.",
+        "95 % interval of the mean change from step 0 to 10 over at least three seeds above 0 (or below)",
+        _early_growth,
+    ),
+    Claim(
+        "C3",
+        "The learned temperature stabilises the gap: fixing or scheduling it shrinks the gap.",
+        "every FLT and TS that ends at 1.5 times the learned tau or more, one of each at least, shrinks the gap "
+        "(or one grows it or leaves it unchanged)",
+        _fixing,
+    ),
+    Claim(
+        "C4",
+        "Softplus closes the gap faster.",
+        "95 % interval of the paired difference in the rate of closing over at least three seeds above 0 (or below, "
+        "or within a tenth of the baseline's rate)",
+        _softplus,
+    ),
+    Claim(
+        "C5",
+        "A smaller gap goes with better retrieval for gaps of roughly 0.03 to 0.30, and with worse below.",
+        "over at least five settings inside, the correlation's interval lies below 0, and every setting below 0.03 "
+        "retrieves worse than the best inside (or one of the two is contradicted)",
+        _retrieval,
+    ),
+    Claim(
+        "C6",
+        "The gap has little effect on zero-shot and linear probe.",
+        "the slope on the gap times 0.2 lies within 3 points for both, with its interval (or outside for one)",
+        _little_effect,
+    ),
+    Claim(
+        "C7",
+        "Uniformity tracks classification.",
+        "the correlation's interval over at least five settings lies above 0 for both (or below 0.3 for one)",
+        _uniformity,
+    ),
+    Claim(
+        "C8",
+        "Swapping shrinks the gap.",
+        "every HS and SS with at least ten expected swap steps, one of each at least, shrinks the gap "
+        "(or one grows it or leaves it unchanged)",
+        _swapping,
+    ),
+)
+
+
+def _baseline(study: Study) -> list[Result]:
+    return list(study.of(BASELINE).values())
+
+
+def _gaps(path: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    return [(row["step"], row["gap"]) for row in path if row.get("gap") is not None]
+
+
+def _closing_rate(path: Sequence[tuple[int, float]]) -> float | None:
+    """ln(peak / last) / ln(last step / peak step), from running medians of five; 0 for a path highest at its end."""
+    if len(path) < 10:
+        return None
+    gaps = [gap for _, gap in path]
+    smooth = [median(gaps[max(0, i - 2) : i + 3]) for i in range(len(gaps))]
+    peak = max(range(len(smooth)), key=lambda i: smooth[i])
+    last, start, end = median(gaps[-5:]), max(path[peak][0], 1), path[-1][0]
+    if last >= smooth[peak] or end <= start:
+        return 0.0
+    return math.log(smooth[peak] / max(last, 1e-9)) / math.log(end / start)
+
+
+def _by_sign(found: Summary) -> str:
+    if found.n < FEWEST_SEEDS or found.ci95 is None:
+        return UNDECIDED
+    return SUPPORTED if found.ci95[0] > 0 else NOT_SUPPORTED if found.ci95[1] < 0 else UNDECIDED
+
+
+def _all_shrink(found: list[Effect], methods: Sequence[str], before: str) -> tuple[str, str, list[str]]:
+    runs = [run for effect in found for run in effect.runs]
+    if not found:
+        return UNDECIDED, before + "no setting that counts was run beside the baseline", runs
+    text = before + "; ".join(str(effect) for effect in found)
+    if any(effect.kind in ("grows", "unchanged") for effect in found):
+        return NOT_SUPPORTED, text, runs
+    complete = all(any(e.setting.method == method for e in found) for method in methods)
+    if complete and all(effect.kind == "shrinks" for effect in found):
+        return SUPPORTED, text, runs
+    missing = [m for m in methods if all(e.setting.method != m for e in found)]
+    return UNDECIDED, text + (f"; no {' or '.join(missing)} that counts" if missing else ""), runs
+
+
+def _both(verdicts: Sequence[str]) -> str:
+    if NOT_SUPPORTED in verdicts:
+        return NOT_SUPPORTED
+    return SUPPORTED if all(v == SUPPORTED for v in verdicts) else UNDECIDED
+
+
+def _columns(points: Mapping[Setting, tuple[float, ...]]) -> tuple[list[float], list[float]]:
+    return [p[0] for p in points.values()], [p[1] for p in points.values()]
+
+
+def _within(interval: tuple[float, float], low: float, high: float) -> bool:
+    return low <= interval[0] and interval[1] <= high
+
+
+def _spread(found: Summary, places: int) -> str:
+    text = f"{found.mean:+.{places}f}"
+    return (
+        f"{text} [{found.ci95[0]:.{places}f}, {found.ci95[1]:.{places}f}]"
+        if found.ci95
+        else f"{text} (one seed)"
+    )
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.2f}, {ends[1]:.2f}]"

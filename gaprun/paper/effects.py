@@ -1,0 +1,85 @@
+"""What settings do to a value: differences from a reference by seed, and settings' means, for the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gaprun.comparison.statistics import Difference, holm, paired_t, summarise
+from gaprun.paper.settings import Result, Setting, Study
+
+Value = str | Callable[[Result], float | None]
+FEWEST_SEEDS = 3
+ALPHA, UNCHANGED = 0.05, 0.1
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A setting against a reference: `kind` is shrinks, grows, unchanged or open (docs/claims.md)."""
+
+    setting: Setting
+    kind: str
+    difference: Difference
+    p_holm: float | None
+    runs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        found = self.difference
+        text = f"{self.setting} {self.kind} ({found.delta:+.3f}"
+        if found.ci95:
+            text += f" [{found.ci95[0]:.3f}, {found.ci95[1]:.3f}]"
+        return (
+            text + f", {found.pairs} seeds" + (f", p {self.p_holm:.2g})" if self.p_holm is not None else ")")
+        )
+
+
+def effects(study: Study, value: Value, settings: Sequence[Setting], reference: Setting) -> list[Effect]:
+    """The effect of each of `settings` that shares a seed with `reference`; Holm's correction over all of them."""
+    base = {seed: v for seed, r in study.of(reference).items() if (v := read(r, value)) is not None}
+    found: list[Effect] = []
+    for setting in settings:
+        ours = {s: r for s, r in study.of(setting).items() if s in base and read(r, value) is not None}
+        if not ours:
+            continue
+        pairs = [(read(r, value) or 0.0) - base[seed] for seed, r in ours.items()]
+        difference = paired_t(pairs) if len(pairs) > 1 else Difference(pairs[0], None, None, None, 1)
+        runs = tuple(run for seed, r in ours.items() for run in (r.run, study.of(reference)[seed].run))
+        found.append(Effect(setting, "open", difference, None, runs))
+    corrected = holm([effect.difference.p_value for effect in found])
+    usual = abs(summarise(list(base.values())).mean) if base else 0.0
+    return [
+        replace(effect, p_holm=p, kind=_kind(effect.difference, p, usual))
+        for effect, p in zip(found, corrected, strict=True)
+    ]
+
+
+def setting_means(study: Study, values: Sequence[Value]) -> dict[Setting, tuple[float, ...]]:
+    """The mean of each value over the seeds of every setting that has all of them."""
+    means: dict[Setting, tuple[float, ...]] = {}
+    for setting in study.settings:
+        rows = [[read(r, value) for value in values] for r in study.of(setting).values()]
+        whole = [[v for v in row if v is not None] for row in rows if None not in row]
+        if whole:
+            means[setting] = tuple(sum(column) / len(whole) for column in zip(*whole, strict=True))
+    return means
+
+
+def read(result: Result, value: Value) -> float | None:
+    """A metric's value by name, or what a function makes of the result."""
+    return result.values.get(value) if isinstance(value, str) else value(result)
+
+
+def retrieval(result: Result) -> float | None:
+    """The mean of image and text recall@1, in percent; None where one is missing."""
+    values = [result.values.get(name) for name in ("image_recall@1", "text_recall@1")]
+    return None if None in values else sum(v for v in values if v is not None) / 2
+
+
+def _kind(found: Difference, p_holm: float | None, usual: float) -> str:
+    if found.pairs < FEWEST_SEEDS:
+        return "open"
+    if p_holm is not None and p_holm < ALPHA:
+        return "shrinks" if found.delta < 0 else "grows"
+    if found.ci95 and max(abs(end) for end in found.ci95) <= UNCHANGED * usual:
+        return "unchanged"
+    return "open"
