@@ -125,7 +125,7 @@ def flow(
         from gaprun.theory.study import run_study
 
         with (
-            err_console.status("every rule, the particles and the first steps: half a minute"),
+            err_console.status("every rule, the particles and the first steps: half a minute or less"),
             one_thread(),
         ):
             page = study_page(run_study(setting, landscape=landscape, seed=seed))
@@ -261,7 +261,7 @@ def _tower_outcomes(
 
     from gaprun.cli.progress import JobProgress
     from gaprun.theory.towers import TowerLaboratory, recipe_for
-    from gaprun.training.run import Event
+    from gaprun.training.events import Event
 
     recipe = recipe_for(model, data, overrides, steps, pairs)
     kinds = 2 + sum(share != recipe.data.mismatched for share in shares)

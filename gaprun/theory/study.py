@@ -1,6 +1,6 @@
 """The laboratory's standard tour: every simulation behind the page of `gaprun theory flow`, in one value.
 
-Half a minute on one core. The particle parts are small on purpose: they are there to be looked at, and each
+A quarter of a minute on one core. The particle parts are small on purpose: they are there to be looked at, and each
 has a test that ties it to the reduced flow or to autograd.
 """
 
