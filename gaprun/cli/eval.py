@@ -63,7 +63,7 @@ def evaluate(
     from gaprun.evaluation.run import evaluate_run
     from gaprun.store import open_store
     from gaprun.training.environment import pick_device
-    from gaprun.training.run import Event
+    from gaprun.training.events import Event
 
     where = pick_device(device)
     store = open_store(db)

@@ -7,9 +7,11 @@ a resumed run starts at any step without replaying what came before.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import torch
 import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
 
+from gaprun.data.cache import FORMAT, DecodedCache
 from gaprun.data.decode import stage
 from gaprun.data.errors import DamagedSample
 from gaprun.data.split import Split
@@ -50,61 +53,37 @@ class Pool:
         self.caption_counts = np.array([len(texts) for texts in captions])
         self.caption_starts = np.concatenate([[0], np.cumsum(self.caption_counts)[:-1]])
         self.sizes = np.array([splits[s].sizes[i] for s, i in self.members], dtype=np.float64)
-        self.cache: npt.NDArray[np.uint8] | None = None
-        self.unreadable: dict[int, DamagedSample] = {}
+        self.cache: DecodedCache | None = None
 
     def __len__(self) -> int:
         """Number of images with at least one caption."""
         return len(self.members)
 
+    def use_cache(self, folder: Path | None) -> None:
+        """Keep decoded pictures in memory, or in a file of `folder` named by the data. Raises UserError (no room)."""
+        path = None
+        if folder is not None:
+            content = " ".join([FORMAT, *(split.fingerprint for split in self.splits), str(self.margin_size)])
+            path = folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.u8"
+        self.cache = DecodedCache(len(self), self.margin_size, path)
+
     def picture(self, index: int) -> npt.NDArray[np.uint8]:
         """The decoded picture, squashed to (margin_size, margin_size, 3). Raises DamagedSample."""
-        if index in self.unreadable:
-            raise self.unreadable[index]
         if self.cache is not None:
-            return self.cache[index]
+            kept = self.cache.get(index)
+            if kept is not None:
+                return kept
         split, sample = self.members[index]
-        data = self.splits[split].read_image(sample)
+        owner = self.splits[split]
+        data = owner.read_image(sample)
         try:
-            return stage(data, self.margin_size)
+            picture = stage(data, self.margin_size)
         except DamagedSample as error:
-            owner = self.splits[split]
             shard = owner.shards[int(owner.places[sample][0])]
             raise DamagedSample(owner.keys[sample], str(shard), error.reason) from None
-
-    def fill_cache(self, threads: int) -> Iterator[int]:
-        """Decode every picture into memory, yielding the count done; raises UserError when it will not fit."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        side = self.margin_size
-        need, free = len(self) * side * side * 3, _free_memory()
-        if need > 0.8 * free:
-            raise UserError(
-                f"data.cache: memory: {need / 2**30:.1f} GiB of decoded pictures do not fit into the "
-                f"{free / 2**30:.1f} GiB that are free; set data.cache to none"
-            )
-        cache = np.zeros((len(self), side, side, 3), dtype=np.uint8)
-
-        def decode(index: int) -> None:
-            try:
-                cache[index] = self.picture(index)
-            except DamagedSample as error:
-                self.unreadable[index] = error
-
-        with ThreadPoolExecutor(max(threads, 1)) as pool:
-            for index, _ in enumerate(pool.map(decode, range(len(self)))):
-                yield index + 1
-        self.cache = cache
-
-
-def _free_memory() -> int:
-    import os
-
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if self.cache is not None:
+            self.cache.put(index, picture)
+        return picture
 
 
 @dataclass(frozen=True)
@@ -225,9 +204,8 @@ class LoadBatch:
         plan, pool = self.plan, self.plan.pool
         images = plan.images(step)
         damaged: list[str] = []
-        if pool.cache is not None and not pool.unreadable:
-            pictures = pool.cache[images]
-        else:
+        pictures = pool.cache.batch(images) if pool.cache is not None else None
+        if pictures is None:
             images = images.copy()
             pictures = np.stack([self._readable(images, k, damaged) for k in range(len(images))])
         return Batch(
@@ -252,7 +230,7 @@ def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = Fal
     """Batches of steps start..stop-1 in order, loaded by `workers` processes (0: in this one)."""
     pipeline = wds.DataPipeline(_Steps(start, stop), wds.map(load, handler=wds.reraise_exception))
     options: dict[str, Any] = {}
-    if workers and load.plan.pool.cache is None:
+    if workers:
         options = {"num_workers": workers, "prefetch_factor": 4, "multiprocessing_context": "fork"}
     yield from wds.WebLoader(pipeline, batch_size=None, pin_memory=pin, **options)
 

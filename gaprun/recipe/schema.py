@@ -115,8 +115,10 @@ class Data(Section):
     margin: float = Field(
         1.125, ge=1.0, le=2.0, description="Decoded pictures are kept at margin x image size, then cropped."
     )
-    cache: Literal["none", "memory"] = Field(
-        "none", description="`memory` keeps decoded pictures (uint8) in RAM from the first step on."
+    cache: Literal["none", "memory", "disk"] = Field(
+        "none",
+        description="Keep decoded pictures (uint8 at margin x image size) from the first epoch on, in memory or in "
+        "a file beside the runs that later runs find again.",
     )
     mismatched: float = Field(
         0.0, ge=0.0, le=1.0, description="Seeded share of pairs whose caption comes from another image."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,40 @@ def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> tuple[Pat
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)
     return path, identity
+
+
+class CheckpointWriter:
+    """Writes checkpoints of one run in the background: the steps wait only for the copy in memory."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[tuple[Path, str]] | None = None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Copy `state` and write it; raises the Failure of the write before, if that failed."""
+        self.wait()
+        self._pending = self._thread.submit(save_checkpoint, self.folder, _snapshot(state), self.keep)
+
+    def wait(self) -> tuple[Path, str] | None:
+        """Wait until the last `save` is on disk; returns its path and weights hash. Raises its Failure."""
+        pending, self._pending = self._pending, None
+        return pending.result() if pending is not None else None
+
+    def close(self) -> None:
+        """Finish what is under way without raising."""
+        self._thread.shutdown(wait=True)
+
+
+def _snapshot(value: Any) -> Any:
+    """A copy on the CPU that later steps do not change."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return type(value)((key, _snapshot(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return type(value)(_snapshot(item) for item in value)
+    return value
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, list[Path]]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.recipe.jobs import Job
-from gaprun.training.run import Event, Interrupted, Report, run_job
+from gaprun.training.events import Event, Interrupted, Report
+from gaprun.training.run import run_job
 
 
 @dataclass(frozen=True)

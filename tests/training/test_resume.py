@@ -10,7 +10,7 @@ import torch
 
 from gaprun.errors import Failure, UserError
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, weights_hash
-from gaprun.training.run import Event, Interrupted
+from gaprun.training.events import Event, Interrupted
 from tests.training.conftest import RunSmall
 
 EVERY = ["data.cache=none", "data.workers=0"], ["data.cache=none", "data.workers=2"], ["data.cache=memory"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop
 
+from gaprun.data.cache import DecodedCache
 from gaprun.data.split import open_split
 from gaprun.data.stream import LoadBatch, Plan, Pool, crop_and_normalise, random_crops, stream
 from gaprun.errors import Failure, UserError
@@ -32,10 +33,37 @@ def test_same_batches_for_any_number_of_workers_and_from_any_step(scenes: Path) 
     assert as_list(make(scenes), 13, 20, 2) == whole[13:]
 
 
-def test_cached_equals_streamed(scenes: Path) -> None:
-    cached = make(scenes)
-    assert list(cached.plan.pool.fill_cache(2))[-1] == 256
-    assert as_list(cached, 0, 9, 0) == as_list(make(scenes), 0, 9, 0)
+def test_cached_equals_streamed(scenes: Path, tmp_path: Path) -> None:
+    expected = as_list(make(scenes), 0, 20, 0)
+    for folder in (None, tmp_path):
+        for workers in (0, 2):
+            cached = make(scenes)
+            cached.plan.pool.use_cache(folder)
+            assert as_list(cached, 0, 20, workers) == expected
+            assert cached.plan.pool.cache.ready.all()  # two and a half epochs: every picture was put
+
+
+def test_a_cache_file_is_found_again_and_nothing_is_decoded(
+    scenes: Path, tmp_path: Path, monkeypatch
+) -> None:
+    first = make(scenes)
+    first.plan.pool.use_cache(tmp_path)
+    expected = as_list(first, 0, 8, 0)
+    again = make(scenes)
+    again.plan.pool.use_cache(tmp_path)
+    monkeypatch.setattr(type(again.plan.pool.splits[0]), "read_image", lambda self, i: pytest.fail("decoded"))
+    assert as_list(again, 0, 8, 0) == expected and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_cache_that_does_not_fit_is_refused_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    monkeypatch.setattr("gaprun.data.cache.free_memory", lambda: 2**20)
+    with pytest.raises(UserError, match="do not fit into the 0.0 GiB that are free; set data.cache to disk"):
+        DecodedCache(1000, 32, None)
+    with pytest.raises(UserError, match="set data.cache to none"):
+        DecodedCache(10**9, 256, tmp_path / "new" / "c.u8")
+    assert not (tmp_path / "new").exists()
 
 
 def test_seeds_and_epochs_differ_and_an_epoch_is_a_permutation(scenes: Path) -> None:

@@ -1,0 +1,59 @@
+"""What a running job tells the outside (progress) and hears from it (stop)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from gaprun.errors import GaprunError
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of one job: `done` of `total` in a phase (`captions`, `decode`, `train`, or an embedded split)."""
+
+    job: str
+    phase: str
+    done: int
+    total: int
+    note: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+class Interrupted(GaprunError):
+    """Stopped by Ctrl-C or SIGTERM after saving; calling `gaprun train` again goes on."""
+
+    exit_code = 130
+
+
+class StopRequest:
+    """Set by SIGINT or SIGTERM; the loop looks at it between steps. A second signal stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Catch both signals inside the block (main thread only)."""
+        kinds = [k for k in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(k) is not signal.SIG_IGN]
+        before = [signal.signal(kind, self._handle) for kind in kinds]
+        try:
+            yield self
+        finally:
+            for kind, handler in zip(kinds, before, strict=True):
+                signal.signal(kind, handler)
+
+    def raise_if(self, step: int) -> None:
+        """Raise Interrupted if a stop was asked for; call it once step `step` is saved."""
+        if self.requested:
+            raise Interrupted(f"stopped at step {step}; the same command goes on from there")
