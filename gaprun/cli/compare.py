@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gaprun.cli.common import DbOption, console, print_json
+from gaprun.errors import UserError
 
 
 class Format(StrEnum):
@@ -59,12 +60,39 @@ def compare(
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Average also over different data or sizes.")
     ] = False,
+    queries: Annotated[
+        bool,
+        typer.Option("--queries", help="Also paired tests over queries, where per-query results were kept."),
+    ] = False,
+    correlate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC", help="Instead: correlations with this metric over the rows, e.g. gap."
+        ),
+    ] = None,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Instead: which rows no other row beats in all metrics at once.")
+    ] = False,
+    health: Annotated[
+        bool | None,
+        typer.Option(
+            "--health/--no-health", help="Mark rows with flagged runs.", show_default="up to 200 runs"
+        ),
+    ] = None,
     db: DbOption = None,
 ) -> None:
     """Compare runs: mean and spread over seeds, n, 95 % interval, difference from the baseline."""
     from gaprun.comparison import compare as comparison_of
     from gaprun.comparison import render
+    from gaprun.evaluation.names import expand_metric
 
+    if correlate and pareto:
+        raise UserError("--correlate and --pareto are two views: ask for one at a time")
+    predictors = [name for given in correlate or [] for name in expand_metric(given)]
+    if correlate:
+        metric = [*predictors, *(metric or ("recall@1", "zeroshot_top1", "probe_top1"))]
+    elif pareto:
+        metric = metric or ["gap", "recall@1"]
     found = comparison_of(
         metric or [],
         db=db,
@@ -77,7 +105,16 @@ def compare(
         top=top,
         all_statuses=all_statuses,
         allow_mixed=allow_mixed,
+        queries=queries,
+        health=False if correlate or pareto else health,
     )
+    if correlate or pareto:
+        from gaprun.comparison import plain, views
+
+        _print(
+            views.correlations(found, predictors) if correlate else views.pareto(found), format, json, plain
+        )
+        return
     if json or format is Format.json:
         print_json(found.records())
     elif format is Format.table:
@@ -86,3 +123,13 @@ def compare(
         print(render.comma_separated(found))
     else:
         print((render.markdown if format is Format.markdown else render.latex)(found, brief))
+
+
+def _print(view: Any, format: Format, json: bool, plain: Any) -> None:
+    if json or format is Format.json:
+        print_json(list(view.records))
+    elif format is Format.table:
+        console.print(plain.table(view))
+    else:
+        printers = {"markdown": plain.markdown, "latex": plain.latex, "csv": plain.comma_separated}
+        print(printers[format.value](view))

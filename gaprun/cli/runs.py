@@ -57,15 +57,16 @@ def show(
 ) -> None:
     """Show one run: status, curves of training, and every metric with what it was measured on."""
     from gaprun.comparison import runview
+    from gaprun.comparison.health import check
     from gaprun.store import open_store
 
     store = open_store(db, create=False)
     row = store.run(run)
-    metrics = store.metrics(row.id)
+    metrics, trajectory = store.metrics(row.id), store.trajectory(row.id)
     if json:
-        print_json(runview.detail(row, metrics))
+        print_json(runview.detail(row, metrics, check(row.resolved_recipe, trajectory, metrics)))
     else:
-        console.print(runview.show(row, metrics, store.trajectory(row.id), recipe=recipe))
+        console.print(runview.show(row, metrics, trajectory, recipe=recipe))
 
 
 @runs.command(epilog="Example: gaprun runs rm baseline-s0 --yes")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gaprun.comparison.table import Comparison
 
 __all__ = ["compare"]
+HEALTH_RUNS = 200
 
 
 def compare(
@@ -24,13 +25,16 @@ def compare(
     top: int | None = None,
     all_statuses: bool = False,
     allow_mixed: bool = False,
+    queries: bool = False,
+    health: bool | None = None,
 ) -> Comparison:
     """Compare runs in the database `db` on one or several metrics; the command of the same name in Python.
 
     `by`: recipe, seed or a dotted key of the resolved recipe; `where`: conditions `key=value` or
     `key!=value`; `dataset` entries may be `dataset/split`. `.frame()` of the result is a pandas DataFrame, a
-    row a cell. Raises UserError for unknown names, for an empty result, and for results that must not be
-    averaged.
+    row a cell. `queries` adds paired tests over queries where they were kept; `health` marks groups with
+    flagged runs (None: if there are no more than 200 runs). Raises UserError for unknown names, for an empty
+    result, and for results that must not be averaged.
     """
     from gaprun.comparison import select, table
     from gaprun.store import open_store
@@ -42,8 +46,17 @@ def compare(
         parts = name.partition("/")
         conditions += [f"dataset={parts[0]}"] + ([f"split={parts[2]}"] if parts[2] else [])
     rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed)
-    store.close()
     result = table.build(rows, by, baseline, names, sort, notes)
+    if queries:
+        from gaprun.comparison.querytests import add_query_tests
+
+        add_query_tests(store, result, rows)
+    runs = {row["id"]: row["group"] for row in rows}
+    if health or (health is None and len(runs) <= HEALTH_RUNS):
+        from gaprun.comparison.health import mark
+
+        result.marks = mark(store, runs)
+    store.close()
     if top is not None and top < len(result.groups):
         result.notes.append(f"{len(result.groups) - top} more rows are not shown")
         result.groups = result.groups[:top]

@@ -19,7 +19,7 @@ MINUS = "−"
 
 def table(comparison: Comparison, width: int, brief: bool = False) -> RenderableType:
     """The comparison for a terminal of `width` characters: as many metrics as fit, then the next below."""
-    label = max([len(comparison.by), *(len(group) for group in comparison.groups)]) + 2
+    label = max([len(comparison.by), *(len(_label(comparison, group)) for group in comparison.groups)]) + 2
     parts: list[RenderableType] = []
     chunk: list[Column] = []
     used = label + 4
@@ -43,19 +43,19 @@ def table(comparison: Comparison, width: int, brief: bool = False) -> Renderable
 
 def markdown(comparison: Comparison, brief: bool = False) -> str:
     """A GitHub table and its legend; the best mean of a column is bold."""
-    heads, rows = _grid(comparison, brief, bold="**{}**", plain=_escape_markdown)
+    heads, rows = _grid(comparison, brief, bold="**{}**", plain=escape_markdown)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" + "---:|" * (len(heads) - 1)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", *(f"{_escape_markdown(line)}  " for line in legend(comparison, brief))])
+    return "\n".join([*lines, "", *(f"{escape_markdown(line)}  " for line in legend(comparison, brief))])
 
 
 def latex(comparison: Comparison, brief: bool = False) -> str:
     """A table environment (needs the booktabs package) whose caption says what the numbers are."""
-    heads, rows = _grid(comparison, brief, bold=r"\textbf{{{}}}", plain=_escape_latex)
+    heads, rows = _grid(comparison, brief, bold=r"\textbf{{{}}}", plain=escape_latex)
     lines = [
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{' '.join(_escape_latex(line) for line in legend(comparison, brief))}}}",
+        rf"  \caption{{{' '.join(escape_latex(line) for line in legend(comparison, brief))}}}",
         r"  \label{tab:comparison}",
         rf"  \begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"    \toprule",
@@ -75,7 +75,7 @@ def comma_separated(comparison: Comparison) -> str:
     for record in comparison.records():
         row: dict[str, object] = {}
         for key, value in record.items():
-            if key in ("ci95", "delta_ci95"):
+            if key in ("ci95", "delta_ci95", "query_ci95"):
                 row[f"{key}_low"], row[f"{key}_high"] = value or (None, None)
             else:
                 row[key] = " ".join(map(str, value)) if isinstance(value, list) else value
@@ -111,6 +111,15 @@ def legend(comparison: Comparison, brief: bool = False) -> list[str]:
                 f"; p: {' or '.join(tests)}-test, Holm-corrected over the {comparison.family} tests shown"
             )
         lines.append(delta + ".")
+    if comparison.queries and not brief:
+        tests = sorted({found.test for found in comparison.queries.values()})
+        lines.append(
+            f"Q: difference in points over the same queries, [95 % paired bootstrap]; p: {' or '.join(tests)} test, "
+            f"Holm-corrected over {len(comparison.queries)}; says nothing about another training run."
+        )
+    if comparison.marks:
+        flags = "; ".join(f"{group}: {text}" for group, text in comparison.marks.items())
+        lines.append(f"† Health (docs/health.md): {flags}.")
     return lines + [note[0].upper() + note[1:] + "." for note in comparison.notes]
 
 
@@ -146,7 +155,9 @@ def _chunk(comparison: Comparison, columns: Sequence[Column], brief: bool) -> Ta
             text = Text(first, style="bold green" if cell and cell.best else "")
             text.append("".join(f"\n{line}" for line in rest), style="not bold dim default")
             cells.append(text)
-        result.add_row(escape(group), "-".join(str(n) for n in sorted(counts)) or "0", *cells)
+        result.add_row(
+            escape(_label(comparison, group)), "-".join(str(n) for n in sorted(counts)) or "0", *cells
+        )
     return result
 
 
@@ -165,7 +176,8 @@ def _lines(comparison: Comparison, group: str, column: Column, brief: bool) -> l
     lines = [_mean(cell, places) + ("*" if cell.best else " ")]
     if brief:
         return lines
-    return lines + [f"{line} " for line in (_interval(cell, places), _delta(cell, places)) if line]
+    parts = _interval(cell, places), _delta(cell, places), _queries(comparison, group, column)
+    return lines + [f"{line} " for line in parts if line]
 
 
 def _mean(cell: Cell, places: int) -> str:
@@ -186,8 +198,26 @@ def _delta(cell: Cell, places: int) -> str:
     return text if cell.p_holm is None else f"{text} {_p(cell.p_holm)}"
 
 
+def _queries(comparison: Comparison, group: str, column: Column) -> str:
+    found = comparison.queries.get((group, column))
+    if found is None:
+        return ""
+    low, high = found.ci95 or (found.delta, found.delta)
+    delta = fixed(found.delta, 1)
+    text = f"Q {delta if delta.startswith(MINUS) else '+' + delta} [{fixed(low, 1)}, {fixed(high, 1)}]"
+    p_value = comparison.query_p.get((group, column))
+    return text if p_value is None else f"{text} {_p(p_value)}"
+
+
+def _label(comparison: Comparison, group: str) -> str:
+    return f"{group} †" if group in comparison.marks else group
+
+
 def _p(value: float) -> str:
     return "p<.001" if value < 0.001 else f"p={value:.3f}".replace("=0.", "=.")
+
+
+PARTS: tuple[tuple[str, Callable[[Cell, int], str]], ...] = (("95 % CI", _interval), ("Δ", _delta))
 
 
 def _place(column: Column) -> tuple[str, str, str]:
@@ -198,7 +228,10 @@ def _grid(
     comparison: Comparison, brief: bool, bold: str, plain: Callable[[str], str]
 ) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of text: the mean, and beside it interval and difference where the column has any."""
-    heads, rows = [plain(comparison.by), "n"], [[plain(group), ""] for group in comparison.groups]
+    heads, rows = (
+        [plain(comparison.by), "n"],
+        [[plain(_label(comparison, group)), ""] for group in comparison.groups],
+    )
     for row, group in zip(rows, comparison.groups, strict=True):
         counts = sorted({cell.summary.n for (g, _), cell in comparison.cells.items() if g == group})
         row[1] = "-".join(map(str, counts))
@@ -209,26 +242,36 @@ def _grid(
         for row, cell in zip(rows, cells, strict=True):
             text = plain(_mean(cell, places)) if cell else "-"
             row.append(bold.format(text) if cell and cell.best else text)
-        for head, part in () if brief else (("95 % CI", _interval), ("Δ", _delta)):
-            texts = [part(cell, places) if cell else "" for cell in cells]
+        extras = [(head, [part(c, places) if c else "" for c in cells]) for head, part in PARTS]
+        extras.append(("Q", [_queries(comparison, group, column) for group in comparison.groups]))
+        for head, texts in [] if brief else extras:
             if any(texts):
                 heads.append(plain(head))
                 for row, text in zip(rows, texts, strict=True):
-                    row.append(plain(text.removeprefix("Δ ")))
+                    row.append(plain(text.removeprefix(f"{head} ")))
     return heads, rows
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """`text` with Markdown's signs escaped."""
     for sign in ("\\", "|", "*", "_", "[", "]", "<"):
         text = text.replace(sign, "\\" + sign)
     return text
 
 
-def _escape_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """`text` with TeX's signs escaped and the table's own symbols as maths."""
     text = text.replace("\\", r"\textbackslash ")
     for sign in "_%&#${}":
         text = text.replace(sign, "\\" + sign)
-    maths = {MINUS: "$-$", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$"}
+    maths = {
+        MINUS: "$-$",
+        "±": r"$\pm$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "Δ": r"$\Delta$",
+        "†": r"$\dagger$",
+    }
     maths |= {
         "<": "$<$",
         ">": "$>$",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gaprun.comparison.health import CLEAR, FLAGGED, NOT_RECORDED, SIGNS, Finding, check
 from gaprun.comparison.sparkline import chart, resample
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def detail(run: Run, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `runs show --json` prints: the summary, metrics, checkpoint, resolved recipe and environment."""
+def detail(run: Run, metrics: Sequence[dict[str, Any]], health: Sequence[Finding] = ()) -> dict[str, Any]:
+    """What `runs show --json` prints: summary, metrics, checkpoint, resolved recipe, environment and health."""
     return summary(run) | {
         "metrics": list(metrics),
         "checkpoint": run.checkpoint,
@@ -54,6 +56,7 @@ def detail(run: Run, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "created": _iso(run.created),
         "heartbeat": _iso(run.heartbeat),
         "notes": run.notes,
+        "health": [asdict(finding) for finding in health],
     }
 
 
@@ -92,6 +95,7 @@ def show(
     for name in CURVES:
         if (curve := curve_text(trajectory, name)) is not None:
             parts += ["", curve]
+    parts.append(health_text(check(run.resolved_recipe, trajectory, metrics)))
     parts.append(metrics_text(metrics) if metrics else Text("\nno metrics: not evaluated yet", style="dim"))
     if recipe:
         import yaml
@@ -112,6 +116,16 @@ def curve_text(trajectory: Sequence[dict[str, Any]], name: str) -> Text | None:
     text = Text(head + "\n", style="bold")
     text.append("\n".join(lines), style="not bold cyan")
     text.append(f"\nstep {steps[0]} … {steps[-1]}", style="not bold dim")
+    return text
+
+
+def health_text(findings: Sequence[Finding]) -> Text:
+    """The failure signatures, one a line, those found first."""
+    styles = {FLAGGED: "yellow", CLEAR: "green", NOT_RECORDED: "dim"}
+    text = Text("\nhealth  (rules: docs/health.md)", style="bold")
+    for finding in sorted(findings, key=lambda f: list(styles).index(f.status)):
+        text.append(f"\n  {finding.status:13}", style=f"not bold {styles[finding.status]}")
+        text.append(f"{SIGNS[finding.sign]}: {finding.text}", style="not bold")
     return text
 
 

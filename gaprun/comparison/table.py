@@ -15,6 +15,8 @@ from gaprun.store.queries import nearest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gaprun.comparison.perquery import QueryTest
+
 
 @dataclass(frozen=True)
 class Column:
@@ -46,7 +48,11 @@ class Cell:
 
 @dataclass
 class Comparison:
-    """Groups by columns. `family` is the number of tests that Holm's correction accounts for."""
+    """Groups by columns. `family` is the number of tests that Holm's correction accounts for.
+
+    `queries` and `query_p` (Holm-corrected): tests over queries, where they were asked for; `marks`: what is
+    flagged about a group's runs.
+    """
 
     by: str
     groups: list[str]
@@ -55,6 +61,9 @@ class Comparison:
     baseline: str | None
     unit: str
     notes: list[str]
+    queries: dict[tuple[str, Column], QueryTest] = field(default_factory=dict)
+    query_p: dict[tuple[str, Column], float | None] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
 
     @property
     def family(self) -> int:
@@ -220,4 +229,21 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Cell) -> d
         "p_holm": cell.p_holm,
         "test": found.test if found else None,
         "pairs": found.pairs if found else None,
+        **_query_record(comparison, group, column),
+        "flags": comparison.marks.get(group),
+    }
+
+
+def _query_record(comparison: Comparison, group: str, column: Column) -> dict[str, Any]:
+    if not comparison.queries:
+        return {}
+    found = comparison.queries.get((group, column))
+    return {
+        "query_delta": found.delta if found else None,
+        "query_ci95": list(found.ci95) if found and found.ci95 else None,
+        "query_p": found.p_value if found else None,
+        "query_p_holm": comparison.query_p.get((group, column)),
+        "query_test": found.test if found else None,
+        "queries": found.queries if found else None,
+        "query_units": found.units if found else None,
     }

@@ -269,6 +269,14 @@ class Store:
         """The resolved recipes of these runs, by id."""
         return self._read(lambda session: queries.resolved_recipes(session, run_ids))
 
+    def details(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Where per-query results of these runs are kept; see `queries.details`."""
+        return self._read(lambda session: queries.details(session, run_ids))
+
+    def trajectories(self, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Step, temperature, loss and gap along these runs, by run."""
+        return self._read(lambda session: queries.trajectories(session, run_ids))
+
     def metric_names(self) -> list[str]:
         """Every metric's name in the database, sorted."""
         return self._read(queries.metric_names)

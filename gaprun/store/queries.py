@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, String, Text, and_, case, cast, fu
 from sqlalchemy.orm import Session, defer
 
 from gaprun.errors import UserError
-from gaprun.store.models import Evaluation, Metric, Run
+from gaprun.store.models import Evaluation, Metric, Run, Trajectory
 from gaprun.store.where import NULLS, Condition, dotted_keys, lookup
 
 # What a condition may name besides dotted keys of the resolved recipe, and what a metric row holds.
@@ -130,11 +130,50 @@ def recipe_values(
 def resolved_recipes(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The resolved recipes of these runs, by id."""
     found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(run_ids), 500):  # databases limit the parameters of a statement
-        part = run_ids[start : start + 500]
+    for part in _parts(run_ids):
         query = select(Run.id, Run.resolved_recipe).where(Run.id.in_(part))
         found.update({run_id: recipe for run_id, recipe in session.execute(query)})
     return found
+
+
+def details(session: Session, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The evaluations of these runs that kept per-query results: their key and `details`, the file's place."""
+    names = (
+        "run_id",
+        "step",
+        "data_fingerprint",
+        "protocol",
+        "options_hash",
+        "definition",
+        "task",
+        "details",
+    )
+    found: list[dict[str, Any]] = []
+    for part in _parts(run_ids):
+        query = select(*(getattr(Evaluation, name) for name in names)).where(
+            Evaluation.run_id.in_(part), Evaluation.details.is_not(None)
+        )
+        found += [dict(row) for row in session.execute(query).mappings()]
+    return found
+
+
+def trajectories(session: Session, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """What these runs recorded while training, by run and step (without learning rates and cosines)."""
+    names = ("step", "temperature", "loss", "gap")
+    found: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in run_ids}
+    for part in _parts(run_ids):
+        columns = [getattr(Trajectory, name) for name in ("run_id", *names)]
+        query = (
+            select(*columns).where(Trajectory.run_id.in_(part)).order_by(Trajectory.run_id, Trajectory.step)
+        )
+        for run_id, *values in session.execute(query):
+            found[run_id].append(dict(zip(names, values, strict=True)))
+    return found
+
+
+def _parts(run_ids: Sequence[str], size: int = 500) -> list[Sequence[str]]:
+    """Databases limit the parameters of a statement."""
+    return [run_ids[start : start + size] for start in range(0, len(run_ids), size)]
 
 
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:

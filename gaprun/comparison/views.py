@@ -1,0 +1,158 @@
+"""Two other views of a comparison: correlations over its rows, and who is on the Pareto front of its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gaprun.comparison.correlation import Correlation, correlate
+from gaprun.comparison.render import fixed
+from gaprun.comparison.table import Column, Comparison
+from gaprun.errors import UserError
+from gaprun.evaluation.names import NONE, UP
+
+
+@dataclass(frozen=True)
+class View:
+    """A plain table: heads and rows of text, sentences about it, and the records that JSON and CSV print."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    legend: tuple[str, ...]
+    records: tuple[dict[str, Any], ...]
+
+
+def correlations(comparison: Comparison, predictors: Sequence[str]) -> View:
+    """Spearman's and Pearson's correlation of every other column with each predictor, over the groups' means.
+
+    A predictor is taken from the column's own data and protocol if it was measured there, else from the pool
+    protocol, else from where it was measured. Raises UserError when a predictor is not among the columns.
+    """
+    rows, records = [], []
+    for column in comparison.columns:
+        if column.metric in predictors:
+            continue
+        for name in predictors:
+            source = _predictor(comparison, name, column)
+            pairs = [
+                (comparison.cells[g, source].summary.mean, comparison.cells[g, column].summary.mean)
+                for g in comparison.groups
+                if (g, source) in comparison.cells and (g, column) in comparison.cells
+            ]
+            x, y = [a for a, _ in pairs], [b for _, b in pairs]
+            spearman, pearson = correlate(x, y, "spearman"), correlate(x, y, "pearson")
+            rows.append(
+                (
+                    column.metric,
+                    f"{column.dataset}/{column.split} {column.protocol}",
+                    f"{name} ({source.protocol})",
+                    str(len(pairs)),
+                    _r(spearman),
+                    _r(pearson),
+                )
+            )
+            records.append(_correlation_record(column, source, len(pairs), spearman, pearson))
+    legend = (
+        f"Correlations over {len(comparison.groups)} rows of the comparison (means over {comparison.unit}s), with 95 % "
+        "intervals (Bonett and Wright for Spearman, Fisher's z for Pearson) and p.",
+        "A row is one point, whatever its seeds; rows that differ in one knob are not independent of each other.",
+    )
+    return View(
+        ("metric", "on", "against", "rows", "Spearman", "Pearson"), tuple(rows), legend, tuple(records)
+    )
+
+
+def pareto(comparison: Comparison) -> View:
+    """Which groups no other group beats in every column at once (by means); one column a metric counts.
+
+    Raises UserError for fewer than two columns with a better side.
+    """
+    columns: list[Column] = []
+    for metric in dict.fromkeys(c.metric for c in comparison.columns if c.direction != NONE):
+        # Of several protocols the pool's, which gap and retrieval share.
+        several = [c for c in comparison.columns if c.metric == metric]
+        columns.append(min(several, key=lambda c: not c.protocol.startswith("pool")))
+    if len(columns) < 2:
+        raise UserError(
+            "--pareto: needs at least two columns with a better side, e.g. --metric gap --metric recall@1"
+        )
+    points = {
+        g: [comparison.cells[g, c].summary.mean * (1 if c.direction == UP else -1) for c in columns]
+        for g in comparison.groups
+        if all((g, c) in comparison.cells for c in columns)
+    }
+    rows, records = [], []
+    for group, point in sorted(points.items(), key=lambda item: item[1], reverse=True):
+        beaten = [g for g, other in points.items() if _dominates(other, point)]
+        cells = [comparison.cells[group, c].summary for c in columns]
+        rows.append(
+            (
+                group,
+                *(fixed(s.mean, 3) + (f" ± {fixed(s.std, 3)}" if s.std is not None else "") for s in cells),
+                "no" if beaten else "yes",
+                ", ".join(beaten),
+            )
+        )
+        means = {
+            f"{c.metric} {c.dataset}/{c.split} {c.protocol}": s.mean
+            for c, s in zip(columns, cells, strict=True)
+        }
+        records.append({"group": group, "means": means, "front": not beaten, "dominated_by": beaten})
+    heads = [
+        f"{c.metric}{' ↑' if c.direction == UP else ' ↓'} {c.dataset}/{c.split} {c.protocol}" for c in columns
+    ]
+    missing = len(comparison.groups) - len(points)
+    legend = [
+        "On the front: no other row is at least as good in every column and better in one (means only)."
+    ]
+    if missing:
+        legend.append(f"{missing} row(s) without all columns are left out.")
+    return View((comparison.by, *heads, "front", "beaten by"), tuple(rows), tuple(legend), tuple(records))
+
+
+def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:
+    pairs = list(zip(other, point, strict=True))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def _predictor(comparison: Comparison, name: str, column: Column) -> Column:
+    candidates = [c for c in comparison.columns if c.metric == name]
+    if not candidates:
+        raise UserError(f"--correlate {name}: not among the columns; no run has it with these conditions")
+    place = column.dataset, column.split, column.protocol
+
+    def rank(c: Column) -> tuple[bool, bool]:
+        return (c.dataset, c.split, c.protocol) != place, not c.protocol.startswith("pool")
+
+    return min(candidates, key=rank)
+
+
+def _r(found: Correlation | None) -> str:
+    if found is None:
+        return "-"
+    text = fixed(found.r, 2)
+    if found.ci95:
+        text += f" [{fixed(found.ci95[0], 2)}, {fixed(found.ci95[1], 2)}]"
+    if found.p_value is not None:
+        text += " p<.001" if found.p_value < 0.001 else f" p={found.p_value:.3f}".replace("=0.", "=.")
+    return text
+
+
+def _correlation_record(
+    column: Column, source: Column, n: int, spearman: Correlation | None, pearson: Correlation | None
+) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "metric": column.metric,
+        "dataset": column.dataset,
+        "split": column.split,
+        "protocol": column.protocol,
+        "against": source.metric,
+        "against_protocol": source.protocol,
+        "n": n,
+    }
+    for kind, found in (("spearman", spearman), ("pearson", pearson)):
+        record[kind] = found.r if found else None
+        record[f"{kind}_ci95"] = list(found.ci95) if found and found.ci95 else None
+        record[f"{kind}_p"] = found.p_value if found else None
+    return record

@@ -1,0 +1,101 @@
+"""Each failure signature on records made to show it, to be free of it, and to lack it."""
+
+import pytest
+
+from gaprun.comparison import compare
+from gaprun.comparison.health import check
+
+EXP = {"temperature": {"rule": "exp", "init": 0.07, "max_beta": 100.0}}
+
+
+def path(gap, loss, tau=lambda s: 0.05, steps=1000):
+    return [
+        {"step": s, "gap": gap(s / steps), "loss": loss(s / steps), "temperature": tau(s / steps)}
+        for s in range(0, steps + 1, 20)
+    ]
+
+
+def status(sign, recipe=EXP, trajectory=(), metrics=()):
+    return next(f.status for f in check(recipe, trajectory, metrics) if f.sign == sign)
+
+
+def row(metric, value, dataset="scenes", split="test", protocol="pool512", n=512):
+    return {
+        "metric": metric,
+        "value": value,
+        "dataset": dataset,
+        "split": split,
+        "protocol": protocol,
+        "n": n,
+    }
+
+
+def converged(p):
+    return max(4 - 8 * p, 0.5)
+
+
+@pytest.mark.parametrize(
+    "gap, loss, expected",
+    [
+        (lambda p: 0.6, converged, "flagged"),
+        (lambda p: 1 - 0.9 * p, converged, "clear"),  # still closing
+        (lambda p: max(0.8 - 2 * p, 0.05), converged, "clear"),  # closed
+        (lambda p: 0.6, lambda p: 4 - 3 * p, "clear"),  # the loss still falls
+    ],
+)
+def test_a_gap_that_persists(gap, loss, expected):
+    assert status("gap-persists", trajectory=path(gap, loss)) == expected
+    assert status("gap-persists", trajectory=path(gap, loss)[:3]) == "not recorded"
+
+
+@pytest.mark.parametrize(
+    "recipe, last, expected",
+    [
+        (EXP, 0.01, "flagged"),  # the clamp is beta 100
+        (EXP, 0.02, "clear"),  # logit scale 50 is normal
+        (EXP, 1.0, "flagged"),  # logit scale 14 to 1
+        ({"temperature": {"rule": "exp", "init": 0.07, "max_beta": None}}, 0.004, "flagged"),
+        ({"temperature": {"rule": "exp", "init": 0.07, "max_beta": None}}, 0.01, "clear"),
+        ({"temperature": {"rule": "fixed", "tau": 0.01}}, 0.01, "clear"),
+    ],
+)
+def test_temperature(recipe, last, expected):
+    found = path(lambda p: 0.5, converged, lambda p: 0.07 + (last - 0.07) * p)
+    assert status("temperature", recipe, found) == expected
+    assert status("temperature") == "not recorded"
+
+
+@pytest.mark.parametrize(
+    "recall, probe, expected",
+    [(1.0, 60, "flagged"), (3.0, 60, "clear"), (1.0, 30, "clear"), (None, 60, "not recorded")],
+)
+def test_poor_retrieval_beside_a_good_probe(recall, probe, expected):
+    # Chance is 100/512 = 0.195 %; ten times that is 1.95 %.
+    metrics = [
+        row("image_recall@1", recall),
+        row("text_recall@1", recall),
+        row("probe_top1", probe, "classes"),
+    ]
+    assert status("retrieval-poor", metrics=metrics) == expected
+
+
+def test_alignment_that_differs_between_data_sets():
+    one, near, far = row("alignment", 0.7), row("alignment", 0.8, "coco"), row("alignment", 1.1, "coco")
+    assert status("alignment-differs", metrics=[one]) == "not recorded"
+    assert status("alignment-differs", metrics=[one, near]) == "clear"
+    assert status("alignment-differs", metrics=[one, far]) == "flagged"
+    other_protocol = far | {"protocol": "full"}
+    assert status("alignment-differs", metrics=[one, other_protocol]) == "not recorded"
+
+
+def test_compare_marks_flagged_rows_and_can_be_told_not_to(store, add):
+    for seed in range(3):
+        add("baseline", seed, gap=0.5, resolved=EXP)
+        add("flt", seed, gap=0.1, resolved={"temperature": {"rule": "fixed", "tau": 0.1}})
+        store.record(f"baseline-s{seed}", path(lambda p: 0.6, converged))
+        store.record(f"flt-s{seed}", path(lambda p: 1 - 0.9 * p, converged))
+    db = str(store.place.path)
+    found = compare("gap", db=db)
+    assert found.marks == {"baseline": "gap-persists in 3 of 3"}
+    assert [r["flags"] for r in found.records()] == ["gap-persists in 3 of 3", None]
+    assert compare("gap", db=db, health=False).marks == {}

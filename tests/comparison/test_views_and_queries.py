@@ -1,0 +1,109 @@
+"""Query tests from kept files, correlations and the Pareto front of a comparison, and how they are printed."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gaprun.comparison import compare, plain, render, views
+from gaprun.comparison.perquery import mcnemar
+from gaprun.comparison.querytests import read_outcomes
+from gaprun.errors import UserError
+from gaprun.store import EvaluationKey
+
+
+@pytest.fixture
+def with_files(store, add, monkeypatch):
+    """Two recipes, two seeds; every retrieval evaluation keeps its ranks (40 images, five captions each)."""
+    folder = store.artifacts / "details"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    ranks = {}
+    for recipe, chance in (("baseline", 0.4), ("flt", 0.6)):
+        for seed in range(2):
+            run = add(recipe, seed, gap=chance)
+            text = 1 + 2 * (generator.random(40) > chance)
+            image = 1 + 2 * (generator.random(200) > chance)
+            np.savez(folder / f"{run}.npz", image_rank=image, text_rank=text)
+            key = EvaluationKey(f"c-{run}", 100, "retrieval", "scenes", "test", "f1", "full")
+            values = {"image_recall@1": 100 * (image == 1).mean(), "text_recall@1": 100 * (text == 1).mean()}
+            store.add_evaluation(run, key, values, 40, 64, f"runs/details/{run}.npz")
+            ranks[run] = image, text
+    return store, ranks
+
+
+def test_outcomes_are_paired_by_seed_and_captions_clustered(with_files):
+    store, ranks = with_files
+    found = compare(["image_recall@1", "text_recall@1"], db=str(store.place.path), queries=True)
+    records = {r["metric"]: r for r in found.records() if r["group"] == "flt"}
+    image, text = records["image_recall@1"], records["text_recall@1"]
+    assert (image["queries"], image["query_units"], image["query_test"]) == (200, 40, "sign-flip permutation")
+    assert (text["queries"], text["query_units"]) == (40, 40)
+    for record in records.values():
+        assert record["query_delta"] == pytest.approx(record["delta"])
+        assert record["query_ci95"][0] < record["query_delta"] < record["query_ci95"][1]
+        assert record["query_p_holm"] >= record["query_p"]
+    one = compare("text_recall@1", db=str(store.place.path), queries=True, where=["seed=0"])
+    right = {r: ranks[f"{r}-s0"][1] == 1 for r in ("baseline", "flt")}
+    expected = mcnemar(
+        int((right["flt"] & ~right["baseline"]).sum()), int((right["baseline"] & ~right["flt"]).sum())
+    )
+    tested = next(iter(one.queries.values()))
+    assert tested.test == "exact McNemar" and tested.p_value == expected
+    assert "| Q |" in render.markdown(found) and "over the same queries" in render.markdown(found)
+
+
+def test_what_has_no_files_says_so(with_files, tmp_path):
+    store, _ = with_files
+    db = str(store.place.path)
+    assert any("no per-query results" in n for n in compare("gap", db=db, queries=True).notes)
+    for path in (store.artifacts / "details").iterdir():
+        path.unlink()
+    assert any("are not at" in n for n in compare("recall@1", db=db, queries=True).notes)
+
+
+def test_which_metrics_are_shares_of_right_queries(tmp_path):
+    np.savez(
+        tmp_path / "r.npz",
+        image_rank=np.array([1, 2, 6]),
+        text_rank=np.array([1, 9]),
+        owner=np.array([0, 0, 1]),
+    )
+    right, owner = read_outcomes(tmp_path / "r.npz", "image_recall@5")
+    assert right.tolist() == [True, True, False] and owner.tolist() == [0, 0, 1]
+    np.savez(tmp_path / "unknown.npz", image_rank=np.array([1, 2, 6]), text_rank=np.array([1, 9]))
+    assert read_outcomes(tmp_path / "unknown.npz", "image_recall@5") is None
+    assert read_outcomes(tmp_path / "r.npz", "image_median_rank") is None
+    np.savez(tmp_path / "z.npz", class_rank=np.array([1, 5, 7]), correct=np.array([True, False]))
+    assert read_outcomes(tmp_path / "z.npz", "zeroshot_top5")[0].tolist() == [True, True, False]
+    assert read_outcomes(tmp_path / "z.npz", "probe_top1")[0].tolist() == [True, False]
+
+
+def test_correlations_are_over_means(store, add):
+    gaps, recalls = [0.6, 0.5, 0.4, 0.3, 0.2, 0.1], [40, 44, 43, 50, 52, 51]
+    for index, (gap, recall) in enumerate(zip(gaps, recalls, strict=True)):
+        for seed, shift in ((0, -0.01), (1, 0.01)):
+            add(f"r{index}", seed, gap=gap + shift, probe_top1=recall + 10 * shift)
+    found = compare(["gap", "probe_top1"], db=str(store.place.path), health=False)
+    view = views.correlations(found, ["gap"])
+    (record,) = view.records
+    assert record["spearman"] == pytest.approx(stats.spearmanr(gaps, recalls).statistic)
+    assert record["pearson"] == pytest.approx(stats.pearsonr(gaps, recalls).statistic) and record["n"] == 6
+    with pytest.raises(UserError, match="--correlate rmg"):
+        views.correlations(found, ["rmg"])
+
+
+def test_the_pareto_front(store, add):
+    for name, gap, probe in (("a", 0.1, 40), ("b", 0.2, 60), ("c", 0.3, 50), ("d", 0.4, 60), ("e", 0.5, 70)):
+        add(name, 0, gap=gap, probe_top1=probe)
+    found = compare(["gap", "probe_top1"], db=str(store.place.path), health=False)
+    view = views.pareto(found)
+    front = {r["group"]: r["dominated_by"] for r in view.records}
+    assert front == {"a": [], "b": [], "c": ["b"], "d": ["b"], "e": []}
+    with pytest.raises(UserError, match="at least two"):
+        views.pareto(compare("gap", db=str(store.place.path), health=False))
+    rows = list(csv.reader(io.StringIO(plain.comma_separated(view))))
+    assert rows[0][0] == "recipe" and len(rows) == 6
+    assert r"\uparrow" in plain.latex(view) and plain.markdown(view).count("\n| ") == 5
