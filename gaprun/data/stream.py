@@ -8,6 +8,8 @@ a resumed run starts at any step without replaying what came before.
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -232,7 +234,12 @@ def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = Fal
     options: dict[str, Any] = {}
     if workers:
         options = {"num_workers": workers, "prefetch_factor": 4, "multiprocessing_context": "fork"}
-    yield from wds.WebLoader(pipeline, batch_size=None, pin_memory=pin, **options)
+    loader = iter(wds.WebLoader(pipeline, batch_size=None, pin_memory=pin, **options))
+    if workers and threading.current_thread() is threading.main_thread():
+        # torch's handler raises wherever the process happens to be, even halfway through an optimiser step; without
+        # it a worker's death is noticed when the next batch is asked for, when the state is whole.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    yield from loader
 
 
 def crop_and_normalise(
