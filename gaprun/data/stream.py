@@ -235,10 +235,14 @@ def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = Fal
     if workers:
         options = {"num_workers": workers, "prefetch_factor": 4, "multiprocessing_context": "fork"}
     loader = iter(wds.WebLoader(pipeline, batch_size=None, pin_memory=pin, **options))
+    first = next(loader, None)  # the workers start here, and with them torch's handler
+    if first is None:
+        return
     if workers and threading.current_thread() is threading.main_thread():
         # torch's handler raises wherever the process happens to be, even halfway through an optimiser step; without
         # it a worker's death is noticed when the next batch is asked for, when the state is whole.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    yield first
     yield from loader
 
 
