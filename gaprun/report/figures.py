@@ -1,0 +1,236 @@
+"""The report's charts from its material; each function returns charts, or the reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gaprun.comparison.correlation import correlate
+from gaprun.comparison.statistics import summarise
+from gaprun.paper.published import TABLES
+from gaprun.paper.settings import Setting
+from gaprun.report import charts
+from gaprun.report.charts import Chart, layout
+from gaprun.report.gather import Material
+
+Found = list[Chart] | str
+FIRST_STEPS = 10
+SWEPT = (("image_recall@1", "image recall@1 (%)"), ("text_recall@1", "text recall@1 (%)"), ("gap", "gap"))
+WORDS = {
+    "gap": "modality gap",
+    "uniformity_w2_joint": "uniformity (-W2, higher is more uniform)",
+    "retrieval": "recall@1, mean of both ways (%)",
+    "zeroshot_top1": "zero-shot top-1 (%)",
+    "probe_top1": "linear probe top-1 (%)",
+}
+
+
+def along_training(material: Material) -> Found:
+    """Gap and temperature against the step, a line a row, with switches between linear and log axes."""
+    result = []
+    for column, words in (("gap", "gap of the training batch"), ("temperature", "temperature τ")):
+        paths = _paths(material, column)
+        if not paths:
+            continue
+        ends = ", ".join(f"{name} ends at {_mean_end(runs):.3g}" for name, runs in paths.items())
+        look = layout("training step + 1", words, xaxis={"type": "log"})
+        result.append(
+            Chart(
+                f"train-{column}",
+                f"{words} along training: {ends}.",
+                charts.curves(paths),
+                look,
+                ("xaxis", "yaxis"),
+            )
+        )
+    return result or "no run recorded a gap or a temperature while training"
+
+
+def closing(material: Material) -> Found:
+    """Gap against -1/log(t)^2 for the runs of CLIP's own rule, with the straight line fitted to each row's mean."""
+    paths: dict[str, list[list[tuple[float, float]]]] = {}
+    for label in material.labels:
+        for run in material.runs_of(label):
+            if material.settings.get(run) == Setting("baseline") and run in material.paths:
+                path = [
+                    (r["step"], r["gap"])
+                    for r in material.paths[run]
+                    if r["gap"] is not None and r["step"] >= FIRST_STEPS
+                ]
+                if len(path) >= 10:
+                    paths.setdefault(label, []).append([(-1 / math.log(t) ** 2, gap) for t, gap in path])
+    if not paths:
+        return "no finished run of CLIP's own temperature rule (exp) has a recorded gap"
+    data, texts = charts.curves(paths), []
+    for name, runs in paths.items():
+        x, y = _after_peak([p for run in runs for p in run])
+        slope, intercept, share = _fit(x, y)
+        texts.append(f"{name}: slope {slope:+.3g}, R² {share:.2f}")
+        data.append(
+            charts.straight(
+                [min(x), max(x)],
+                [intercept + slope * v for v in (min(x), max(x))],
+                f"line ({name})",
+                "#1c2733",
+            )
+        )
+    # A closing gap falls as -1/log(t)^2 rises to 0, so the theory's line falls to the right.
+    alt = f"Gap against -1/log(t)²; straight lines fitted after the peak: {'; '.join(texts)}."
+    return [
+        Chart("closing", alt, data, layout("-1/log(t)²  (0 is the end of time)", "gap of the training batch"))
+    ]
+
+
+def first_steps(material: Material) -> Found:
+    """Change of the gap over the first ten steps, a line a run."""
+    paths: dict[str, list[list[tuple[float, float]]]] = {}
+    changes = []
+    for label in material.labels:
+        for run in material.runs_of(label):
+            rows = [
+                r for r in material.paths.get(run, ()) if r["step"] <= FIRST_STEPS and r["gap"] is not None
+            ]
+            if len(rows) > 1 and rows[0]["step"] == 0:
+                line = [(r["step"], r["gap"] - rows[0]["gap"]) for r in rows]
+                paths.setdefault(label, []).append(line)
+                changes.append(line[-1][1])
+    if not paths:
+        return "no run recorded the gap over its first ten steps"
+    grown = sum(change > 0 for change in changes)
+    alt = f"Change of the gap over the first ten steps: it grows in {grown} of {len(changes)} runs, by "
+    alt += f"{sum(changes) / len(changes):+.3f} on average. Runs with one seed begin with the same weights."
+    return [
+        Chart("first-steps", alt, charts.curves(paths), layout("training step", "gap minus gap at step 0"))
+    ]
+
+
+def against(material: Material) -> Found:
+    """Retrieval and classification against gap and against uniformity, a point a run."""
+    values = _values(material)
+    result = []
+    for x in ("gap", "uniformity_w2_joint"):
+        for y in ("retrieval", "zeroshot_top1", "probe_top1"):
+            rows: dict[str, list[tuple[float, float, str]]] = {}
+            for label in material.labels:
+                for run in material.runs_of(label):
+                    found = values.get(run, {})
+                    if x in found and y in found:
+                        rows.setdefault(label, []).append((found[x], found[y], run))
+            if rows:
+                text = _correlation(
+                    [sum(p[0] for p in runs) / len(runs) for runs in rows.values()],
+                    [sum(p[1] for p in runs) / len(runs) for runs in rows.values()],
+                )
+                alt = f"{WORDS[y]} against {WORDS[x]}, {len(rows)} rows: {text}."
+                result.append(
+                    Chart(f"{y}-{x}".replace("_", "-"), alt, charts.points(rows), layout(WORDS[x], WORDS[y]))
+                )
+    return result or "no run has both a gap (or uniformity) and retrieval or classification"
+
+
+def inverted_u(material: Material) -> Found:
+    """Retrieval against the fixed temperature, ours and the published curve."""
+    study = material.study
+    settings = [s for s in study.settings if s.method == "FLT" and not s.variant] if study else []
+    if study is None or len(settings) < 2:
+        return "fewer than two fixed temperatures were run: `gaprun train recipes/sweeps/table3.yaml` runs the sweep"
+    result = []
+    sweep = TABLES["table3"]
+    for metric, words in SWEPT:
+        data = []
+        taus, means, spreads = [], [], []
+        for setting in settings:
+            found = [r.values[metric] for r in study.of(setting).values() if metric in r.values]
+            if found:
+                summary = summarise(found)
+                taus.append(setting.value or 0.0)
+                means.append(summary.mean)
+                spreads.append(summary.std or 0.0)
+        if len(taus) < 2:
+            continue
+        data.append(charts.errors(taus, means, spreads, "ours (± standard deviation)", 0))
+        place = next(i for i, m in enumerate(sweep.measures) if m.metric == metric)
+        published = [(row.value or 0.0, row.published[place] or 0.0) for row in sweep.rows]
+        xs, ys = [tau for tau, _ in published], [value for _, value in published]
+        data.append(charts.straight(xs, ys, "published (RN50, MSCOCO)", "#D55E00"))
+        best = taus[means.index(max(means))]
+        alt = f"{words} against the fixed temperature: ours " + ", ".join(
+            f"{t:g}: {m:.3g}" for t, m in zip(taus, means, strict=True)
+        )
+        alt += f"; highest at {best:g}. The published curve is dashed."
+        name = f"sweep-{metric}".replace("@", "-").replace("_", "-")
+        look = layout("fixed temperature τ", words, xaxis={"type": "log"})
+        result.append(Chart(name, alt, data, look))
+    return result or "the fixed temperatures that were run have no retrieval results"
+
+
+def clouds(
+    name: str, sides: Mapping[str, tuple[Any, Any, float]], names: Sequence[str], index: int
+) -> list[Chart]:
+    """Before and after training: (P, 2) images and texts of each side and the gap in the full space."""
+    return [
+        Chart(
+            f"cloud-{index}-{side}",
+            f"{len(names)} image-text pairs of {name} {side} training in the plane of their two main components; gap "
+            f"in the full space {gap:.3f}.",
+            charts.cloud(images.tolist(), texts.tolist(), names),
+            layout("first component", "second component", yaxis={"scaleanchor": "x"}),
+            title=f"{name}, {side} training (gap {gap:.2f})",
+        )
+        for side, (images, texts, gap) in sides.items()
+    ]
+
+
+def _paths(material: Material, column: str) -> dict[str, list[list[tuple[float, float]]]]:
+    found: dict[str, list[list[tuple[float, float]]]] = {}
+    for label in material.labels:
+        for run in material.runs_of(label):
+            path = [
+                (r["step"] + 1, r[column]) for r in material.paths.get(run, ()) if r.get(column) is not None
+            ]
+            if path:
+                found.setdefault(label, []).append(path)
+    return found
+
+
+def _values(material: Material) -> dict[str, dict[str, float]]:
+    """By run: gap, uniformity and retrieval of the pool protocol (else of what there is), and classification."""
+    found: dict[str, dict[str, float]] = {}
+    order: Callable[[dict[str, Any]], bool] = lambda row: row["protocol"].startswith("pool")  # noqa: E731
+    for row in sorted(material.rows, key=order):  # pool rows come last and overwrite
+        if row["value"] is not None:
+            found.setdefault(row["id"], {})[row["metric"]] = row["value"]
+    for values in found.values():
+        if "image_recall@1" in values and "text_recall@1" in values:
+            values["retrieval"] = (values["image_recall@1"] + values["text_recall@1"]) / 2
+    return found
+
+
+def _mean_end(runs: Sequence[Sequence[tuple[float, float]]]) -> float:
+    return sum(run[-1][1] for run in runs) / len(runs)
+
+
+def _after_peak(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    ordered = sorted(points)
+    peak = max(range(len(ordered)), key=lambda i: ordered[i][1])
+    kept = ordered[peak:] if len(ordered) - peak >= 3 else ordered
+    return [x for x, _ in kept], [y for _, y in kept]
+
+
+def _fit(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Slope, intercept and R² of the least-squares line."""
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    xx = math.fsum((a - mx) ** 2 for a in x)
+    xy = math.fsum((a - mx) * (b - my) for a, b in zip(x, y, strict=True))
+    yy = math.fsum((b - my) ** 2 for b in y)
+    slope = xy / xx if xx else 0.0
+    return slope, my - slope * mx, (xy * xy / (xx * yy) if xx and yy else 0.0)
+
+
+def _correlation(x: Sequence[float], y: Sequence[float]) -> str:
+    found = correlate(x, y)
+    if found is None:
+        return "too few for a correlation"
+    interval = f" [{found.ci95[0]:.2f}, {found.ci95[1]:.2f}]" if found.ci95 else ""
+    return f"Spearman's correlation of their means {found.r:.2f}{interval}"

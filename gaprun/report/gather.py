@@ -1,0 +1,106 @@
+"""What a report is made of, read from the store once: comparison, recorded paths, study, claims, health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gaprun.comparison import select, table
+from gaprun.comparison.health import Finding, flagged
+from gaprun.comparison.table import Comparison
+from gaprun.errors import UserError
+from gaprun.paper.claims import Verdict, judge_claims
+from gaprun.paper.settings import Setting, Study, load_study, setting_of
+
+if TYPE_CHECKING:
+    from gaprun.store import Store
+
+METRICS = (
+    "gap",
+    "image_recall@1",
+    "text_recall@1",
+    "image_recall@5",
+    "text_recall@5",
+    "zeroshot_top1",
+    "probe_top1",
+    "uniformity_w2_joint",
+    "uniformity_joint",
+    "alignment",
+    "rmg",
+    "distribution_gap",
+    "separability",
+    "mismatched_share",
+    "temperature",
+)
+MOST_PATHS = 200  # runs whose curves are drawn; more would be neither readable nor quick
+Path = Sequence[Mapping[str, Any]]
+
+
+@dataclass
+class Material:
+    """Everything but pictures. `paths`, `health`, `groups` are by run; `groups` maps a run to its comparison row."""
+
+    comparison: Comparison
+    groups: dict[str, str]
+    seeds: dict[str, int | None]
+    rows: list[dict[str, Any]]
+    paths: dict[str, Path]
+    health: dict[str, list[Finding]]
+    settings: dict[str, Setting | None]
+    study: Study | None
+    verdicts: list[Verdict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def labels(self) -> list[str]:
+        """The comparison's rows, in its order."""
+        return self.comparison.groups
+
+    def runs_of(self, label: str) -> list[str]:
+        """The runs behind one row, by seed."""
+        runs = [run for run, group in self.groups.items() if group == label]
+        return sorted(runs, key=lambda run: (self.seeds[run] is None, self.seeds[run] or 0, run))
+
+
+def gather(store: Store, where: Sequence[str] = ()) -> Material:
+    """The material of a report over the finished runs that meet `where`. Raises UserError when there is none."""
+    notes: list[str] = []
+    names = [name for name in METRICS if name in set(store.metric_names())]
+    if not names:
+        raise UserError(
+            "nothing to report: the database holds no metrics yet; `gaprun train RECIPE` makes some"
+        )
+    try:
+        rows, found_notes = select.load(store, names, "recipe", where)
+    except UserError as error:
+        if "not comparable" not in str(error):
+            raise
+        notes.append(f"some results are averaged over different data or sizes: {error}")
+        rows, found_notes = select.load(store, names, "recipe", where, allow_mixed=True)
+    rows = [
+        row for row in rows if "=" not in row["protocol"]
+    ]  # Liang's shifted clouds are another experiment
+    comparison = table.build(rows, "recipe", None, names, None, found_notes)
+    groups = {row["id"]: row["group"] for row in rows}
+    seeds = {row["id"]: row["seed"] for row in rows}
+    drawn = list(groups)[:MOST_PATHS]
+    if len(drawn) < len(groups):
+        notes.append(f"curves and health are of {MOST_PATHS} of {len(groups)} runs; --where chooses others")
+    recipes = store.resolved_recipes(list(groups))
+    try:
+        study: Study | None = load_study(store, where)
+    except UserError:
+        study = None
+    return Material(
+        comparison=comparison,
+        groups=groups,
+        seeds=seeds,
+        rows=rows,
+        paths={run: path for run, path in store.trajectories(drawn).items() if path},
+        health=flagged(store, drawn),
+        settings={run: setting_of(recipe) for run, recipe in recipes.items()},
+        study=study,
+        verdicts=judge_claims(store, study) if study else [],
+        notes=notes,
+    )

@@ -1,0 +1,155 @@
+"""The report in headless Chromium: no errors, no requests, every chart drawn, sorting and filtering, two widths.
+
+Screenshots go to the folder GAPRUN_SCREENSHOTS names, if it does.
+"""
+
+import base64
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gaprun.cli import report as cli
+from gaprun.report.pictures import principal_plane
+
+pytestmark = pytest.mark.slow
+WIDTHS = (1440, 390)
+
+
+def test_the_principal_plane_is_the_covariances():
+    generator = np.random.default_rng(0)
+    images, texts = generator.normal(size=(40, 8)) + 1, generator.normal(size=(40, 8)) * np.arange(1, 9)
+    a, b = principal_plane(images, texts)
+    spread = np.linalg.eigvalsh(np.cov(np.concatenate([images, texts]).T))[::-1][:2]
+    assert np.concatenate([a, b]).var(axis=0, ddof=1) == pytest.approx(spread)
+    assert (a.mean(axis=0) >= b.mean(axis=0)).all()
+
+
+@pytest.fixture(scope="module")
+def report(trained):
+    folder, env = trained
+    app = typer.Typer()
+    cli.register(app)
+    args = ["--out", str(folder / "report.html")]
+    CliRunner(env=env).invoke(app, args, catch_exceptions=False)
+    return folder / "report.html"
+
+
+@pytest.fixture(params=WIDTHS)
+def browser(request):
+    """Chromium at one width with its console and network recorded; skips where it is not installed."""
+    selenium = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: pip install selenium"
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium chromium-driver)")
+    options = selenium.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    found = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    size = {"width": request.param, "height": 1000, "deviceScaleFactor": 1, "mobile": request.param < 600}
+    found.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    found.width = request.param
+    yield found
+    found.quit()
+
+
+def test_the_report_works_in_a_browser(browser, report):
+    browser.get(report.as_uri())
+    drawn = (
+        "return charts.map(c => [c.id.replace('chart-', ''), c.querySelectorAll('.main-svg').length,"
+        " c.data.map(t => t.x.length)])"
+    )
+    for _ in range(100):
+        charts = browser.execute_script(drawn)
+        if charts and all(found[1] for found in charts):
+            break
+        time.sleep(0.1)
+    names = {name for name, _, _ in charts}
+    assert {"train-gap", "train-temperature", "closing", "first-steps", "retrieval-gap", "probe-top1-gap",
+            "sweep-gap", "cloud-0-before", "cloud-0-after"} <= names  # fmt: skip
+    for name, svgs, lengths in charts:
+        assert svgs and lengths and all(lengths), name
+    shapes = "return charts.map(c => c.querySelectorAll('.scatterlayer .trace path').length)"
+    assert all(count > 0 for count in browser.execute_script(shapes))
+    pictures = "return [...document.images].map(i => i.complete && i.naturalWidth)"
+    sizes = browser.execute_script(pictures)
+    assert len(sizes) == 12 and all(sizes)
+
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
+    assert all(w <= browser.width for w in browser.execute_script("return charts.map(c => c.clientWidth)"))
+    _sorts_and_filters(browser)
+    _switches_axes(browser)
+
+    assert [entry for entry in browser.get_log("browser") if entry["level"] != "DEBUG"] == []
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    addresses = {m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"}
+    assert {a for a in addresses if not a.startswith("data:")} == {report.as_uri()}
+    _screenshot(browser)
+
+
+def _sorts_and_filters(browser):
+    column = "return [...document.querySelectorAll('#compared tbody tr')].map(r => r.cells[2].dataset.value)"
+    button = browser.find_elements("css selector", "#compared thead button")[2]
+    for descending in (False, True):
+        browser.execute_script("arguments[0].click()", button)
+        values = [float(v) for v in browser.execute_script(column)]
+        assert len(values) == 3 and values == sorted(values, reverse=descending)
+    rows, columns = browser.find_elements("css selector", "#compared-tools input")
+    rows.send_keys("flt")
+    shown = (
+        "return [...document.querySelectorAll('#compared tbody tr')]"
+        ".filter(r => !r.hidden).map(r => r.cells[0].innerText)"
+    )
+    names = browser.execute_script(shown)
+    assert len(names) == 2 and all("flt" in name for name in names)
+    columns.send_keys("probe")
+    heads = (
+        "return [...document.querySelectorAll('#compared th')].filter(h => !h.hidden).map(h => h.innerText)"
+    )
+    assert [name.split()[0] for name in browser.execute_script(heads)] == ["recipe", "n", "probe_top1"]
+    for box in (rows, columns):
+        box.clear()
+        browser.execute_script("arguments[0].dispatchEvent(new Event('input'))", box)
+    assert len(browser.execute_script(shown)) == 3
+
+
+def _switches_axes(browser):
+    now = "return document.getElementById('chart-train-gap').layout"
+    for axis, kind in (("xaxis", "linear"), ("yaxis", "log"), ("xaxis", "log")):
+        path = f'button[data-chart="chart-train-gap"][data-axis="{axis}"][data-type="{kind}"]'
+        browser.execute_script("document.querySelector(arguments[0]).click()", path)
+        assert browser.execute_script(now)[axis]["type"] == kind
+        pressed = browser.execute_script("return document.querySelector(arguments[0]).ariaPressed", path)
+        assert pressed == "true"
+
+
+def _screenshot(browser):
+    folder = os.environ.get("GAPRUN_SCREENSHOTS")
+    if not folder:
+        return
+    height = browser.execute_script("return document.documentElement.scrollHeight")
+    for number, top in enumerate(range(0, height, 4000)):
+        clip = {"x": 0, "y": top, "width": browser.width, "height": min(4000, height - top), "scale": 1}
+        shot = browser.execute_cdp_cmd(
+            "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
+        )
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        path = Path(folder) / f"report-{browser.width}-{number}.png"
+        path.write_bytes(base64.b64decode(shot["data"]))
