@@ -220,8 +220,11 @@ def overlay(
     from gaprun.store import open_store
     from gaprun.theory.overlay import overlay_run
 
-    found = overlay_run(open_store(db, create=False), run)
+    store = open_store(db, create=False)
+    found = overlay_run(store, run)
     verdict = found.verdict
+    if not store.place.read_only:
+        store.annotate(found.run, {"gap_law": found.row()})
     if json:
         print_json(found.row())
     else:

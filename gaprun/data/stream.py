@@ -8,6 +8,7 @@ a resumed run starts at any step without replaying what came before.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from gaprun.data.cache import FORMAT, DecodedCache
 from gaprun.data.decode import stage
 from gaprun.data.errors import DamagedSample
 from gaprun.data.split import Split
-from gaprun.errors import Failure, UserError
+from gaprun.errors import Failure, GaprunError, UserError
 
 ORDER, CAPTION, CROP, MISMATCH = range(4)
 CROP_ATTEMPTS = 10
@@ -201,7 +202,14 @@ class LoadBatch:
         """`tokens`: (len(pool.texts), context) ids of every caption; `trim` cuts a batch's common padding."""
         self.plan, self.tokens, self.trim = plan, tokens, trim
 
-    def __call__(self, step: int) -> Batch:
+    def __call__(self, step: int) -> Batch | GaprunError:
+        """`load(step)`, or the error that it ended with: raised in a worker it would come back as a traceback."""
+        try:
+            return self.load(step)
+        except GaprunError as error:
+            return error
+
+    def load(self, step: int) -> Batch:
         """Load step `step`; a damaged pair gives way to the next readable one and is named in `damaged`."""
         plan, pool = self.plan, self.plan.pool
         images = plan.images(step)
@@ -235,15 +243,15 @@ def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = Fal
     if workers:
         options = {"num_workers": workers, "prefetch_factor": 4, "multiprocessing_context": "fork"}
     loader = iter(wds.WebLoader(pipeline, batch_size=None, pin_memory=pin, **options))
-    first = next(loader, None)  # the workers start here, and with them torch's handler
-    if first is None:
-        return
+    first = list(itertools.islice(loader, 1))  # the workers start here, and with them torch's handler
     if workers and threading.current_thread() is threading.main_thread():
         # torch's handler raises wherever the process happens to be, even halfway through an optimiser step; without
         # it a worker's death is noticed when the next batch is asked for, when the state is whole.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    yield first
-    yield from loader
+    for item in itertools.chain(first, loader):
+        if isinstance(item, GaprunError):
+            raise item
+        yield item
 
 
 def crop_and_normalise(

@@ -152,6 +152,17 @@ class Store:
 
         self._write(work)
 
+    def annotate(self, run_id: str, notes: dict[str, Any]) -> None:
+        """Merge `notes` into the run's notes; its status and times stay."""
+
+        def work(session: Session) -> None:
+            run = session.get(Run, run_id)
+            if run is None:
+                raise _absent(run_id)
+            run.notes = {**(run.notes or {}), **notes}
+
+        self._write(work)
+
     def finish_run(
         self,
         run_id: str,

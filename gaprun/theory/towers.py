@@ -135,14 +135,14 @@ class TowerLaboratory:
             Plan(self._pool, seed, self._length.batch_size, crops, mismatched), self._tokens, trim
         )
         pairs = min(PROBE_PAIRS, len(self._pool))
-        probe = LoadBatch(Plan(self._pool, seed, pairs, crops), self._tokens, trim)(
+        probe = LoadBatch(Plan(self._pool, seed, pairs, crops), self._tokens, trim).load(
             len(self._pool) // pairs - 1
         )
         if centred:
             _centre(state, probe)
         before = _gap(state, probe)
         for step in range(steps):
-            state.train_step(load(step), measure=False)
+            state.train_step(load.load(step), measure=False)
         return before, _gap(state, probe)
 
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from gaprun.data.split import Split
@@ -97,8 +98,9 @@ def _whole_stream(load: LoadBatch, state: TrainState, workers: int) -> Iterator[
     """The batches from the state's step to the end; a loader process that dies becomes a Failure."""
     try:
         yield from stream(load, state.step, state.length.total, workers, state.device.type == "cuda")
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
+        # A dead loader shows as torch's RuntimeError, or as a broken connection to what it was about to hand over.
+        if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
             raise
         raise Failure(
             f"a loader process was killed at step {state.step} (out of memory?); the checkpoint of that step is kept "

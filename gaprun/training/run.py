@@ -74,7 +74,8 @@ def _train_and_measure(
         path, identity = train_steps(job, store, state, ready.splits, folder, stop, report)
     else:
         path, identity = saved or save_checkpoint(folder / "checkpoints", checkpoint_content(state, job), 1)
-    notes = {"damaged": sorted(state.damaged)} if state.damaged else None
+    if state.damaged:
+        store.annotate(job.id, {"damaged": sorted(state.damaged)})
     place = str(path.relative_to(store.artifacts.parent))
     last_beat = time.monotonic()
 
@@ -99,7 +100,7 @@ def _train_and_measure(
         train_name=ready.name,
         should_stop=lambda: stop.raise_if(state.step),
     )
-    store.finish_run(job.id, "finished", checkpoint=place, checkpoint_hash=identity, notes=notes)
+    store.finish_run(job.id, "finished", checkpoint=place, checkpoint_hash=identity)
 
 
 def _prepare_state(

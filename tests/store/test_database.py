@@ -211,3 +211,18 @@ def test_a_forked_child_writes_through_the_same_store(store, new_run):
     assert os.waitpid(child, 0)[1] == 0
     store.record("baseline-s0", [{"step": 3, "loss": 3.0}])
     assert [row["loss"] for row in store.trajectory("baseline-s0")] == [1.0, 2.0, 3.0]
+
+
+def test_annotate_merges_notes_and_changes_nothing_else(store, new_run):
+    run = new_run()
+    store.begin_run(run)
+    store.finish_run(run.id, "finished", notes={"damaged": ["x"]})
+    before = store.run(run.id)
+    store.annotate(run.id, {"gap_law": {"law": "undecided"}})
+    after = store.run(run.id)
+    assert after.notes == {"damaged": ["x"], "gap_law": {"law": "undecided"}}
+    assert (after.status, after.finished, after.heartbeat) == (
+        before.status,
+        before.finished,
+        before.heartbeat,
+    )

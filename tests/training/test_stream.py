@@ -144,7 +144,7 @@ def test_a_damaged_pair_gives_way_to_the_next_and_is_named(damaged: Path, scenes
     load, whole = make(damaged), make(scenes)
     names: set[str] = set()
     for step in range(8):
-        batch, sound = load(step), whole(step)
+        batch, sound = load.load(step), whole.load(step)
         names.update(batch.damaged)
         position = np.flatnonzero(load.plan.images(step) == 17)
         same = np.delete(np.arange(32), position)
@@ -159,5 +159,7 @@ def test_a_damaged_pair_gives_way_to_the_next_and_is_named(damaged: Path, scenes
 def test_nothing_but_damage_stops(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = make(scenes)
     monkeypatch.setattr(type(load.plan.pool.splits[0]), "read_image", lambda self, i: b"no picture")
-    with pytest.raises(Failure, match="in a row"):
-        load(0)
+    for workers in (0, 1):
+        with pytest.raises(Failure, match="in a row") as error:
+            list(stream(load, 0, 2, workers))
+        assert "Traceback" not in str(error.value)
