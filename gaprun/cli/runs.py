@@ -52,6 +52,12 @@ def list_(
 def show(
     run: RunArgument,
     recipe: Annotated[bool, typer.Option("--recipe", help="Also print the resolved recipe.")] = False,
+    subsets: Annotated[
+        bool,
+        typer.Option(
+            "--subsets", help="Also alignment by data set, caption length and class (reads the checkpoint)."
+        ),
+    ] = False,
     json: Json = False,
     db: DbOption = None,
 ) -> None:
@@ -63,10 +69,17 @@ def show(
     store = open_store(db, create=False)
     row = store.run(run)
     metrics, trajectory = store.metrics(row.id), store.trajectory(row.id)
+    health = check(row.resolved_recipe, trajectory, metrics)
+    parts = []
+    if subsets:
+        from gaprun.comparison.subsets import alignment_subsets, judge
+
+        parts = alignment_subsets(store, row.id)
+        health = [*health[:-1], judge(parts)]
     if json:
-        print_json(runview.detail(row, metrics, check(row.resolved_recipe, trajectory, metrics)))
+        print_json(runview.detail(row, metrics, health, parts))
     else:
-        console.print(runview.show(row, metrics, trajectory, recipe=recipe))
+        console.print(runview.show(row, metrics, trajectory, health, parts, recipe=recipe))
 
 
 @runs.command(epilog="Example: gaprun runs rm baseline-s0 --yes")

@@ -13,10 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gaprun.comparison.health import CLEAR, FLAGGED, NOT_RECORDED, SIGNS, Finding, check
+from gaprun.comparison.health import CLEAR, FLAGGED, NOT_RECORDED, SIGNS, Finding
 from gaprun.comparison.sparkline import chart, resample
 
 if TYPE_CHECKING:
+    from gaprun.comparison.subsets import Subset
     from gaprun.store.models import Run
 
 COLOURS = {"finished": "green", "running": "cyan", "queued": "blue", "failed": "red", "interrupted": "yellow"}
@@ -40,24 +41,33 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def detail(run: Run, metrics: Sequence[dict[str, Any]], health: Sequence[Finding] = ()) -> dict[str, Any]:
+def detail(
+    run: Run,
+    metrics: Sequence[dict[str, Any]],
+    health: Sequence[Finding] = (),
+    subsets: Sequence[Subset] = (),
+) -> dict[str, Any]:
     """What `runs show --json` prints: summary, metrics, checkpoint, resolved recipe, environment and health."""
-    return summary(run) | {
-        "metrics": list(metrics),
-        "checkpoint": run.checkpoint,
-        "checkpoint_hash": run.checkpoint_hash,
-        "resolved_recipe": run.resolved_recipe,
-        "recipe_hash": run.recipe_hash,
-        "environment": run.environment,
-        "code_version": run.code_version,
-        "folder": run.folder,
-        "host": run.host,
-        "pid": run.pid,
-        "created": _iso(run.created),
-        "heartbeat": _iso(run.heartbeat),
-        "notes": run.notes,
-        "health": [asdict(finding) for finding in health],
-    }
+    return (
+        summary(run)
+        | {
+            "metrics": list(metrics),
+            "checkpoint": run.checkpoint,
+            "checkpoint_hash": run.checkpoint_hash,
+            "resolved_recipe": run.resolved_recipe,
+            "recipe_hash": run.recipe_hash,
+            "environment": run.environment,
+            "code_version": run.code_version,
+            "folder": run.folder,
+            "host": run.host,
+            "pid": run.pid,
+            "created": _iso(run.created),
+            "heartbeat": _iso(run.heartbeat),
+            "notes": run.notes,
+            "health": [asdict(finding) for finding in health],
+        }
+        | ({"subsets": [asdict(subset) for subset in subsets]} if subsets else {})
+    )
 
 
 def list_table(runs: Sequence[Run]) -> Table:
@@ -83,7 +93,12 @@ def list_table(runs: Sequence[Run]) -> Table:
 
 
 def show(
-    run: Run, metrics: Sequence[dict[str, Any]], trajectory: Sequence[dict[str, Any]], recipe: bool = False
+    run: Run,
+    metrics: Sequence[dict[str, Any]],
+    trajectory: Sequence[dict[str, Any]],
+    health: Sequence[Finding] = (),
+    subsets: Sequence[Subset] = (),
+    recipe: bool = False,
 ) -> RenderableType:
     """One run for the terminal: facts, curves of training, metrics with their origin, the recipe if asked."""
     facts = Table(box=None, show_header=False, pad_edge=False)
@@ -95,7 +110,10 @@ def show(
     for name in CURVES:
         if (curve := curve_text(trajectory, name)) is not None:
             parts += ["", curve]
-    parts.append(health_text(check(run.resolved_recipe, trajectory, metrics)))
+    if health:
+        parts.append(health_text(health))
+    if subsets:
+        parts += ["", subsets_table(subsets)]
     parts.append(metrics_text(metrics) if metrics else Text("\nno metrics: not evaluated yet", style="dim"))
     if recipe:
         import yaml
@@ -127,6 +145,17 @@ def health_text(findings: Sequence[Finding]) -> Text:
         text.append(f"\n  {finding.status:13}", style=f"not bold {styles[finding.status]}")
         text.append(f"{SIGNS[finding.sign]}: {finding.text}", style="not bold")
     return text
+
+
+def subsets_table(subsets: Sequence[Subset]) -> Table:
+    """Alignment by data set, caption length and class, with 95 % intervals over pairs."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for name in ("measured on", "by", "group", "pairs", "alignment", "95 % interval"):
+        table.add_column(name, justify="right" if name in ("pairs", "alignment") else "left")
+    for s in subsets:
+        interval = f"[{number(s.ci95[0])}, {number(s.ci95[1])}]" if s.ci95 else "-"
+        table.add_row(escape(s.place), s.by, escape(s.group), str(s.n), number(s.alignment), interval)
+    return table
 
 
 def metrics_text(metrics: Sequence[dict[str, Any]]) -> Text:
