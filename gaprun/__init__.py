@@ -1,3 +1,31 @@
-"""gaprun: train CLIP by recipe, measure the modality gap, compare methods with error bars (arXiv 2412.07909)."""
+"""gaprun: train CLIP by recipe, measure the modality gap, compare methods with error bars (arXiv 2412.07909).
+
+`from gaprun import load_recipe, train, evaluate, compare` is the command line in Python; each is loaded when it is
+first used, so importing gaprun stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gaprun.api import compare, evaluate, load_recipe, train
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "compare", "evaluate", "load_recipe", "train"]
+
+# Where each verb lives: the first two need no torch.
+_HOMES = {
+    "load_recipe": "gaprun.recipe",
+    "compare": "gaprun.comparison",
+    "train": "gaprun.api",
+    "evaluate": "gaprun.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gaprun' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -12,7 +12,6 @@ from gaprun.cli.common import DbOption, console, err_console, print_json
 from gaprun.errors import UserError
 
 if TYPE_CHECKING:
-    from gaprun.evaluation.task import Task
     from gaprun.recipe.jobs import Job
     from gaprun.store import Store
 
@@ -63,12 +62,12 @@ def train(
         print_json(rows) if as_json else render_plan(rows, console)
         return
     from gaprun.store import open_store
-    from gaprun.training.preflight import prepare_job
+    from gaprun.training.preflight import is_finished, prepare_job
 
     for job in jobs:
         prepare_job(job)
     store = open_store(db)
-    waiting = [job for job in jobs if not _finished(store, job)]
+    waiting = [job for job in jobs if not is_finished(store, job)]
     done = len(jobs) - len(waiting)
     if done:
         err_console.print(f"{done} of {len(jobs)} runs are finished already", highlight=False)
@@ -107,22 +106,6 @@ def _seeds(text: str | None) -> list[int] | None:
     if min(seeds) < 0:
         raise UserError(f"--seeds {text}: seeds are not negative")
     return seeds
-
-
-def _finished(store: Store, job: Job) -> bool:
-    """Whether the job is trained and everything that its recipe asks to measure is in the store."""
-    runs = store.runs([f"id={job.id}"])
-    if not runs or runs[0].status != "finished":
-        return False
-    tasks: list[Task] = list(job.recipe.eval)
-    for task in tasks:
-        for ref in task.data:
-            split = task.open(ref)
-            for protocol in task.protocols(split):
-                key = task.key(split, protocol, runs[0].checkpoint_hash or "", runs[0].step or 0)
-                if store.find_evaluation(job.id, key) is None:
-                    return False
-    return True
 
 
 def _run(jobs: list[Job], store: Store, db: str | None, device: str, side_by_side: int | None) -> None:

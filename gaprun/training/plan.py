@@ -84,41 +84,29 @@ def _statuses(db: str | None) -> dict[str, str]:
 
 
 def render_plan(rows: list[dict[str, Any]], console: Console) -> None:
-    """The plan as a table with totals."""
+    """The plan as a table with totals; narrow enough for a terminal of 80 columns."""
     from rich.table import Table
 
-    table = Table(title=f"{len(rows)} runs; nothing was trained")
-    columns = (
-        "run",
-        "status",
-        "images",
-        "batch",
-        "steps",
-        "warm-up",
-        "parameters",
-        "model GiB",
-        "cache GiB",
-        "disk GiB",
-    )
-    for column in columns:
-        table.add_column(
-            column, justify="left" if column in ("run", "status") else "right", no_wrap=column == "run"
-        )
+    table = Table(title=f"{len(rows)} runs; nothing was trained", box=None, padding=(0, 1))
+    for column in ("run", "status", "images", "batch", "steps", "warm-up", "params", "memory", "disk"):
+        table.add_column(column, justify="left" if column in ("run", "status") else "right", no_wrap=True)
     for row in rows:
+        memory = row["model_memory_gib"] + row["cache_memory_gib"]
         table.add_row(
             row["run"],
             row["status"],
             str(row["images"]),
             str(row["batch_size"]),
-            f"{row['steps']} ({row['steps_per_epoch']}/epoch)",
+            str(row["steps"]),
             str(row["warmup_steps"]),
-            f"{row['parameters'] / 1e6:.1f} M",
-            f"{row['model_memory_gib']:.2f}",
-            f"{row['cache_memory_gib']:.2f}",
-            f"{row['disk_gib']:.2f}",
+            f"{row['parameters'] / 1e6:.1f}M",
+            f"{memory:.2f}G",
+            f"{row['disk_gib']:.2f}G",
         )
     console.print(table)
     total = sum(row["disk_gib"] for row in rows)
     console.print(
-        f"disk for checkpoints in all: {total:.2f} GiB; model memory is without activations", highlight=False
+        f"Disk for checkpoints in all: {total:.2f} GiB. Memory is weights, gradients, optimiser and cached pictures; "
+        "activations come on top.",
+        highlight=False,
     )

@@ -55,3 +55,19 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
                 f"name or remove the run with `gaprun runs rm {job.id}`"
             )
     return prepared
+
+
+def is_finished(store: Store, job: Job) -> bool:
+    """Whether the job is trained and everything that its recipe asks to measure is in the store."""
+    runs = store.runs([f"id={job.id}"])
+    if not runs or runs[0].status != "finished":
+        return False
+    tasks: list[Task] = list(job.recipe.eval)
+    for task in tasks:
+        for ref in task.data:
+            split = task.open(ref)
+            for protocol in task.protocols(split):
+                key = task.key(split, protocol, runs[0].checkpoint_hash or "", runs[0].step or 0)
+                if store.find_evaluation(job.id, key) is None:
+                    return False
+    return True

@@ -75,7 +75,7 @@ CASES = [
     ("train --resume nobody --db none.db", "none.db"),
     ("train --flag", "No such option"),
     ("eval", "name what to measure"),
-    ("eval --ckpt x --model RN50", "name what to measure"),
+    ("eval --ckpt x --model RN50 --pretrained openai", "--pretrained goes with --model"),
     ("eval --pretrained openai --ckpt x", "--pretrained goes with --model"),
     ("eval --ckpt bad.pt --data scenes/test", "damaged, or not a checkpoint"),
     ("eval --ckpt foreign.pt --data scenes/test", "foreign.pt"),

@@ -1,0 +1,73 @@
+"""gaprun from Python: the same four verbs as the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gaprun.comparison import compare
+from gaprun.errors import UserError
+from gaprun.evaluation.choose import chosen_tasks
+from gaprun.evaluation.measure import Measurement, measure_model
+from gaprun.recipe.jobs import Job, load_jobs, load_recipe
+from gaprun.recipe.schema import Recipe
+from gaprun.store import open_store
+from gaprun.training.preflight import is_finished, prepare_job
+from gaprun.training.run import run_job
+
+__all__ = ["compare", "evaluate", "load_recipe", "train"]
+
+
+def train(
+    recipe: str | Path | Recipe,
+    *,
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+    db: str | None = None,
+    device: str = "auto",
+) -> list[str]:
+    """Train and measure every job of a recipe file (or one Recipe), one after another; returns the runs' ids.
+
+    `overrides` are `key=value` strings as for `--set`. Finished jobs are found and not run again. Raises UserError
+    and Failure as the command does.
+    """
+    if isinstance(recipe, Recipe):
+        if overrides:
+            raise UserError("overrides go with a recipe file; change a Recipe with model_copy")
+        jobs = [Job(recipe, seed) for seed in (seeds if seeds is not None else [0])]
+    else:
+        jobs = load_jobs(recipe, list(overrides), None if seeds is None else list(seeds))
+    for job in jobs:
+        prepare_job(job)
+    store = open_store(db)
+    for job in jobs:
+        if not is_finished(store, job):
+            run_job(job, store, device, lambda event: None)
+    return [job.id for job in jobs]
+
+
+def evaluate(
+    ckpt: str | Path | None = None,
+    *,
+    data: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    model: str | None = None,
+    pretrained: str | None = None,
+    db: str | None = None,
+    device: str = "auto",
+) -> Measurement:
+    """Measure a run, a checkpoint, or an open_clip `model` with `pretrained` tag; see `gaprun eval --help`.
+
+    Without `data`, a run is measured by its own recipe's list. Raises UserError and Failure as the command does.
+    """
+    names = ",".join(tasks) or None
+    chosen = chosen_tasks(names, list(data)) if data or ckpt is None else None
+    return measure_model(
+        open_store(db),
+        ckpt=None if ckpt is None else str(ckpt),
+        arch=model,
+        pretrained=pretrained,
+        tasks=chosen,
+        names=names,
+        device_name=device,
+    )

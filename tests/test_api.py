@@ -1,0 +1,47 @@
+"""The Python API: the four verbs, lazily loaded, with the same results as the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gaprun
+from gaprun.errors import UserError
+from tests.conftest import RECIPES, TINY
+
+
+def test_importing_is_cheap_and_compare_needs_no_torch() -> None:
+    code = (
+        "import sys, gaprun; assert not {'torch', 'pandas', 'sqlalchemy', 'pydantic'} & set(sys.modules);"
+        "from gaprun import compare, load_recipe;"
+        "assert not {'torch', 'open_clip', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'fit'"):
+        gaprun.fit  # noqa: B018
+
+
+def test_train_evaluate_compare(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPRUN_DATA", str(scenes))
+    db = str(tmp_path / "results.db")
+    sets = [value for value in TINY if value != "--set"] + ["schedule.steps=3", "eval=[]"]
+    ids = [
+        run
+        for method in ("baseline", "flt")
+        for run in gaprun.train(RECIPES / f"{method}.yaml", seeds=[0, 1], overrides=sets, db=db)
+    ]
+    assert len(ids) == 4
+    for run in ids:
+        measured = gaprun.evaluate(run, data=["scenes/test"], tasks=["gap"], db=db)
+        assert measured.run_id == run and measured.encoded == 96
+    table = gaprun.compare("gap", db=db, protocol=["full"])
+    frame = table.frame()
+    assert set(frame["recipe"]) == {"baseline", "flt"} and (frame["n"] == 2).all()
+    recipe = gaprun.load_recipe(RECIPES / "baseline.yaml", sets)
+    assert gaprun.train(recipe, seeds=[0, 1], db=db) == ids[:2]  # found, not trained again
+    with pytest.raises(UserError, match="overrides go with a recipe file"):
+        gaprun.train(recipe, overrides=["optimizer.lr=1"], db=db)
