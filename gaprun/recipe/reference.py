@@ -42,7 +42,7 @@ def _section(model: type[BaseModel], path: str, lines: list[str]) -> None:
             where = f"{path}.{name}" if path else name
             inner.append((choice, f"{where}: {_tag(choice)}" if tagged else where))
         kind = "one of " + ", ".join(_tag(m) for m in models) if tagged else _type(field.annotation)
-        lines.append(f"| `{name}` | {kind} | {_default(field)} | {field.description or ''} |")
+        lines.append(f"| `{name}` | {kind} | {_default(field)} | {_meaning(name, field)} |")
     for choice, where in inner:
         _section(choice, where, lines)
 
@@ -58,6 +58,11 @@ def _tag(model: type[BaseModel]) -> str:
         if key in model.model_fields:
             return str(model.model_fields[key].default)
     return model.__name__
+
+
+def _meaning(name: str, field: Any) -> str:
+    """A tag (rule, name, task) has no description of its own: it is what chooses the section."""
+    return field.description or f"The value of `{name}` that chooses this section."
 
 
 def _default(field: Any) -> str:
