@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gaprun.comparison.render import decimals, fixed
-from gaprun.comparison.table import Comparison
+from gaprun.comparison.table import Column, Comparison
 from gaprun.paper.claims import Verdict
-from gaprun.paper.tables import Beside, cell_texts, label, notes
+from gaprun.paper.tables import Beside, cell_texts, notes
+from gaprun.paper.tables import label as names_of
 from gaprun.report.charts import Chart
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ def compared(comparison: Comparison, flags: dict[str, str]) -> str:
         '<label>Columns that contain<input type="search" placeholder="e.g. gap pool512"></label>'
         '<output class="soft"></output></div>'
     )
-    heads = [comparison.by, "n"]
-    heads += [
-        f"{c.metric}{ARROWS[c.direction]}\n{c.dataset}/{c.split} {c.protocol}" for c in comparison.columns
-    ]
+    heads = [comparison.by, "n", *map(_head, comparison.columns)]
     top = "".join(f'<th scope="col"><button type="button">{escape(head)}</button></th>' for head in heads)
     rows = "".join(_row(comparison, group, flags) for group in comparison.groups)
     table = (
@@ -72,7 +70,7 @@ def published(found: Beside) -> str:
     heads = "".join(f'<th scope="col">{escape(m.label)}</th>' for m in found.table.measures)
     body = ""
     for line in found.lines:
-        name, words = label(line)
+        name, words = names_of(line)
         cells = ""
         for measure in found.table.measures:
             theirs, ours = cell_texts(line, measure, found.table)
@@ -145,15 +143,20 @@ def _chart(chart: Chart) -> str:
     )
 
 
+def _head(column: Column) -> str:
+    return f"{column.metric}{ARROWS[column.direction]}\n{column.dataset}/{column.split} {column.protocol}"
+
+
 def _row(comparison: Comparison, group: str, flags: dict[str, str]) -> str:
     counts = sorted({cell.summary.n for (g, _), cell in comparison.cells.items() if g == group})
     mark = f' <abbr title="{escape(flags[group])}">†</abbr>' if group in flags else ""
     cells = f'<td data-value="{escape(group)}">{escape(group)}{mark}</td>'
-    cells += f'<td data-value="{counts[-1]}">{"-".join(map(str, counts))}</td>'
+    cells += f'<td data-value="{counts[-1]}" data-label="n">{"-".join(map(str, counts))}</td>'
     for column in comparison.columns:
+        label = f'data-label="{escape(_head(column).replace(chr(10), " "))}"'
         cell = comparison.cells.get((group, column))
         if cell is None:
-            cells += '<td data-value="">-</td>'
+            cells += f'<td data-value="" {label}>-</td>'
             continue
         places, summary, found = decimals(comparison, column), cell.summary, cell.difference
         text = fixed(summary.mean, places) + (
@@ -167,5 +170,6 @@ def _row(comparison: Comparison, group: str, flags: dict[str, str]) -> str:
                 f" p {cell.p_holm:.2g}" if cell.p_holm is not None else ""
             )
         best = ' class="best"' if cell.best else ""
-        cells += f'<td data-value="{summary.mean:.9g}"{best}>{escape(text)}<small>{escape(small.strip())}</small></td>'
+        inside = f"{escape(text)}<small>{escape(small.strip())}</small>"
+        cells += f'<td data-value="{summary.mean:.9g}" {label}{best}>{inside}</td>'
     return f"<tr>{cells}</tr>"

@@ -102,6 +102,17 @@ def test_the_report_works_in_a_browser(browser, report):
     addresses = {m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"}
     assert {a for a in addresses if not a.startswith("data:")} == {report.as_uri()}
     _screenshot(browser)
+    if browser.width > 600:
+        _prints(browser)
+
+
+def _prints(browser):
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    time.sleep(0.3)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
+    assert browser.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def _sorts_and_filters(browser):
