@@ -20,6 +20,7 @@ SIGNS = {
 TAIL, BEFORE = 0.85, 0.70  # windows of training that are compared: the last 15 %, and the 15 % before
 FLAT = 0.05  # of the whole fall of the loss, or of the gap's peak
 FEWEST_RECORDS = 3
+PART = 500  # runs asked for at a time
 LARGE_GAP = 0.1
 AT_CLAMP = 0.99
 RISE, FALL = 5.0, 10.0  # tau against its start
@@ -57,10 +58,9 @@ def check(recipe: Mapping[str, Any], trajectory: Rows, metrics: Rows) -> list[Fi
 def flagged(store: Store, run_ids: Sequence[str]) -> dict[str, list[Finding]]:
     """The flagged signatures of each of these runs (runs without any are left out)."""
     names = ("image_recall@1", "text_recall@1", "probe_top1", "alignment")
-    wanted = set(run_ids)
     metrics: dict[str, list[dict[str, Any]]] = {}
-    for row in store.metric_rows(names):
-        if row["id"] in wanted:
+    for start in range(0, len(run_ids), PART):
+        for row in store.metric_rows(names, run_ids=run_ids[start : start + PART]):
             metrics.setdefault(row["id"], []).append(row)
     recipes, paths = store.resolved_recipes(list(run_ids)), store.trajectories(list(run_ids))
     found = {

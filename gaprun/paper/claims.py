@@ -58,8 +58,8 @@ class Claim:
 
 def judge_claims(store: Store, study: Study) -> list[Verdict]:
     """Every claim in order, from `study` and the recorded paths of its baseline and softplus runs."""
-    paths = {r.run: store.trajectory(r.run) for r in study.results if r.setting in (BASELINE, Setting("TR"))}
-    return judge_study(study, paths)
+    wanted = [r.run for r in study.results if r.setting in (BASELINE, Setting("TR"))]
+    return judge_study(study, store.trajectories(wanted))
 
 
 def judge_study(study: Study, paths: Paths) -> list[Verdict]:

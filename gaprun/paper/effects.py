@@ -35,7 +35,8 @@ class Effect:
 
 def effects(study: Study, value: Value, settings: Sequence[Setting], reference: Setting) -> list[Effect]:
     """The effect of each of `settings` that shares a seed with `reference`; Holm's correction over all of them."""
-    base = {seed: v for seed, r in study.of(reference).items() if (v := read(r, value)) is not None}
+    theirs = study.of(reference)
+    base = {seed: v for seed, r in theirs.items() if (v := read(r, value)) is not None}
     found: list[Effect] = []
     for setting in settings:
         ours = {s: r for s, r in study.of(setting).items() if s in base and read(r, value) is not None}
@@ -43,7 +44,7 @@ def effects(study: Study, value: Value, settings: Sequence[Setting], reference: 
             continue
         pairs = [(read(r, value) or 0.0) - base[seed] for seed, r in ours.items()]
         difference = paired_t(pairs) if len(pairs) > 1 else Difference(pairs[0], None, None, None, 1)
-        runs = tuple(run for seed, r in ours.items() for run in (r.run, study.of(reference)[seed].run))
+        runs = tuple(run for seed, r in ours.items() for run in (r.run, theirs[seed].run))
         found.append(Effect(setting, "open", difference, None, runs))
     corrected = holm([effect.difference.p_value for effect in found])
     usual = abs(summarise(list(base.values())).mean) if base else 0.0

@@ -30,6 +30,7 @@ from gaprun.store.values import EvaluationKey, NewRun
 from gaprun.store.where import parse_conditions
 
 T = TypeVar("T")
+Ids = Sequence[str] | None
 
 TRAJECTORY_COLUMNS = tuple(column.name for column in Trajectory.__table__.columns if column.name != "run_id")
 
@@ -270,11 +271,11 @@ class Store:
         return self._read(lambda session: session.scalar(_by_key(run_id, key)))
 
     def metric_rows(
-        self, names: Iterable[str], where: Iterable[str] = (), keys: Sequence[str] = ()
+        self, names: Iterable[str], where: Iterable[str] = (), keys: Sequence[str] = (), run_ids: Ids = None
     ) -> list[dict[str, Any]]:
         """The latest value of each metric in `names` of each run; see `queries.metric_rows`."""
         conditions = parse_conditions(where)
-        return self._read(lambda session: queries.metric_rows(session, names, conditions, keys))
+        return self._read(lambda session: queries.metric_rows(session, names, conditions, keys, run_ids))
 
     def resolved_recipes(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The resolved recipes of these runs, by id."""
@@ -305,9 +306,7 @@ class Store:
         query = select(*columns).where(Trajectory.run_id == run_id).order_by(Trajectory.step)
         return self._read(lambda session: [dict(row) for row in session.execute(query).mappings()])
 
-    def export(
-        self, target: Path, run_ids: Sequence[str] | None = None, force: bool = False
-    ) -> dict[str, int]:
+    def export(self, target: Path, run_ids: Ids = None, force: bool = False) -> dict[str, int]:
         """Write runs as CSV and JSON to a folder or a .zip file; see `export.export`."""
         from gaprun.store.export import export
 

@@ -58,18 +58,23 @@ def runs(session: Session, conditions: Sequence[Condition], light: bool = False)
 
 
 def metric_rows(
-    session: Session, names: Iterable[str], conditions: Sequence[Condition], keys: Sequence[str] = ()
+    session: Session,
+    names: Iterable[str],
+    conditions: Sequence[Condition],
+    keys: Sequence[str] = (),
+    run_ids: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One row per run, metric, data set, split and protocol: the latest step's value, newest definition.
 
     A row holds `value`, RUN_KEYS, `started`, METRIC_KEYS, and each of `keys` (dotted keys of the resolved
-    recipe). Conditions may name any of these but the first.
+    recipe). Conditions may name any of these but the first. `run_ids`: only of these (up to 500) runs.
     """
     known = RUN_KEYS | METRIC_KEYS
     own, dotted = _split(conditions, known)
     columns = [*(column.label(name) for name, column in known.items()), Run.started, Metric.value]
     values = recipe_values(session, [c.key for c in dotted] + list(keys), known)
-    query = _latest(columns, and_(Metric.name.in_(sorted(set(names))), *_prefilter(own, known)))
+    wanted = [] if run_ids is None else [Metric.run_id.in_(run_ids)]
+    query = _latest(columns, and_(Metric.name.in_(sorted(set(names))), *wanted, *_prefilter(own, known)))
     result = session.execute(query)
     names_of_columns = list(result.keys())
     rows = []
