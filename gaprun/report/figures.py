@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gaprun.comparison.correlation import correlate
@@ -197,8 +197,8 @@ def _paths(material: Material, column: str) -> dict[str, list[list[tuple[float, 
 def _values(material: Material) -> dict[str, dict[str, float]]:
     """By run: gap, uniformity and retrieval of the pool protocol (else of what there is), and classification."""
     found: dict[str, dict[str, float]] = {}
-    order: Callable[[dict[str, Any]], bool] = lambda row: row["protocol"].startswith("pool")  # noqa: E731
-    for row in sorted(material.rows, key=order):  # pool rows come last and overwrite
+    # Pool rows come last and overwrite.
+    for row in sorted(material.rows, key=lambda row: str(row["protocol"]).startswith("pool")):
         if row["value"] is not None:
             found.setdefault(row["id"], {})[row["metric"]] = row["value"]
     for values in found.values():
