@@ -62,7 +62,11 @@ class Retrieval(Task):
         images = int(protocol.removeprefix("pool")) if protocol != "full" else len(embeddings.images)
         if protocol == "full":
             found = retrieval.full_retrieval(embeddings, ties=self.ties)
-            details = {"image_rank": found.image_rank, "text_rank": found.text_rank}
+            details = {
+                "image_rank": found.image_rank,
+                "text_rank": found.text_rank,
+                "owner": embeddings.owner,
+            }
             return Measured(found.metrics(), images, embeddings.dim, details)
         pooled = retrieval.pool_retrieval(
             embeddings, pool=images, draws=self.draws, seed=POOL_SEED, ties=self.ties

@@ -75,6 +75,8 @@ def start(tmp_path: Path, scenes: Path, *args: str) -> subprocess.Popen[str]:
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run in a shell's background ignore Ctrl-C, and their children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
