@@ -202,8 +202,15 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("folder", run.folder),
         ("checkpoint", f"{run.checkpoint} ({(run.checkpoint_hash or '?')[:8]})" if run.checkpoint else "-"),
     ]
-    facts += [(name, value) for name, value in (run.notes or {}).items()]
+    facts += [(name.replace("_", " "), _note(value)) for name, value in (run.notes or {}).items()]
     return facts
+
+
+def _note(value: Any) -> Any:
+    """A verdict such as the gap's law as one sentence, other notes as they are."""
+    if isinstance(value, dict) and {"law", "reason"} <= set(value):
+        return f"{value['law']}: {value['reason']}"
+    return value
 
 
 def _status(status: str) -> str:

@@ -153,6 +153,9 @@ def test_overlay_judges_a_recorded_run(tmp_path):
     assert "1/log(t)^2" in gaprun("overlay", "exp-s0", "--db", db)
     short = json.loads(gaprun("overlay", "short-s0", "--db", db, "--json"))
     assert short["law"] == "undecided" and "too short" in short["reason"] and short["fits"] == []
+    kept = {name: store.run(name).notes["gap_law"] for name in ("exp-s0", "short-s0")}
+    assert kept["exp-s0"]["law"] == "log2" and kept["short-s0"]["law"] == "undecided"
+    assert store.run("exp-s0").status == "finished"
     with pytest.raises(UserError, match="no recorded gap"):
         gaprun("overlay", "external-s0", "--db", db)
 
