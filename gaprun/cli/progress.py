@@ -70,7 +70,8 @@ class JobProgress:
         if task is None:
             task = self._progress.add_task("", job=event.job, phase=event.phase, note="", total=event.total)
         elif phase != event.phase:
-            self._progress.reset(task, total=event.total, phase=event.phase, note="")
+            # rich replaces all fields here, so the job must be named again.
+            self._progress.reset(task, total=event.total, job=event.job, phase=event.phase, note="")
         self._tasks[event.job] = (task, event.phase)
         fields = {"note": event.note} if event.note else {}
         self._progress.update(task, completed=event.done, total=event.total, **fields)

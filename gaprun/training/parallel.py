@@ -101,6 +101,9 @@ def _side_by_side(
                 running[job.id] = (job, process)
             _collect(events, running, report, finished)
     finally:
+        for _, left in running.values():  # only when something broke here: no job outlives its parent
+            left.terminate()
+            left.join()
         for kind, handler in before.items():
             signal.signal(kind, handler)
     if stopping:
