@@ -1,4 +1,7 @@
-"""A store to test on: a SQLite file, and the same tests on the PostgreSQL server of GAPRUN_TEST_POSTGRES."""
+"""A store to test on: a SQLite file, and the same tests on a PostgreSQL server.
+
+The server is the one of GAPRUN_TEST_POSTGRES, or one that is started here from installed binaries.
+"""
 
 import os
 import uuid
@@ -7,24 +10,49 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from gaprun.store import EvaluationKey, NewRun, open_store
+from tests.postgres import MISSING, LocalPostgres, binaries
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """URL of a database on a PostgreSQL server where databases may be created; skips where there is no server."""
+    if named := os.environ.get("GAPRUN_TEST_POSTGRES"):
+        yield named
+        return
+    folder = binaries()
+    if folder is None:
+        pytest.skip(MISSING)
+    server = LocalPostgres(folder)
+    yield server.url
+    server.close()
+
+
+@pytest.fixture
+def new_database(postgres):
+    """A maker of empty databases on the server: `new_database()` gives a URL; they are dropped after the test."""
+    admin = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    made = []
+
+    def make():
+        name = f"gaprun_{uuid.uuid4().hex}"
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        made.append(name)
+        return make_url(postgres).set(database=name).render_as_string(hide_password=False)
+
+    yield make
+    with admin.connect() as connection:
+        for name in made:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
     """The URL of an empty database of its own."""
     if request.param == "sqlite":
-        yield str(tmp_path / "results.db")
-        return
-    server = os.environ.get("GAPRUN_TEST_POSTGRES")
-    if not server:
-        pytest.skip("GAPRUN_TEST_POSTGRES names no PostgreSQL server (postgresql+psycopg://user@host/name)")
-    name = f"gaprun_{uuid.uuid4().hex}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield make_url(server).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        return str(tmp_path / "results.db")
+    return request.getfixturevalue("new_database")()
 
 
 @pytest.fixture

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from gaprun.errors import Failure
 from gaprun.store import EvaluationKey, NewRun, engine, open_store
+from tests.postgres import MISSING, LocalPostgres, binaries
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -28,21 +31,30 @@ def write_one_run(url, number, rows):
     store.finish_run(run_id, "finished")
 
 
-def test_ten_writers_at_once_lose_no_row(url):
-    processes = [CONTEXT.Process(target=write_one_run, args=(url, number, 20)) for number in range(10)]
+def test_thirty_two_writers_at_once_lose_no_row_and_block_no_reader(url):
+    writers, steps = 32, 20
+    processes = [
+        CONTEXT.Process(target=write_one_run, args=(url, number, steps)) for number in range(writers)
+    ]
+    store = open_store(url)
     for process in processes:
         process.start()
+    reads = 0
+    while any(process.is_alive() for process in processes):
+        # A reader sees whole transactions only, and waits for none: the finished runs have all they need.
+        done = [run.id for run in store.runs(["status=finished"])]
+        assert {row["id"] for row in store.metric_rows(["gap"], ["status=finished"])} >= set(done)
+        reads += 1
     for process in processes:
         process.join(120)
-    assert [process.exitcode for process in processes] == [0] * 10
-    store = open_store(url, create=False)
+    assert [process.exitcode for process in processes] == [0] * writers and reads >= 3
     assert {run.id: (run.status, run.step) for run in store.runs()} == {
-        f"r{n}": ("finished", 19) for n in range(10)
+        f"r{n}": ("finished", steps - 1) for n in range(writers)
     }
-    for number in range(10):
+    for number in range(writers):
         rows = store.trajectory(f"r{number}")
-        assert [row["loss"] for row in rows] == [number + step / 1000 for step in range(20)]
-    assert sorted(row["value"] for row in store.metric_rows(["gap"])) == [n / 10 for n in range(10)]
+        assert [row["loss"] for row in rows] == [number + step / 1000 for step in range(steps)]
+    assert sorted(row["value"] for row in store.metric_rows(["gap"])) == [n / 10 for n in range(writers)]
 
 
 WRITE_FOR_EVER = """
@@ -77,15 +89,25 @@ def test_a_kill_in_the_middle_of_writing_keeps_all_that_was_committed(url):
                 assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_writer_waits_for_a_lock_and_readers_do_not(tmp_path, new_run, monkeypatch):
-    # The driver gives up after 50 ms here; going on is then this package's own doing.
-    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.05)
-    store = open_store(str(tmp_path / "results.db"))
-    store.begin_run(new_run())
-    holder = sqlite3.connect(tmp_path / "results.db", isolation_level=None, check_same_thread=False)
+def hold_a_write(url):
+    """A connection of another program in the middle of a transaction that has written to `runs`."""
+    if "://" in url:
+        holder = create_engine(url).connect()
+        holder.execute(text("UPDATE runs SET step = 5"))
+        return holder.commit
+    holder = sqlite3.connect(url, isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
     holder.execute("UPDATE runs SET step = 5")
-    threading.Timer(0.6, holder.execute, ["COMMIT"]).start()
+    return partial(holder.execute, "COMMIT")
+
+
+def test_a_writer_waits_for_a_lock_and_readers_do_not(url, new_run, monkeypatch):
+    # SQLite's driver gives up after 50 ms here; going on is then this package's own doing.
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.05)
+    store = open_store(url)
+    store.begin_run(new_run())
+    store.run("baseline-s0")  # connected: what follows times the question alone
+    threading.Timer(0.6, hold_a_write(url)).start()
     start = time.monotonic()
     assert store.run("baseline-s0").step == 0 and time.monotonic() - start < 0.4
     store.record("baseline-s0", [{"step": 9, "loss": 1.0}])
@@ -109,8 +131,6 @@ def test_a_lock_that_never_ends_is_a_clear_failure(tmp_path, new_run, monkeypatc
 def test_a_server_that_ends_every_connection_is_no_event(url, new_run):
     if "://" not in url:
         pytest.skip("needs a server")
-    from sqlalchemy import create_engine, text
-
     store = open_store(url)
     store.begin_run(new_run())
     stop = threading.Event()
@@ -134,3 +154,47 @@ def test_a_server_that_ends_every_connection_is_no_event(url, new_run):
         stop.set()
         thread.join()
     assert [row["loss"] for row in store.trajectory("baseline-s0")] == [step / 8 for step in range(100)]
+
+
+@pytest.fixture
+def own_server():
+    """A server of this test's own, to be stopped and started, with the durability of a real one."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip(MISSING)
+    server = LocalPostgres(folder, durable=True)
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_server_restart_in_the_middle_of_writing_loses_nothing(own_server, mode):
+    writers, steps = 4, 150
+    store = open_store(own_server.url)
+    processes = [
+        CONTEXT.Process(target=write_one_run, args=(own_server.url, number, steps))
+        for number in range(writers)
+    ]
+    for process in processes:
+        process.start()
+
+    def steps_of_all():
+        return [run.step for run in store.runs(light=True)]
+
+    while min(steps_of_all(), default=0) < 10 or len(steps_of_all()) < writers:
+        time.sleep(0.01)
+    own_server.stop(mode)
+    time.sleep(1.0)
+    assert all(process.is_alive() for process in processes), "they wait for the server"
+    own_server.start()
+    left = steps_of_all()
+    assert max(left) < steps - 1, "the restart fell into the middle"
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * writers
+    for number in range(writers):
+        run = store.run(f"r{number}")
+        assert (run.status, run.step) == ("finished", steps - 1)
+        losses = [row["loss"] for row in store.trajectory(run.id)]
+        assert losses == [number + step / 1000 for step in range(steps)]
+    assert sorted(row["value"] for row in store.metric_rows(["gap"])) == [n / 10 for n in range(writers)]
