@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure, UserError
-from gaprun.store import queries
+from gaprun.store import queries, queued
 from gaprun.store.engine import Place, check_file, locate, make_engine, retried
 from gaprun.store.liveness import lost_because, this_host
 from gaprun.store.models import STATUSES, Evaluation, Metric, Run, Trajectory
@@ -257,13 +257,12 @@ class Store:
     def runs(self, where: Iterable[str] = (), light: bool = False) -> list[Run]:
         """Runs for which every condition `key=value` holds, newest first.
 
-        A row that says running though its process is gone becomes interrupted. `light` leaves
+        A row that says running or queued though nothing runs or waits becomes interrupted. `light` leaves
         resolved_recipe, environment and notes unread (they then raise when touched).
         """
         conditions = parse_conditions(where)
-        self._reconcile(
-            self._read(lambda s: queries.runs(s, parse_conditions(["status=running"]), light=True))
-        )
+        going = parse_conditions(["status=running", "status=queued"])
+        self._reconcile(self._read(lambda session: queries.runs(session, going, light=True)))
         return self._read(lambda session: queries.runs(session, conditions, light))
 
     def find_evaluation(self, run_id: str, key: EvaluationKey) -> Evaluation | None:
@@ -314,7 +313,8 @@ class Store:
 
     # Inside
 
-    def _reconcile(self, runs: Iterable[Run]) -> None:
+    def _reconcile(self, runs: Sequence[Run]) -> None:
+        queued.reconcile(self, [run for run in runs if run.status == "queued"])
         for run in runs:
             if run.status != "running" or (reason := _lost(run)) is None:
                 continue

@@ -1,0 +1,96 @@
+"""Queued runs: put in, taken up, kept while something has them, and given up when nothing does."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gaprun.store import queued
+from gaprun.store.liveness import this_host
+
+
+def states(store):
+    return {run.id: run.status for run in store.runs()}
+
+
+def test_queued_becomes_running_then_finished_and_keeps_what_it_waited_for(store, new_run):
+    queued.enqueue(store, [new_run("a"), new_run("b")], {"cluster": "local", "host": "elsewhere", "pid": 1})
+    assert states(store) == {"a-s0": "queued", "b-s0": "queued"}
+    store.begin_run(new_run("a"))
+    assert states(store) == {"a-s0": "running", "b-s0": "queued"}
+    store.finish_run("a-s0", "finished")
+    row = store.run("a-s0")
+    assert row.status == "finished" and row.notes["queue"]["host"] == "elsewhere"
+
+
+def test_submitting_again_keeps_steps_and_results(store, new_run):
+    store.begin_run(new_run("a"))
+    store.record("a-s0", [{"step": 7, "loss": 1.0}])
+    store.finish_run("a-s0", "interrupted", error="stopped")
+    queued.enqueue(store, [new_run("a")], {"cluster": "slurm"})
+    row = store.run("a-s0")
+    assert (row.status, row.step, row.error) == ("queued", 7, None)
+    assert [point["step"] for point in store.trajectory("a-s0")] == [7]
+
+
+def test_requeued_and_given_up(store, new_run):
+    store.begin_run(new_run("a"))
+    store.finish_run("a-s0", "interrupted")
+    queued.requeue(store, "a-s0")
+    assert states(store) == {"a-s0": "queued"}
+    queued.give_up(store, ["a-s0"], "not wanted")
+    row = store.run("a-s0")
+    assert (row.status, row.error) == ("interrupted", "not wanted")
+    store.begin_run(new_run("a"))
+    queued.give_up(store, ["a-s0"], "too late")
+    assert states(store) == {"a-s0": "running"}
+
+
+def test_a_dead_submitter_leaves_nothing_queued(store, new_run):
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    alive = {"cluster": "local", "host": this_host(), "pid": os.getpid()}
+    queued.enqueue(store, [new_run("mine")], alive)
+    queued.enqueue(store, [new_run("orphan")], alive | {"pid": process.pid})
+    assert states(store) == {"mine-s0": "queued", "orphan-s0": "interrupted"}
+    assert "submitter is gone" in store.run("orphan-s0").error
+
+
+NOW = datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("note", "hours", "known", "expected"),
+    [
+        ({"job": "12_3", "cluster_name": "big"}, 99, ("big", {"12_3", "12_4"}), None),
+        ({"job": "12_3", "cluster_name": "big"}, 1, ("big", {"12_4"}), "SLURM job 12_3 was cancelled"),
+        ({"job": "12_3", "cluster_name": "big", "log": "/l"}, 1, ("big", set()), "see /l"),
+        ({"job": "12_3", "cluster_name": "big"}, 1, ("another", set()), None),
+        ({"job": "12_3", "cluster_name": "big"}, 24 * 13, None, None),
+        ({"job": "12_3", "cluster_name": "big"}, 24 * 15, None, "nothing was heard"),
+        ({}, 0.1, None, None),
+        ({}, 0.2, None, "cut short"),
+    ],
+)
+def test_slurm_is_believed_where_it_answers_and_time_decides_elsewhere(note, hours, known, expected):
+    submitted = (NOW - timedelta(hours=hours)).isoformat()
+    reason = queued.lost_queued({"cluster": "slurm", "submitted": submitted, **note}, NOW, known)
+    assert reason is None if expected is None else expected in reason
+
+
+def test_slurm_is_asked_once_for_all_and_an_answer_that_is_none_changes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho 'ClusterName             = big'\n")
+    (tmp_path / "squeue").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho 12_0\necho 12_1\n')
+    for name in ("scontrol", "squeue"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert queued.slurm_jobs(["12_0", "12_5", "9"]) == ("big", {"12_0", "12_1"})
+    assert (tmp_path / "asked").read_text().count("--jobs=12,9") == 1
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'Invalid job id specified' >&2\nexit 1\n")
+    assert queued.slurm_jobs(["12_0"]) == ("big", set())
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
+    assert queued.slurm_jobs(["12_0"]) is None
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert queued.slurm_jobs(["12_0"]) is None
