@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gaprun.errors import UserError
 
 HEADROOM = 0.8  # share of the free memory or disk that the cache may take
-FORMAT = "decoded-1"
+FORMAT = "decoded-2"
 
 
 class DecodedCache:

@@ -46,16 +46,32 @@ def decode_rgb(data: bytes) -> Image.Image:
 def stage(data: bytes, size: int) -> Pixels:
     """The whole picture squashed to `size` x `size` (bicubic, antialiased): uint8 (size, size, 3), 0..255.
 
-    A JPEG at least four times larger is decoded at a reduced scale (never below twice the target), which is
-    several times faster and differs by rounding only. Raises DamagedSample.
+    A large JPEG is decoded at a reduced scale (never below twice the target), which is several times faster and
+    differs by rounding only. Raises DamagedSample.
     """
+    import torch
+
     image = open_image(data)
-    if image.format in ("JPEG", "MPO") and min(image.size) >= 4 * size:
-        image.draft("RGB", (2 * size, 2 * size))
-    image = to_rgb(image)
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.array(image, dtype=np.uint8)
+    pixels = _fast_jpeg(data, size) if image.format == "JPEG" and image.mode in ("RGB", "L") else None
+    if pixels is None:
+        pixels = np.array(to_rgb(image), dtype=np.uint8)
+    if pixels.shape == (size, size, 3):
+        return pixels
+    # Within one grey level of Pillow's own resize, and several times faster.
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    squashed = torch.nn.functional.interpolate(planes, (size, size), mode="bicubic", antialias=True)
+    return np.ascontiguousarray(squashed[0].permute(1, 2, 0).numpy())
+
+
+def _fast_jpeg(data: bytes, size: int) -> Pixels | None:
+    """Pillow's pixels at nearly twice its speed, at least 2 * size a side where the picture has so many; None for
+    damage, whose reason Pillow words better."""
+    import simplejpeg
+
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", min_height=2 * size, min_width=2 * size)
+    except ValueError:
+        return None
 
 
 def _reason(error: Exception, data: bytes | None) -> str:

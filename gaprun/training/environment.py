@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import gaprun
 from gaprun.errors import UserError
 from gaprun.recipe.schema import Compute
 
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "pillow")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "pillow", "simplejpeg")
 
 
 def pick_device(name: str) -> torch.device:
@@ -44,6 +47,18 @@ def prepare(compute: Compute, device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True)
+        # A debugging aid of that mode: it would clear every new tensor, a tenth of a small step.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device.type == "cpu":
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse large buffers: by default each step's are given back and every page is cleared again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def environment(device: torch.device) -> dict[str, object]:

@@ -46,14 +46,13 @@ def parameter_groups(
 def build_optimizer(
     clip: nn.Module, head: nn.Module, settings: Optimizer, lr_factor: float
 ) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; fused on CUDA."""
-    fused = next(clip.parameters()).is_cuda
+    """AdamW over `parameter_groups`, each update in one fused pass over the memory."""
     return torch.optim.AdamW(
         parameter_groups(clip, head, settings, lr_factor),
         lr=settings.lr,
         betas=settings.betas,
         eps=settings.eps,
-        fused=fused,
+        fused=True,
     )
 
 

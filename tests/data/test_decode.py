@@ -38,13 +38,22 @@ def test_sixteen_bit_grey_is_scaled_not_clipped():
     assert np.asarray(decode_rgb(buffer.getvalue()))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-def test_a_small_picture_is_staged_exactly_as_pillow_resizes_it(make_picture):
-    data = make_picture(1, 50, 31)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_small_picture_is_staged_as_pillow_resizes_it_to_within_one_level(make_picture, kind):
+    data = make_picture(1, 50, 31, kind=kind)
     wanted = Image.open(io.BytesIO(data)).resize((24, 24), Image.Resampling.BICUBIC)
     result = stage(data, 24)
     assert result.shape == (24, 24, 3) and result.dtype == np.uint8 and result.flags.writeable
-    assert np.array_equal(result, np.asarray(wanted))
+    difference = np.abs(result.astype(int) - np.asarray(wanted.convert("RGB")).astype(int))
+    assert difference.max() <= 1 and difference.mean() < 0.05
     assert np.array_equal(stage(make_picture(2, 24, 24), 24), np.asarray(decode_rgb(make_picture(2, 24, 24))))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_of_any_colours_has_pillows_pixels(make_picture, mode):
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(make_picture(5, 48, 48))).convert(mode).save(buffer, "JPEG")
+    assert np.array_equal(stage(buffer.getvalue(), 48), np.asarray(decode_rgb(buffer.getvalue())))
 
 
 def test_a_large_jpeg_is_staged_by_its_reduced_decoding_to_within_rounding(make_picture):

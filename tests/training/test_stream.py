@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.functional import resized_crop
 
 from gaprun.data.cache import DecodedCache
 from gaprun.data.split import open_split
-from gaprun.data.stream import LoadBatch, Plan, Pool, crop_and_normalise, random_crops, stream
+from gaprun.data.stream import LoadBatch, Plan, Pool, _crop_batch, crop_and_normalise, random_crops, stream
 from gaprun.errors import Failure, UserError
 
 
@@ -113,6 +114,31 @@ def test_whole_picture_crop_is_the_picture_normalised() -> None:
     out = crop_and_normalise(pictures, box, 8, mean, std)
     expected = (pictures.permute(0, 3, 1, 2) / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [(0.9, 1.0), (0.02, 0.1)])
+def test_crops_are_torchvisions_resized_crops_whole_batches_and_byte_by_byte(
+    scale: tuple[float, float],
+) -> None:
+    torch.manual_seed(0)
+    noise = torch.randint(0, 256, (12, 3, 12, 12)).float()
+    smooth = torch.nn.functional.interpolate(noise, (97, 97), mode="bicubic").clamp(0, 255)
+    pictures = smooth.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    boxes = random_crops(np.full((12, 2), 97.0), scale, np.random.default_rng(1))
+    crops = torch.from_numpy(boxes).float()
+    wanted = torch.stack(
+        [
+            resized_crop(
+                picture.permute(2, 0, 1).float(), *(int(v) for v in (y, x, h, w)), [64, 64], antialias=False
+            )
+            for picture, (x, y, w, h) in zip(pictures, np.round(boxes * 97), strict=True)
+        ]
+    )
+    first, last = np.round(boxes[:, :2] * 97), np.round((boxes[:, :2] + boxes[:, 2:]) * 97)
+    batched = _crop_batch(pictures, torch.from_numpy(first).float(), torch.from_numpy(last).float(), 64)
+    torch.testing.assert_close(batched, wanted, rtol=0, atol=0.02)
+    bytewise = crop_and_normalise(pictures, crops, 64, torch.zeros(3), torch.ones(3)) * 255
+    assert (bytewise - wanted).abs().max() <= 1.01 and (bytewise - wanted).abs().mean() < 0.4
 
 
 def test_half_crop_is_the_half() -> None:
