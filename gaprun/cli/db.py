@@ -1,16 +1,27 @@
-"""`gaprun db`: what is in a database, and bringing an old one to this version's schema."""
+"""`gaprun db`: what is in a database, bringing an old one to this version's schema, copying one into another."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import DbOption, console, print_json
+from gaprun.cli.common import DbOption, console, err_console, print_json
 
-db_app = typer.Typer(no_args_is_help=True, help="Look at and upgrade the database.", rich_markup_mode="rich")
+db_app = typer.Typer(
+    no_args_is_help=True, help="Look at, upgrade and copy the database.", rich_markup_mode="rich"
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class OnConflict(StrEnum):
+    """What to do about a run that both databases hold with different content."""
+
+    ERROR = "error"
+    KEEP = "keep"
+    REPLACE = "replace"
 
 
 def register(app: typer.Typer) -> None:
@@ -19,11 +30,17 @@ def register(app: typer.Typer) -> None:
 
 
 @db_app.command(epilog="Example: gaprun db info --db results.db.example")
-def info(json: Json = False, db: DbOption = None) -> None:
+def info(
+    json: Json = False,
+    content: Annotated[
+        bool, typer.Option("--content", help="Also a hash of each table's content, the same in any database.")
+    ] = False,
+    db: DbOption = None,
+) -> None:
     """Show where the database is, its schema version and how much it holds. Changes nothing."""
     from gaprun.store.info import describe
 
-    facts = describe(db)
+    facts = describe(db, content)
     if json:
         print_json(facts)
         return
@@ -49,3 +66,48 @@ def upgrade(db: DbOption = None) -> None:
         else f"is at {HEAD} (newest)"
     )
     console.print(f"{store.place.name} {done}", markup=False, soft_wrap=True)
+
+
+@db_app.command(epilog="Example: gaprun db copy results.db postgresql+psycopg://user@host/gaprun")
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A SQLite file or a database URL.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Another one; a missing file is created.")],
+    on_conflict: Annotated[
+        OnConflict,
+        typer.Option(help="A run that both hold with different content: stop, keep TO's, or take FROM's."),
+    ] = OnConflict.ERROR,
+    json: Json = False,
+) -> None:
+    """Copy every run with its metrics and trajectory into another database, and verify it by content hashes.
+
+    SQLite and PostgreSQL in either direction. TO changes wholly or not at all; what it holds already is left
+    alone. Files beside the database (checkpoints, embeddings) are not copied.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gaprun.store import open_store
+    from gaprun.store.copying import copy_database
+
+    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err_console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        report = copy_database(
+            open_store(source, create=False),
+            open_store(target),
+            on_conflict.value,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    counts = {name: len(getattr(report, name)) for name in ("copied", "replaced", "equal", "kept")}
+    if json:
+        print_json({**counts, "rows": report.content.rows, "content": report.content.hashes()})
+        return
+    words = {
+        "copied": "copied",
+        "replaced": "replaced",
+        "equal": "there already",
+        "kept": "kept as they were",
+    }
+    said = ", ".join(f"{counts[name]} {word}" for name, word in words.items() if counts[name])
+    console.print(f"runs: {said or 'none'}; verified by content hash:", markup=False)
+    for name, value in report.content.hashes().items():
+        console.print(f"  {name:12} {report.content.rows[name]:9,} rows  {value}", soft_wrap=True)

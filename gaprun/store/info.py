@@ -8,14 +8,16 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from gaprun.store import schema
+from gaprun.store.content import database_content
 from gaprun.store.engine import check_file, explain, locate, make_engine
 from gaprun.store.models import Base, Run
 
 
-def describe(url: str | None) -> dict[str, Any]:
+def describe(url: str | None, content: bool = False) -> dict[str, Any]:
     """Facts about the database at `url`: place, schema, size, rows by table and runs by status.
 
-    Counts are left out where the schema is another than this code's.
+    `content` adds each table's content hash, which is the same in every kind of database (see `store.content`).
+    Counts and hashes are left out where the schema is another than this code's.
     """
     place = check_file(locate(url), create=False)
     engine = make_engine(place)
@@ -35,6 +37,9 @@ def describe(url: str | None) -> dict[str, Any]:
                     facts[name] = connection.execute(select(func.count()).select_from(table)).scalar()
                 states = connection.execute(select(Run.status, func.count()).group_by(Run.status))
                 facts["by_status"] = {status: count for status, count in states}
+                if content:
+                    hashes = database_content(connection).hashes()
+                    facts |= {f"{name}_content": value for name, value in hashes.items()}
     except DBAPIError as error:
         raise explain(error, place.name) from error
     return facts

@@ -1,0 +1,147 @@
+"""Everything of one database into another, SQLite or PostgreSQL, in one transaction that is verified before it ends.
+
+Runs are told apart by their id. A run that the target holds with the same content is left alone; one that it holds
+with other content is an error, unless the caller says which of the two to keep. Files (checkpoints, embeddings) stay
+where they are: only the database is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.engine import Connection
+
+from gaprun.errors import Failure, UserError
+from gaprun.store.content import TABLES, Content, Rows, batches, by_run, read_rows, run_ids
+from gaprun.store.database import Store
+from gaprun.store.engine import retried
+from gaprun.store.models import Base, Evaluation, Run
+
+Conflict = Literal["error", "keep", "replace"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class CopyReport:
+    """What a copy did to the target: ids of runs by their fate, and the content that was verified there."""
+
+    copied: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    equal: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    content: Content = field(default_factory=Content)
+
+
+def copy_database(
+    source: Store, target: Store, on_conflict: Conflict = "error", progress: Progress | None = None
+) -> CopyReport:
+    """Copy every run of `source` with all that hangs on it to `target`; `progress(runs done, runs)`.
+
+    The source is read as it was at one moment, the target changes wholly or not at all. What was written is read
+    back and must have the source's content hashes. Runs that are `kept` are outside the verified content. Raises
+    UserError for runs that differ (with `error`), a target that cannot be written and a copy onto itself; Failure
+    when the hashes differ.
+    """
+    if source.place.url == target.place.url:
+        raise UserError(f"{source.place.name} cannot be copied onto itself: name another database")
+    if target.place.read_only:
+        raise UserError(f"database {target.place.name} is read-only: name one that can be written")
+    reading = source.engine.execution_options()
+    if source.place.path is None:
+        reading = reading.execution_options(isolation_level="REPEATABLE READ")
+    writing = target.engine.execution_options(gaprun_write=True)
+
+    def attempt() -> CopyReport:
+        with reading.connect() as theirs:
+            ids = run_ids(theirs)
+            with writing.begin() as ours:
+                return _Copy(theirs, ours, on_conflict, target.place.name).run(ids, progress)
+
+    return retried(attempt, target.place.name)
+
+
+class _Copy:
+    """One attempt, between two open transactions."""
+
+    def __init__(self, source: Connection, target: Connection, on_conflict: Conflict, name: str) -> None:
+        self.source, self.target, self.on_conflict, self.name = source, target, on_conflict, name
+        self.report = CopyReport()
+        self.conflicts: list[str] = []
+
+    def run(self, ids: Sequence[str], progress: Progress | None) -> CopyReport:
+        done = 0
+        for part in batches(ids):
+            self._part(part)
+            done += len(part)
+            if progress is not None:
+                progress(done, len(ids))
+        if self.conflicts:
+            names = ", ".join(self.conflicts[:5]) + (", ..." if len(self.conflicts) > 5 else "")
+            raise UserError(
+                f"{self.name} holds {len(self.conflicts)} of these runs with other content ({names}): "
+                "say --on-conflict keep (what it has) or --on-conflict replace; nothing was copied"
+            )
+        return self.report
+
+    def _part(self, ids: Sequence[str]) -> None:
+        rows = read_rows(self.source, ids)
+        theirs = by_run(rows)
+        present = list(self.target.scalars(select(Run.id).where(Run.id.in_(ids))))
+        ours = by_run(read_rows(self.target, present)) if present else {}
+        equal = [run for run in present if ours[run] == theirs[run]]
+        differing = sorted(set(present) - set(equal))
+        new = [run for run in ids if run not in ours]
+        self.report.equal += equal
+        if differing and self.on_conflict == "error":
+            self.conflicts += differing
+        if self.conflicts:
+            return
+        if differing and self.on_conflict == "replace":
+            self.target.execute(delete(Run).where(Run.id.in_(differing)))
+            self.report.replaced += differing
+            write = [*new, *differing]
+        else:
+            self.report.kept += differing
+            write = new
+        self.report.copied += new
+        if write:
+            write_rows(self.target, rows, set(write))
+            self._verify(theirs, write)
+        for run in [*equal, *write]:
+            self.report.content.add(theirs[run])
+
+    def _verify(self, theirs: dict[str, Content], written: Sequence[str]) -> None:
+        """Read back what was written, still inside the transaction: a difference undoes the whole copy."""
+        found = by_run(read_rows(self.target, written))
+        wrong = [run for run in written if found.get(run) != theirs[run]]
+        if wrong:
+            raise Failure(
+                f"run {wrong[0]} did not arrive in {self.name} as it was sent: nothing was copied "
+                "(is something between them changing rows, such as a trigger?)"
+            )
+
+
+def write_rows(target: Connection, rows: Rows, ids: set[str]) -> None:
+    """Insert the rows of the runs `ids`; evaluations are counted anew, in their order."""
+    for name in TABLES:
+        table = Base.metadata.tables[name]
+        chosen = [row for row in rows[name] if row["id" if name == "runs" else "run_id"] in ids]
+        if not chosen:
+            continue
+        if name == "evaluations":
+            fresh = [{key: value for key, value in row.items() if key != "id"} for row in chosen]
+            returned = insert(table).returning(Evaluation.id, sort_by_parameter_order=True)
+            numbers = target.scalars(returned, fresh).all()
+            renumbered = {row["id"]: number for row, number in zip(chosen, numbers, strict=True)}
+        elif name == "metrics":
+            fresh = [
+                {key: value for key, value in row.items() if key != "id"}
+                | {"evaluation_id": renumbered[row["evaluation_id"]]}
+                for row in chosen
+            ]
+            target.execute(insert(table), fresh)
+        else:
+            target.execute(insert(table), chosen)
