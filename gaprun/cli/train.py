@@ -13,7 +13,6 @@ from gaprun.errors import UserError
 
 if TYPE_CHECKING:
     from gaprun.recipe.jobs import Job
-    from gaprun.store import Store
 
 EXAMPLE = """Train a recipe's jobs (grid points x seeds), measure each, and store every number.
 
@@ -61,6 +60,7 @@ def train(
         rows = plan_rows(jobs, db)
         print_json(rows) if as_json else render_plan(rows, console)
         return
+    from gaprun.cli.running import closing_words, run_all
     from gaprun.store import open_store
     from gaprun.training.preflight import is_finished, prepare_job
 
@@ -72,8 +72,11 @@ def train(
     if done:
         err_console.print(f"{done} of {len(jobs)} runs are finished already", highlight=False)
     if waiting:
-        _run(waiting, store, db, device, side_by_side)
-    _closing_words(store, jobs)
+        from gaprun.training.environment import pick_device
+
+        workers = side_by_side or (1 if pick_device(device).type == "cuda" else os.cpu_count() or 1)
+        run_all(waiting, store, db, [device] * min(workers, len(waiting)))
+    closing_words(store, jobs)
 
 
 def _jobs(
@@ -84,7 +87,7 @@ def _jobs(
     if (recipe is None) == (resume is None):
         raise UserError("name a recipe file, or a run with --resume RUN (see `gaprun train --help`)")
     if recipe is not None:
-        return load_jobs(recipe, overrides, _seeds(seeds))
+        return load_jobs(recipe, overrides, parse_seeds(seeds))
     if overrides or seeds:
         raise UserError("--resume goes on with a stored recipe: leave out --set and --seeds")
     from gaprun.recipe.load import validate
@@ -96,7 +99,8 @@ def _jobs(
     return [Job(validate(run.resolved_recipe, f"run {run.id}"), run.seed)]
 
 
-def _seeds(text: str | None) -> list[int] | None:
+def parse_seeds(text: str | None) -> list[int] | None:
+    """`--seeds 0,1,2` as a list; None stays None. Raises UserError for anything but whole numbers >= 0."""
     if text is None:
         return None
     try:
@@ -106,44 +110,3 @@ def _seeds(text: str | None) -> list[int] | None:
     if min(seeds) < 0:
         raise UserError(f"--seeds {text}: seeds are not negative")
     return seeds
-
-
-def _run(jobs: list[Job], store: Store, db: str | None, device: str, side_by_side: int | None) -> None:
-    from gaprun.cli.progress import JobProgress
-    from gaprun.model.towers import tokenizer_for
-    from gaprun.training.environment import check_precision, pick_device
-    from gaprun.training.parallel import Outcome, run_jobs
-    from gaprun.training.preflight import prepare_job
-
-    where = pick_device(device)
-    for job in jobs:
-        prepare_job(job, store)
-        check_precision(job.recipe.compute, where)
-        tokenizer_for(job.recipe.model)
-    workers = side_by_side or (1 if where.type == "cuda" else os.cpu_count() or 1)
-    failures: list[Outcome] = []
-    with JobProgress() as progress:
-
-        def finished(outcome: Outcome) -> None:
-            progress.done(outcome.job.id)
-            if outcome.error is None:
-                progress.message(f"finished {outcome.job.id}")
-            else:
-                failures.append(outcome)
-                progress.message(f"failed   {outcome.job.id}: {outcome.error}")
-
-        run_jobs(jobs, db, device, min(workers, len(jobs)), progress, finished)
-    if failures:
-        first = failures[0].error
-        assert first is not None
-        count = f"{len(failures)} of {len(jobs)} runs failed; the first: " if len(jobs) > 1 else ""
-        raise type(first)(f"{count}{first}")
-
-
-def _closing_words(store: Store, jobs: list[Job]) -> None:
-    from rich.markup import escape
-
-    err_console.print(
-        f"{len(jobs)} runs in {escape(store.url)}; next: gaprun compare --metric gap --metric recall@5",
-        highlight=False,
-    )

@@ -1,4 +1,4 @@
-"""Running jobs one after another in this process, or several side by side in their own."""
+"""Running jobs one after another in this process, or several side by side in their own, each on its device."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ class Outcome:
 Finished = Callable[[Outcome], None]
 
 
-def run_jobs(
-    jobs: list[Job], db: str | None, device: str, side_by_side: int, report: Report, finished: Finished
-) -> None:
-    """Run `jobs`, at most `side_by_side` at once; a job that fails does not stop the others.
+def run_jobs(jobs: list[Job], db: str | None, devices: list[str], report: Report, finished: Finished) -> None:
+    """Run `jobs`, as many at once as there are `devices`; a job takes the device that another left.
 
-    Raises Interrupted after Ctrl-C or SIGTERM, once every running job has saved.
+    A device may stand in the list several times. A job that fails does not stop the others. Raises Interrupted
+    after Ctrl-C or SIGTERM, once every running job has saved.
     """
-    if side_by_side <= 1 or len(jobs) <= 1:
-        _one_by_one(jobs, db, device, report, finished)
+    if len(devices) <= 1 or len(jobs) <= 1:
+        _one_by_one(jobs, db, devices[0], report, finished)
     else:
-        _side_by_side(jobs, db, device, side_by_side, report, finished)
+        _side_by_side(jobs, db, devices, report, finished)
 
 
 def _one_by_one(jobs: list[Job], db: str | None, device: str, report: Report, finished: Finished) -> None:
@@ -61,6 +60,7 @@ def _child(job: Job, db: str | None, device: str, threads: int, events: Any) -> 
 
     from gaprun.store import open_store
 
+    device = pinned(device)
     torch.set_num_threads(job.recipe.compute.threads or threads)
     try:
         run_job(job, open_store(db), device, events.put)
@@ -75,13 +75,26 @@ def _child(job: Job, db: str | None, device: str, threads: int, events: Any) -> 
         events.put((job.id, "Failure", f"{type(error).__name__}: {error} (run it alone with --debug)"))
 
 
+def pinned(device: str) -> str:
+    """`cuda:N` as this process's only GPU (CUDA_VISIBLE_DEVICES), then called cuda:0; other names as they are.
+
+    For a process that has not touched a GPU yet. N counts the GPUs that this process was given.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number.isdigit():
+        return device
+    given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    os.environ["CUDA_VISIBLE_DEVICES"] = given[int(number)] if int(number) < len(given) else number
+    return "cuda:0"
+
+
 def _side_by_side(
-    jobs: list[Job], db: str | None, device: str, side_by_side: int, report: Report, finished: Finished
+    jobs: list[Job], db: str | None, devices: list[str], report: Report, finished: Finished
 ) -> None:
     context = multiprocessing.get_context("spawn")
     events: Any = context.Queue()
-    threads = max(1, (os.cpu_count() or 1) // side_by_side)
-    waiting, running = list(jobs), dict[str, tuple[Job, BaseProcess]]()
+    threads = max(1, (os.cpu_count() or 1) // len(devices))
+    waiting, running, taken = list(jobs), dict[str, tuple[Job, BaseProcess]](), dict[str, str]()
     stopping = False
 
     def forward(number: int, frame: object) -> None:
@@ -94,8 +107,11 @@ def _side_by_side(
     before = {kind: signal.signal(kind, forward) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         while running or (waiting and not stopping):
-            while waiting and len(running) < side_by_side and not stopping:
-                job = waiting.pop(0)
+            while waiting and len(running) < len(devices) and not stopping:
+                job, free = waiting.pop(0), list(devices)
+                for name in running:
+                    free.remove(taken[name])
+                device = taken[job.id] = free[0]
                 process = context.Process(target=_start_child, args=(job, db, device, threads, events))
                 process.start()
                 running[job.id] = (job, process)

@@ -1,12 +1,15 @@
-"""Jobs side by side: when the parent's own work breaks, its children save and end with it."""
+"""Jobs side by side: one a device; when the parent's own work breaks, its children save and end with it."""
 
 import multiprocessing
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from gaprun.store import open_store
-from gaprun.training.parallel import run_jobs
+from gaprun.training import parallel
+from gaprun.training.parallel import pinned, run_jobs
 from tests.training.conftest import small_job
 
 
@@ -22,9 +25,46 @@ def test_no_job_outlives_its_parent(tmp_path: Path, scenes: Path, monkeypatch: p
             raise ZeroDivisionError("the screen is gone")
 
     with pytest.raises(ZeroDivisionError):
-        run_jobs(jobs, db, "cpu", 2, broken, lambda outcome: None)
+        run_jobs(jobs, db, ["cpu", "cpu"], broken, lambda outcome: None)
     assert not [
         child for child in multiprocessing.active_children() if "SpawnProcess" in type(child).__name__
     ]
     statuses = {run.status for run in open_store(db).runs()}
     assert "finished" not in statuses and "running" not in statuses
+
+
+def note_device(job, db, device, threads, events) -> None:
+    """Stands in for training: says on which device it is, and stays there for a while."""
+    with open(db, "a") as file:
+        file.write(f"+{device} ")
+    time.sleep(0.3)
+    with open(db, "a") as file:
+        file.write(f"-{device} ")
+    events.put((job.id, None, ""))
+
+
+def test_each_device_holds_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_start_child", note_device)
+    ended = []
+    jobs = [small_job("baseline", seed=seed) for seed in range(5)]
+    run_jobs(jobs, str(tmp_path / "log"), ["cuda:0", "cuda:1"], lambda event: None, ended.append)
+    assert len(ended) == 5 and not any(outcome.error for outcome in ended)
+    busy, most = set(), 0
+    for word in (tmp_path / "log").read_text().split():
+        if word[0] == "+":
+            assert word[1:] not in busy
+            busy.add(word[1:])
+        else:
+            busy.remove(word[1:])
+        most = max(most, len(busy))
+    assert most == 2
+
+
+def test_a_device_becomes_the_only_one_that_its_job_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-abc,6")
+    assert pinned("cuda:1") == "cuda:0" and os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-abc"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert pinned("cuda:3") == "cuda:0" and os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert pinned("cpu") == "cpu" and pinned("auto") == "auto" and pinned("cuda") == "cuda"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
