@@ -23,7 +23,7 @@ quickstart: $(VENV)/.gaprun
 # Makes results.db.example again: seven methods, three seeds, on drawn scenes (about 25 minutes on two quiet cores).
 example: $(VENV)/.gaprun
 	$(BIN)/gaprun data scenes --out data/scenes
-	$(BIN)/gaprun train recipes/small/table2.yaml --db example.db
+	$(BIN)/gaprun train recipes/paper/small/table2.yaml --db example.db
 	$(BIN)/python -m gaprun.store.publish example.db results.db.example
 
 # Tests run side by side, two at a time; real data is used where GAPRUN_TEST_DATA names it.

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import open_clip
+import torch
 from open_clip.model import CLIP, get_model_preprocess_cfg, set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import text_global_pool
@@ -181,7 +182,12 @@ def load_open_clip(arch: str, pretrained: str | None, **options: Any) -> CLIP:
     try:
         with quiet():
             model = open_clip.create_model(
-                arch, pretrained=pretrained, pretrained_image=False, pretrained_text=False, **options
+                arch,
+                pretrained=pretrained,
+                pretrained_image=False,
+                pretrained_text=False,
+                device=torch.get_default_device(),  # `meta` where parameters are only counted
+                **options,
             )
         return cast(CLIP, model)
     except Exception as error:

@@ -155,7 +155,7 @@ def load_study(store: Store, where: Sequence[str] = ()) -> Study:
         raise UserError(
             "no finished run of a method of the paper"
             + (f" with {' and '.join(where)}" if where else "")
-            + ": `gaprun train recipes/small/table2.yaml` makes some"
+            + ": `gaprun train recipes/paper/small/table2.yaml` makes some"
         )
     chosen = max(studies.values(), key=lambda runs: (len({s.method for s, _ in runs}), len(runs)))
     ids = {run.id for run in chosen.values()}

@@ -134,7 +134,7 @@ def inverted_u(material: Material) -> Found:
     study = material.study
     settings = [s for s in study.settings if s.method == "FLT" and not s.variant] if study else []
     if study is None or len(settings) < 2:
-        return "fewer than two fixed temperatures were run: `gaprun train recipes/sweeps/table3.yaml` runs the sweep"
+        return "fewer than two fixed temperatures were run: `gaprun train recipes/paper/table3.yaml` runs the sweep"
     result = []
     sweep = TABLES["table3"]
     for metric, words in SWEPT:

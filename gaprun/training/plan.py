@@ -32,7 +32,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "run": job.id,
                 "recipe": recipe.name,
                 "seed": job.seed,
-                "status": statuses.get(job.id, "new"),
+                "status": statuses.get((job.recipe_hash, job.seed), "new"),
                 "images": length.images,
                 "batch_size": length.batch_size,
                 "steps_per_epoch": length.steps_per_epoch,
@@ -73,14 +73,16 @@ def _image_size(job: Job) -> int:
     return int(size if isinstance(size, int) else max(size))
 
 
-def _statuses(db: str | None) -> dict[str, str]:
+def _statuses(db: str | None) -> dict[tuple[str, int | None], str]:
+    """Status by recipe hash and seed: a training is the same under any recipe name."""
     from gaprun.store import open_store
 
     try:
         store = open_store(db, create=False)
     except UserError:
         return {}
-    return {run.id: run.status for run in store.runs(light=True)}
+    runs = sorted(store.runs(light=True), key=lambda run: run.status == "finished")
+    return {(run.recipe_hash, run.seed): run.status for run in runs}
 
 
 def render_plan(rows: list[dict[str, Any]], console: Console) -> None:

@@ -9,6 +9,7 @@ from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
 from gaprun.recipe.jobs import Job
 from gaprun.store import Store
+from gaprun.store.models import Run
 from gaprun.training.length import Length, run_length
 
 
@@ -58,16 +59,22 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
 
 
 def is_finished(store: Store, job: Job) -> bool:
-    """Whether the job is trained and everything that its recipe asks to measure is in the store."""
-    runs = store.runs([f"id={job.id}"])
-    if not runs or runs[0].status != "finished":
+    """Whether this training is done, under whatever recipe name, and all that the recipe asks to measure is there."""
+    runs = store.runs([f"recipe_hash={job.recipe_hash}", f"seed={job.seed}", "status=finished"])
+    if not runs:
         return False
+    data = prepare_job(job).fingerprints
+    same_data = [run for run in runs if run.environment.get("data", data) == data]
+    return any(_is_measured(store, job, run) for run in same_data)
+
+
+def _is_measured(store: Store, job: Job, run: Run) -> bool:
     tasks: list[Task] = list(job.recipe.eval)
     for task in tasks:
         for ref in task.data:
             split = task.open(ref)
             for protocol in task.protocols(split):
-                key = task.key(split, protocol, runs[0].checkpoint_hash or "", runs[0].step or 0)
-                if store.find_evaluation(job.id, key) is None:
+                key = task.key(split, protocol, run.checkpoint_hash or "", run.step or 0)
+                if store.find_evaluation(run.id, key) is None:
                     return False
     return True

@@ -1,5 +1,6 @@
 """Recipes: merging, overrides, grids, hashes, and errors that name file, key and the nearest valid name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,13 +54,44 @@ def test_published_settings() -> None:
 
 @pytest.mark.parametrize(
     ("sweep", "recipes"),
-    [("table2", 7), ("table3", 7), ("table5", 6), ("soft-swap", 6), ("schedule-ends", 4)],
+    [
+        ("paper/table2", 7),
+        ("paper/table3", 7),
+        ("paper/table5", 6),
+        ("sweeps/soft-swap", 6),
+        ("sweeps/schedule-ends", 4),
+    ],
 )
 def test_sweeps_expand_with_three_seeds(sweep: str, recipes: int) -> None:
     for overrides in ([], [SMALL]):
-        jobs = load_jobs(RECIPES / "sweeps" / f"{sweep}.yaml", overrides)
+        jobs = load_jobs(RECIPES / f"{sweep}.yaml", overrides)
         assert len(jobs) == 3 * recipes == len({job.id for job in jobs})
         assert len({job.recipe.name for job in jobs}) == recipes
+
+
+def test_the_small_tables_are_one_set_up_with_shared_runs() -> None:
+    small = RECIPES / "paper" / "small"
+    files = ["table2", "table2-scaled", "table3", "table5", "soft-swap", "same-end"]
+    counts = {name: len(load_jobs(small / f"{name}.yaml")) for name in files}
+    assert counts == {
+        "table2": 35,
+        "table2-scaled": 35,
+        "table3": 21,
+        "table5": 15,
+        "soft-swap": 15,
+        "same-end": 12,
+    }
+    jobs = [job for name in files for job in load_jobs(small / f"{name}.yaml")]
+    assert len({(job.recipe_hash, job.seed) for job in jobs}) == 35 + 15 + 18 + 9 + 12 + 9
+    apart = {"name", "description", "temperature", "swap"}
+    assert len({json.dumps(job.recipe.model_dump(mode="json", exclude=apart)) for job in jobs}) == 1
+
+
+def test_the_longer_small_run_has_ten_times_the_steps() -> None:
+    base = load_jobs(RECIPES / "paper" / "small" / "table2.yaml")[0].recipe.schedule
+    for job in load_jobs(RECIPES / "paper" / "small" / "longer.yaml"):
+        assert job.recipe.schedule.steps == 10 * (base.steps or 0)
+        assert job.recipe.schedule.warmup_steps == 10 * (base.warmup_steps or 0)
 
 
 def test_extends_merges_and_set_wins(tmp_path: Path) -> None:

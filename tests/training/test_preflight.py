@@ -1,0 +1,83 @@
+"""A training that is done is found again, whatever its recipe is called now."""
+
+import dataclasses
+
+import pytest
+
+from gaprun.recipe.jobs import load_jobs
+from gaprun.store import NewRun, open_store
+from gaprun.training.plan import plan_rows
+from gaprun.training.preflight import is_finished, prepare_job
+
+RECIPE = """
+name: {name}
+model: {{arch: RN50}}
+data: {{train: [{data}]}}
+schedule: {{steps: {steps}, warmup_steps: 1, batch_size: 8}}
+temperature: {{rule: fixed, tau: 0.04}}
+"""
+
+
+@pytest.fixture
+def job(scenes, tmp_path):
+    """A maker of jobs: `job(name="flt")`, no measurements asked for."""
+
+    def make(name="flt", steps=10, seed=3):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(RECIPE.format(name=name, steps=steps, data=scenes / "scenes" / "train"))
+        return load_jobs(path, [], [seed])[0]
+
+    return make
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A maker of finished runs of a job."""
+    store = open_store(str(tmp_path / "results.db"))
+
+    def make(job, data=None, status="finished"):
+        data = prepare_job(job).fingerprints if data is None else data
+        run = NewRun(
+            id=job.id,
+            recipe=job.recipe.name,
+            kind="train",
+            seed=job.seed,
+            recipe_hash=job.recipe_hash,
+            resolved_recipe=job.recipe.model_dump(mode="json"),
+            environment={"data": data},
+            code_version="0",
+            folder="runs/x",
+            total_steps=10,
+        )
+        store.begin_run(run)
+        store.finish_run(job.id, status)
+        return store
+
+    return make
+
+
+def test_the_same_training_under_another_name_is_done(job, trained):
+    store = trained(job("flt"))
+    assert is_finished(store, job("flt-tau=0.04"))
+    (row,) = plan_rows([job("flt-tau=0.04")], store.url)
+    assert row["status"] == "finished"
+
+
+def test_another_seed_length_or_data_is_not_done(job, trained):
+    store = trained(job("flt"))
+    assert not is_finished(store, job("flt", seed=4))
+    assert not is_finished(store, job("flt", steps=11))
+    other = trained(job("older", steps=12), data={"scenes/train": "0" * 64})
+    assert not is_finished(other, job("older2", steps=12))
+
+
+def test_a_run_that_failed_is_not_done(job, trained):
+    assert not is_finished(trained(job("flt"), status="failed"), job("flt"))
+
+
+def test_what_is_not_measured_yet_is_not_done(job, trained, scenes):
+    store = trained(job("flt"))
+    asked = job("flt")
+    task = {"task": "gap", "data": [str(scenes / "scenes" / "test")]}
+    recipe = asked.recipe.model_validate(asked.recipe.model_dump() | {"eval": [task]})
+    assert not is_finished(store, dataclasses.replace(asked, recipe=recipe))
