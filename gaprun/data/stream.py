@@ -198,9 +198,17 @@ class _Steps(IterableDataset):
 class LoadBatch:
     """Turns a step's number into its Batch; picklable, so that it runs in any worker."""
 
-    def __init__(self, plan: Plan, tokens: npt.NDArray[np.int64], trim: Trim = lambda tokens: tokens) -> None:
-        """`tokens`: (len(pool.texts), context) ids of every caption; `trim` cuts a batch's common padding."""
+    def __init__(
+        self,
+        plan: Plan,
+        tokens: npt.NDArray[np.int64],
+        trim: Trim = lambda tokens: tokens,
+        rows: slice | None = None,
+    ) -> None:
+        """`tokens`: (len(pool.texts), context) ids of every caption; `trim` cuts a batch's common padding; `rows`:
+        the part of every step to load, where several processes share it (None: all)."""
         self.plan, self.tokens, self.trim = plan, tokens, trim
+        self.rows = rows or slice(0, plan.batch_size)
 
     def __call__(self, step: int) -> Batch | GaprunError:
         """`load(step)`, or the error that it ended with: raised in a worker it would come back as a traceback."""
@@ -210,19 +218,20 @@ class LoadBatch:
             return error
 
     def load(self, step: int) -> Batch:
-        """Load step `step`; a damaged pair gives way to the next readable one and is named in `damaged`."""
-        plan, pool = self.plan, self.plan.pool
+        """Load its rows of step `step`; a damaged pair gives way to the next readable one and is named in `damaged`."""
+        plan, pool, rows = self.plan, self.plan.pool, self.rows
         images = plan.images(step)
         damaged: list[str] = []
-        pictures = pool.cache.batch(images) if pool.cache is not None else None
+        pictures = pool.cache.batch(images[rows]) if pool.cache is not None else None
         if pictures is None:
             images = images.copy()
-            pictures = np.stack([self._readable(images, k, damaged) for k in range(len(images))])
+            pictures = np.stack([self._readable(images, k, damaged) for k in range(rows.start, rows.stop)])
         return Batch(
             step,
             torch.from_numpy(pictures),
-            torch.from_numpy(plan.crops(step, images).astype(np.float32)),
-            torch.from_numpy(self.trim(self.tokens[plan.captions(step, images)])),
+            # Of the whole batch, since one generator draws them row by row.
+            torch.from_numpy(plan.crops(step, images)[rows].astype(np.float32)),
+            torch.from_numpy(self.trim(self.tokens[plan.captions(step, images[rows])])),
             damaged,
         )
 

@@ -30,6 +30,8 @@ NOT_TRAINING: Any = {
     "checkpoint": True,
     "data": {"workers", "cache", "damage_budget"},
 }
+# Keys that came later: at these values they are left out, so that earlier runs keep their ids.
+ADDED_LATER: dict[tuple[str, str], Any] = {("compute", "micro_batch"): None}
 SWEEP_KEYS = ("recipes", "base", "set", "seeds", "description")
 
 
@@ -54,6 +56,9 @@ class Job:
 def recipe_hash(recipe: Recipe) -> str:
     """sha256 (hex) of the canonical JSON of the recipe's training part."""
     content = recipe.model_dump(mode="json", exclude=NOT_TRAINING)
+    for (section, key), default in ADDED_LATER.items():
+        if content[section][key] == default:
+            del content[section][key]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

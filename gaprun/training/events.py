@@ -31,6 +31,12 @@ class Interrupted(GaprunError):
     exit_code = 130
 
 
+class LostProcess(Interrupted):
+    """Another process of the same run is gone; the state here may be halfway through a step and is not saved."""
+
+    exit_code = 1
+
+
 class StopRequest:
     """Set by SIGINT or SIGTERM; the loop looks at it between steps. A second signal stops at once."""
 

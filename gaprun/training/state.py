@@ -1,4 +1,8 @@
-"""One run's living parts - towers, temperature, optimiser - and the training step that moves them."""
+"""One run's living parts - towers, temperature, optimiser - and the training step that moves them.
+
+A step is: features of this process's rows (whole, or in micro-batches), gathered from all processes, swapped; the
+loss's addend of these rows; its gradient back into the towers; gradients added up over the processes.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ from gaprun.model.loss import LOSSES
 from gaprun.model.temperature import Learned, TemperatureRule
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
+from gaprun.training.batchnorm import statistics_kept, synchronised
+from gaprun.training.distributed import ALONE, World
 from gaprun.training.length import Length
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 
@@ -47,6 +53,7 @@ class TrainState:
     device: torch.device
     step: int = 0
     damaged: set[str] = field(default_factory=set)
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         recipe, clip = self.recipe, self.towers.clip
@@ -56,6 +63,9 @@ class TrainState:
             parameter = getattr(clip, name, None)
             if parameter is not None:
                 parameter.requires_grad_(False)
+        if self.world.size > 1:
+            synchronised(clip, self.world, self.device)
+        self.rows = self.world.rows(self.length.batch_size)
         clip.to(self.device)
         if recipe.compute.channels_last:
             clip.to(memory_format=torch.channels_last)
@@ -88,17 +98,52 @@ class TrainState:
         return float(self.beta())
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Unit image and text features (B, d), fp32, of one batch."""
+        """Unit image and text features (B, d), at least fp32, of one batch."""
+        return self._encode(*self._inputs(batch))
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         non_blocking = self.device.type == "cuda"
         pictures = batch.pictures.to(self.device, non_blocking=non_blocking)
         crops = batch.crops.to(self.device, non_blocking=non_blocking)
-        tokens = batch.tokens.to(self.device, non_blocking=non_blocking)
+        return pictures, crops, batch.tokens.to(self.device, non_blocking=non_blocking)
+
+    def _encode(self, pictures: Tensor, crops: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         images = crop_and_normalise(pictures, crops, self.towers.image_size, self._mean, self._std)
         if self.recipe.compute.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             x, y = self.encode_image(images), self.encode_text(tokens)
-        return normalize(x.float(), dim=-1), normalize(y.float(), dim=-1)
+        return _unit(x), _unit(y)
+
+    def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor, Callable[[], None]]:
+        """Features (b, d) of this process's rows, and what carries their gradients on into the towers.
+
+        With `compute.micro_batch` (GradCache, Gao et al. 2021) the features are first made without a graph; once the
+        loss has given their gradients, each micro-batch is embedded again, by the same random numbers, and its part
+        of them goes into the towers. One micro-batch's activations are in memory at a time.
+        """
+        inputs = self._inputs(batch)
+        size = self.recipe.compute.micro_batch
+        if size is None or size >= len(batch.pictures):
+            self._seed_noise(0)
+            x, y = self._encode(*inputs)
+            return x, y, lambda: None
+        chunks = list(zip(*(tensor.split(size) for tensor in inputs), strict=True))
+
+        def encode(k: int) -> tuple[Tensor, Tensor]:
+            self._seed_noise(k * size)
+            return self._encode(*chunks[k])
+
+        with torch.no_grad(), statistics_kept(self.towers.clip):
+            made = [encode(k) for k in range(len(chunks))]
+        x, y = (torch.cat(parts).requires_grad_() for parts in zip(*made, strict=True))
+
+        def carry_on() -> None:
+            assert x.grad is not None and y.grad is not None
+            for k, part in enumerate(zip(x.grad.split(size), y.grad.split(size), strict=True)):
+                torch.autograd.backward(encode(k), part)
+
+        return x, y, carry_on
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -108,21 +153,25 @@ class TrainState:
             yield
 
     def train_step(self, batch: Batch, measure: bool) -> tuple[Tensor, dict[str, float] | None]:
-        """One update; returns the loss (0-d, on the device) and, if `measure`, the record of this step."""
+        """One update with this process's rows of the batch; returns the loss of the whole batch (0-d, on the device)
+        and, on the first process and if `measure`, the record of this step."""
         recipe = self.recipe
         rate = learning_rate(self.step, self.length.total, self.length.warmup, recipe.optimizer.lr)
         set_learning_rate(self.optimizer, rate)
-        # Dropout and the like draw from torch's own generator: keyed by step, so that resuming is exact.
-        torch.manual_seed(self._keyed(NOISE_STREAM))
-        x, y = self.features(batch)
+        own_x, own_y, carry_on = self._embedded(batch)
+        x, y = self.world.gathered(own_x, own_y)
         swapped_x, swapped_y = recipe.swap.apply(
             x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM))
         )
         beta = self.beta()
-        loss = recipe.loss(swapped_x @ swapped_y.T, beta, self.head.bias)
+        addend = recipe.loss.addend(swapped_x, swapped_y, self.rows, beta, self.head.bias)
+        loss = self.world.total(addend)
+        measure = measure and self.world.first
         record = self._measure(x.detach(), y.detach(), loss, beta, rate) if measure else None
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(addend).backward()
+        carry_on()
+        self.world.add_up([p.grad for p in self._trained() if p.grad is not None])
         if recipe.optimizer.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.towers.clip.parameters(), recipe.optimizer.grad_clip)
@@ -130,10 +179,20 @@ class TrainState:
         self.scaler.update()
         self._clamp()
         self.step += 1
-        return loss.detach(), record
+        return loss, record
 
-    def _keyed(self, purpose: int) -> int:
-        sequence = np.random.SeedSequence([self.seed, purpose, self.step])
+    def _trained(self) -> Iterator[nn.Parameter]:
+        yield from self.towers.clip.parameters()
+        yield from self.head.parameters()
+
+    def _seed_noise(self, row: int) -> None:
+        """Dropout and the like draw from torch's own generator: keyed by step and first row, so that resuming and
+        embedding again are exact."""
+        row += self.rows.start
+        torch.manual_seed(self._keyed(NOISE_STREAM, *([row] if row else [])))
+
+    def _keyed(self, purpose: int, *more: int) -> int:
+        sequence = np.random.SeedSequence([self.seed, purpose, self.step, *more])
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _clamp(self) -> None:
@@ -185,3 +244,7 @@ class TrainState:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.step, self.damaged = saved["step"], set(saved["damaged"])
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)

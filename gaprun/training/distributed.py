@@ -1,0 +1,251 @@
+"""Processes that train one run together (torchrun): who is who, and every word that they exchange.
+
+The rest of the package asks a `World`; alone (`ALONE`) every exchange is the identity and nothing is initialised. What
+is exchanged between hosts (flags, errors, file names, embeddings) goes over gloo on the CPU and never waits for a GPU;
+features and gradients go over the device's own backend (nccl on CUDA, gloo on the CPU).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.training.events import LostProcess
+
+T = TypeVar("T")
+BUCKET = 2**23  # elements of gradients that are summed in one message
+# Only for a process that hangs: one that ends is noticed at once. Others wait this long while the first measures.
+PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place: `rank` of `size`; `host_leader` is the first rank on the same machine."""
+
+    rank: int = 0
+    size: int = 1
+    host_leader: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes, prints and measures."""
+        return self.rank == 0
+
+    def rows(self, count: int) -> slice:
+        """This process's contiguous part of `count` rows. Raises UserError where they do not divide evenly."""
+        if count % self.size:
+            raise UserError(
+                f"schedule.batch_size: {count} does not divide over {self.size} processes; choose a multiple of it"
+            )
+        part = count // self.size
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    # Tensors, on the device
+
+    def gathered(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of all processes in order, (n, d) of `x` and `y`; gradients are summed over the processes.
+
+        Both are (b, d), the same on every process; they travel in one message.
+        """
+        if self.size == 1:
+            return x, y
+        return _Gathered.apply(torch.cat([x, y], 1), self).chunk(2, 1)
+
+    def summed(self, value: Tensor) -> Tensor:
+        """The sum of every process's `value`, and the same of its gradient."""
+        return value if self.size == 1 else _Summed.apply(value, self)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of every process's `value`, without a gradient."""
+        total = value.detach()
+        if self.size > 1:
+            total = total.clone()
+            with _in_contact():
+                dist.all_reduce(total)
+        return total
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each of `tensors` by its sum over the processes, in few messages of a fixed order."""
+        if self.size == 1:
+            return
+        with _in_contact():
+            pending = [
+                (part, flat, dist.all_reduce(flat, async_op=True)) for part, flat in _flattened(tensors)
+            ]
+            for part, flat, work in pending:
+                work.wait()
+                for tensor, values in zip(part, flat.split([t.numel() for t in part]), strict=True):
+                    tensor.copy_(values.view(tensor.shape))
+
+    # Words between hosts
+
+    def agree(self, *flags: bool) -> list[bool]:
+        """Each flag as true where any process says so."""
+        if self.size == 1:
+            return list(flags)
+        said = torch.tensor(flags, dtype=torch.int32)
+        with _in_contact():
+            dist.all_reduce(said, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in said.tolist()]
+
+    def collect(self, value: Any) -> list[Any]:
+        """Every process's `value`, by rank."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        with _in_contact():
+            dist.all_gather_object(found, value)
+        return found
+
+    def from_first(self, value: T) -> T:
+        """The first process's `value` everywhere."""
+        if self.size == 1:
+            return value
+        box = [value if self.first else None]
+        with _in_contact():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]  # type: ignore[return-value]
+
+    def raise_any(self, trouble: Exception | None) -> None:
+        """Raise on every process where any has trouble: its own where it has one, else the first other's in words."""
+        if self.size == 1:
+            if trouble is not None:
+                raise trouble
+            return
+        if not self.agree(trouble is not None)[0]:
+            return
+        told = self.collect(None if trouble is None else _in_words(trouble))
+        if trouble is not None:
+            raise trouble
+        rank, error = next((rank, error) for rank, error in enumerate(told) if error is not None)
+        kind = UserError if isinstance(error, UserError) else Failure
+        raise kind(f"process {rank}: {error}" if rank else str(error))
+
+    def together(self, work: Callable[[], T]) -> T:
+        """`work()` of every process; where it fails on any, every process raises."""
+        if self.size == 1:
+            return work()
+        value, trouble = None, None
+        try:
+            value = work()
+        except LostProcess:
+            raise
+        except Exception as error:
+            trouble = error
+        self.raise_any(trouble)
+        return value  # type: ignore[return-value]
+
+    def on_first(self, work: Callable[[], T]) -> T:
+        """`work()` done by the first process alone, its value everywhere; where it fails, every process raises."""
+        return self.from_first(self.together(lambda: work() if self.first else None))  # type: ignore[return-value]
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """The world that torchrun's environment describes, ready for use; `ALONE` where there is none.
+
+    `device`: as for `--device`; every process takes the card of its local rank. Raises UserError for one card named
+    for many processes or more processes than cards.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if cuda:
+        _choose_card(device, local)
+    with _in_contact():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    yield World(rank, size, rank - local)
+    # Not after an error: taking down a group that lost a member can wait for it.
+    dist.destroy_process_group()
+
+
+def _choose_card(device: str, local: int) -> None:
+    if ":" in device:
+        raise UserError(f"--device {device}: several processes take one card each; use cuda or auto")
+    if local >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local} of this machine has no card: there are {torch.cuda.device_count()}; start as many "
+            "processes as cards"
+        )
+    torch.cuda.set_device(local)
+
+
+@contextmanager
+def _in_contact() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # what torch.distributed raises, of whatever backend
+        reason = (str(error).splitlines() or ["?"])[0][:200]
+        raise LostProcess(
+            f"lost contact with another process of this run ({reason}); the last checkpoint is kept and the same "
+            "command goes on from it"
+        ) from None
+
+
+def _in_words(error: Exception) -> GaprunError:
+    if isinstance(error, UserError):
+        return UserError(str(error))
+    return Failure(str(error) if isinstance(error, GaprunError) else f"{type(error).__name__}: {error}")
+
+
+def _flattened(tensors: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """Consecutive tensors of one type, about BUCKET elements at a time, beside a flat copy of their values."""
+    part: list[Tensor] = []
+    for index, tensor in enumerate(tensors):
+        part.append(tensor)
+        following = tensors[index + 1] if index + 1 < len(tensors) else None
+        full = sum(t.numel() for t in part) >= BUCKET
+        if following is None or full or following.dtype != tensor.dtype:
+            yield part, torch.cat([t.detach().reshape(-1) for t in part])
+            part = []
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
+        ctx.world, ctx.count = world, len(rows)
+        everyone = [torch.empty_like(rows) for _ in range(world.size)]
+        with _in_contact():
+            dist.all_gather(everyone, rows.contiguous())
+        return torch.cat(everyone)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous().clone()
+        with _in_contact():
+            dist.all_reduce(total)
+        start = ctx.world.rank * ctx.count
+        return total[start : start + ctx.count], None
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, world: World) -> Tensor:
+        total = value.contiguous().clone()
+        with _in_contact():
+            dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous().clone()
+        with _in_contact():
+            dist.all_reduce(total)
+        return total, None

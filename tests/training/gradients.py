@@ -1,0 +1,74 @@
+"""One float64 training step of a method on tiny towers, for comparing ways of computing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from gaprun.data.split import open_split
+from gaprun.data.stream import LoadBatch, Plan, Pool
+from gaprun.model.towers import build_towers, original_tokens, tokenizer_for, trimmed
+from gaprun.model.vocabulary import Vocabulary
+from gaprun.training.distributed import ALONE, World
+from gaprun.training.length import run_length
+from gaprun.training.state import Head, TrainState
+from tests.training.conftest import small_job
+
+VIT = ("model.inline.vision.layers=2", "model.inline.vision.patch_size=8", "model.inline.vision.width=32")
+ALWAYS = "swap.probability=1"
+# Every method of the paper, and the other loss.
+METHODS = {
+    "baseline": (),
+    "flt": (),
+    "schedule": (),
+    "reparam": (),
+    "reparam-scaled": (),
+    "slrt": (),
+    "hard-swap": (ALWAYS,),
+    "soft-swap": (ALWAYS,),
+    "soft-swap, no renormalising": (ALWAYS, "swap.renormalise=false"),
+    "baseline, sigmoid": ("loss.name=sigmoid",),
+}
+
+
+def gradients(
+    scenes: Path, method: str, *overrides: str, world: World = ALONE, double: bool = True
+) -> dict[str, torch.Tensor]:
+    """Loss and every parameter's gradient of the first step, in float64 arithmetic if `double`; also the buffers."""
+    job = small_job(method.split(",")[0], "checkpoint.every_steps=null", *METHODS.get(method, ()), *overrides)
+    recipe = job.recipe
+    split = open_split("scenes/train", scenes)
+    pool = Pool([split], 32)
+    length = run_length(recipe, len(pool))
+    tokenizer, context = tokenizer_for(recipe.model)
+    original = original_tokens(tokenizer, pool.texts, context)
+    vocabulary = Vocabulary.used_in(original, 49408)
+    torch.manual_seed(0)
+    towers = build_towers(recipe.model, vocabulary)
+    head = Head(recipe.temperature, recipe.loss)
+    if double:
+        towers.clip.double()
+        head.double()
+    state = TrainState(recipe, 0, length, towers, head, torch.device("cpu"), world=world)
+    if double:
+        encode = towers.clip.encode_image
+        state.encode_image = lambda pictures: encode(pictures.double())
+    plan = Plan(pool, 0, length.batch_size, recipe.data.crop_scale)
+    batch = LoadBatch(plan, vocabulary(original), trimmed, world.rows(length.batch_size)).load(0)
+    loss, _ = state.train_step(batch, measure=False)
+    modules = {**towers.clip.state_dict(), **head.state_dict()}
+    named = [*towers.clip.named_parameters(), *head.named_parameters()]
+    found = {name: p.grad.clone() for name, p in named if p.grad is not None}
+    assert len(found) == len([p for _, p in named if p.requires_grad])
+    buffers = {k: v.clone() for k, v in modules.items() if "running" in k or "tracked" in k}
+    return {"loss": loss, **found, **buffers}
+
+
+def difference(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """Largest difference of any value, relative to the largest of the same tensor."""
+    assert found.keys() == expected.keys()
+    return max(
+        float((found[name] - expected[name]).abs().max() / expected[name].abs().max().clamp(min=1e-300))
+        for name in expected
+    )
