@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from gaprun.store.liveness import lost_because, this_host
@@ -47,8 +47,20 @@ def enqueue(store: Store, runs: Sequence[NewRun], note: dict[str, Any]) -> None:
             row.recipe, row.kind, row.seed = run.recipe, run.kind, run.seed
             row.recipe_hash, row.resolved_recipe = run.recipe_hash, run.resolved_recipe
             row.total_steps, row.status, row.error = run.total_steps, "queued", None
-            row.host = row.pid = row.started = row.finished = row.heartbeat = None
+            row.host = row.pid = row.finished = row.heartbeat = None
             row.notes = {**(row.notes or {}), "queue": {"submitted": now.isoformat(), **note}}
+
+    store._write(work)
+
+
+def note_job(store: Store, run_id: str, job: str, log: str) -> None:
+    """Add SLURM's id and the log to what a run waits for; the job may have begun, and even ended, by now."""
+
+    def work(session: Session) -> None:
+        row = session.get(Run, run_id, with_for_update=True)
+        if row is not None:
+            notes = row.notes or {}
+            row.notes = {**notes, "queue": {**notes.get("queue", {}), "job": job, "log": log}}
 
     store._write(work)
 
@@ -63,6 +75,16 @@ def give_up(store: Store, run_ids: Sequence[str], reason: str) -> None:
     """Those of the runs that are still queued become interrupted, for `reason`."""
     change = update(Run).where(Run.id.in_(run_ids), Run.status == "queued")
     _change(store, change.values(status="interrupted", error=reason))
+
+
+def withdraw(store: Store, run_ids: Sequence[str], reason: str) -> None:
+    """Take back what `enqueue` did to those that are still queued: runs that never began leave the database."""
+
+    def work(session: Session) -> None:
+        session.execute(delete(Run).where(Run.id.in_(run_ids), Run.status == "queued", Run.started.is_(None)))
+
+    store._write(work)
+    give_up(store, run_ids, reason)
 
 
 def reconcile(store: Store, runs: Sequence[Run]) -> None:

@@ -48,6 +48,16 @@ def test_requeued_and_given_up(store, new_run):
     assert states(store) == {"a-s0": "running"}
 
 
+def test_withdrawn_runs_leave_no_trace_unless_they_had_begun_before(store, new_run):
+    store.begin_run(new_run("begun"))
+    store.finish_run("begun-s0", "interrupted")
+    queued.enqueue(store, [new_run("begun"), new_run("new")], {"cluster": "slurm"})
+    queued.note_job(store, "new-s0", "12_3", "log")
+    assert store.run("new-s0").notes["queue"]["job"] == "12_3"
+    queued.withdraw(store, ["begun-s0", "new-s0"], "refused")
+    assert states(store) == {"begun-s0": "interrupted"} and store.run("begun-s0").error == "refused"
+
+
 def test_a_dead_submitter_leaves_nothing_queued(store, new_run):
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()

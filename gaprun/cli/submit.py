@@ -1,0 +1,195 @@
+"""`gaprun submit`: each job of a sweep as a job of SLURM, or one a device of this machine."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.errors import UserError
+
+if TYPE_CHECKING:
+    from gaprun.cluster.plan import Planned
+    from gaprun.cluster.resources import Resources
+    from gaprun.store import Store
+
+EXAMPLE = """Send a recipe's jobs to a cluster; `gaprun runs list` shows them queued, running, done.
+
+SLURM: one array job through submitit. A job that nears its time limit saves, is requeued and goes on, and ends with
+the same weights as if nothing had been. Several GPUs or nodes a job train one run together.
+
+Examples:
+
+  gaprun submit recipes/paper/table2.yaml --cluster slurm --time 4:00:00 --gpus 1 --cpus 12 --db postgresql://db/clip
+
+  gaprun submit recipes/reparam.yaml --cluster local --devices cuda:0,cuda:1
+"""
+
+
+class Cluster(StrEnum):
+    """Where jobs may go."""
+
+    slurm = "slurm"
+    local = "local"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("submit", help=EXAMPLE)(submit)
+
+
+def submit(
+    recipe: Annotated[Path, typer.Argument(help="Recipe or sweep file (YAML).")],
+    cluster: Annotated[Cluster, typer.Option(help="slurm, or local: this machine's devices, one job each.")],
+    db: DbOption = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the recipe's, e.g. 0,1,2.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key, as for `gaprun train`.")
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option(help="local: e.g. cuda:0,cuda:1 or cpu,cpu; default every GPU.")
+    ] = None,
+    time: Annotated[str, typer.Option(help="Time limit of a job: minutes, H:MM:SS or D-HH:MM:SS.")] = "60",
+    partition: Annotated[str | None, typer.Option(help="SLURM partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="SLURM account.")] = None,
+    qos: Annotated[str | None, typer.Option(help="SLURM quality of service.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs a node.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="CPU cores a task.")] = None,
+    mem: Annotated[str | None, typer.Option(help="Memory a node, e.g. 32G.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes a job.")] = 1,
+    tasks_per_node: Annotated[
+        int | None, typer.Option(min=1, help="Processes a node that train one run; default one a GPU.")
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Jobs of the array that run at the same time.")] = 256,
+    signal_delay: Annotated[
+        int, typer.Option(min=1, help="Seconds before the time limit at which a job saves and is requeued.")
+    ] = 90,
+    max_requeues: Annotated[int, typer.Option(min=0, help="Times that a job may be requeued.")] = 10,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option("--slurm", metavar="KEY=VALUE", help="Any other option of sbatch (repeatable)."),
+    ] = None,
+    allow_sqlite: Annotated[
+        bool, typer.Option("--allow-sqlite", help="Let jobs on several nodes write one SQLite file.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be submitted; submit nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Send a recipe's jobs to a cluster; see the help text above."""
+    from gaprun.cli.train import parse_seeds
+    from gaprun.cluster.plan import check_database, plan, rows, slurm_script
+    from gaprun.cluster.resources import Resources, parse_free, parse_minutes
+    from gaprun.recipe.jobs import load_jobs
+
+    resources = Resources(
+        minutes=parse_minutes(time),
+        partition=partition,
+        account=account,
+        qos=qos,
+        gpus=gpus,
+        cpus=cpus,
+        memory=mem,
+        nodes=nodes,
+        tasks=tasks_per_node,
+        at_once=at_once,
+        signal_seconds=signal_delay,
+        max_requeues=max_requeues,
+        free=parse_free(slurm or []),
+    )
+    if resources.signal_seconds >= 60 * resources.minutes and cluster is Cluster.slurm:
+        raise UserError(
+            f"--signal-delay {signal_delay}: not before the time limit ({resources.minutes} minutes) has begun"
+        )
+    jobs = load_jobs(recipe, overrides or [], parse_seeds(seeds))
+    store = _store(db, create=not dry_run)
+    if cluster is Cluster.slurm:
+        from gaprun.store.engine import locate
+
+        place = locate(db)
+        check_database(place.path is not None, place.name, resources, allow_sqlite)
+    planned = plan(jobs, store)
+    name = f"gaprun-{recipe.stem}"
+    if dry_run:
+        text = slurm_script(planned, store, resources, name) if cluster is Cluster.slurm else None
+        _show(rows(planned), cluster, text, as_json, devices)
+        return
+    assert store is not None
+    if cluster is Cluster.local:
+        _run_here(planned, store, db, devices)
+        if as_json:
+            print_json(rows(planned))
+        return
+    _send(planned, store, resources, name, as_json)
+
+
+def _store(db: str | None, create: bool) -> Store | None:
+    from gaprun.store import open_store
+
+    try:
+        return open_store(db, create=create)
+    except UserError:
+        if create:
+            raise
+        return None
+
+
+def _send(planned: list[Planned], store: Store, resources: Resources, name: str, as_json: bool) -> None:
+    from gaprun.cluster.plan import rows, to_slurm
+
+    waiting = [item for item in planned if item.action == "submit"]
+    ids = to_slurm(planned, store, resources, name) if waiting else {}
+    if as_json:
+        print_json(rows(planned, ids))
+        return
+    for item in planned:
+        said = f"SLURM job {ids[item.job.id]}" if item.job.id in ids else f"{item.action} already"
+        console.print(f"{item.job.id}: {said}", markup=False, highlight=False)
+    err_console.print(
+        f"{len(ids)} of {len(planned)} jobs submitted; logs in {store.artifacts / 'slurm'}; next: gaprun runs list",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _run_here(planned: list[Planned], store: Store, db: str | None, devices: str | None) -> None:
+    from gaprun.cli.running import closing_words, run_all
+    from gaprun.cluster.devices import chosen_devices
+    from gaprun.cluster.plan import to_this_machine
+    from gaprun.store import queued
+
+    places = chosen_devices(devices)
+    jobs = to_this_machine(planned, store)
+    if jobs:
+        try:
+            run_all(jobs, store, db, places)
+        finally:
+            queued.withdraw(store, [job.id for job in jobs], "not begun: `gaprun submit` was stopped before")
+    closing_words(store, [item.job for item in planned])
+
+
+def _show(
+    plan_rows: list[dict[str, Any]], cluster: Cluster, script: str | None, as_json: bool, devices: str | None
+) -> None:
+    if as_json:
+        print_json({"cluster": cluster.value, "jobs": plan_rows, "script": script})
+        return
+    from rich.table import Table
+
+    table = Table(title=f"{len(plan_rows)} runs; nothing was submitted", box=None, padding=(0, 1))
+    for column in ("run", "steps", "action"):
+        table.add_column(column, justify="right" if column == "steps" else "left", no_wrap=True)
+    for row in plan_rows:
+        action = row["action"] if row["action"] == "submit" else f"none: {row['action']}"
+        table.add_row(row["run"], str(row["steps"]), action)
+    console.print(table)
+    if script is not None:
+        console.print(script, markup=False, highlight=False, soft_wrap=True)
+    else:
+        from gaprun.cluster.devices import chosen_devices
+
+        console.print(f"devices: {', '.join(chosen_devices(devices))}; one job each", highlight=False)

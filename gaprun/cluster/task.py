@@ -1,0 +1,151 @@
+"""What runs inside a SLURM job: one run, ended in time when the limit nears, and requeued to go on.
+
+submitit starts it (through srun, once a task) and offers a handler for the signal that SLURM sends before the time
+limit. We catch that signal, ask the training loop to stop as after Ctrl-C, and hand over to submitit's handler only
+once the checkpoint is written: it counts the requeues, calls `checkpoint` below, asks SLURM to requeue, and exits.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from gaprun.errors import GaprunError
+
+if TYPE_CHECKING:
+    from gaprun.recipe.jobs import Job
+    from gaprun.store import Store
+    from gaprun.training.events import Event
+
+REPORT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: plain values only, so that it can wait in a queue for days. `environment` is set before it starts."""
+
+    recipe: dict[str, Any]
+    seed: int
+    db: str
+    environment: dict[str, str]
+
+    def __call__(self) -> str:
+        """Train and measure the run; returns its id. Ends by SystemExit where SLURM requeues it."""
+        os.environ.update(self.environment)
+        join_processes()
+        from gaprun.recipe.jobs import Job
+        from gaprun.recipe.load import validate
+        from gaprun.store import open_store
+
+        job = Job(validate(self.recipe, "submitted recipe"), self.seed)
+        store = open_store(self.db)
+        with warned() as warning:
+            try:
+                _run(job, store, warning)
+            except GaprunError as error:
+                if not (warning.came and is_interrupted(error)):
+                    _note_failure(store, job, error)
+                    raise
+                _requeue(store, job, warning)
+        return job.id
+
+    def checkpoint(self) -> Any:
+        """What submitit starts after the requeue: the same, since the run's own checkpoint holds its state."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class TimeWarning:
+    """The signal before the time limit: whether it came, and whether the training loop has been asked to stop."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self.submitits: Any = signal.getsignal(signal.SIGUSR2)
+        self._process = os.getpid()
+        self._asked = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Catch the signal; loader processes inherit this handler and leave the matter to their parent."""
+        if os.getpid() == self._process:
+            self.came = True
+            self.ask()
+
+    def ask(self) -> None:
+        """Pass a warning that came on to the loop, once, as soon as the loop listens (a second would break it off)."""
+        from gaprun.training.events import StopRequest
+
+        listener = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+        if self.came and not self._asked and isinstance(listener, StopRequest):
+            self._asked = True
+            os.kill(self._process, signal.SIGTERM)
+
+
+@contextmanager
+def warned() -> Iterator[TimeWarning]:
+    """Catch SLURM's warning inside the block."""
+    warning = TimeWarning()
+    before = signal.signal(signal.SIGUSR2, warning.handle)
+    try:
+        yield warning
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def join_processes() -> None:
+    """Describe the job's processes as torchrun does (RANK, WORLD_SIZE, MASTER_ADDR, ...), where they are several."""
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+
+
+def is_interrupted(error: GaprunError) -> bool:
+    """Whether `error` says that the loop saved and stopped because it was asked to."""
+    from gaprun.training.events import Interrupted
+
+    return type(error) is Interrupted
+
+
+def _run(job: Job, store: Store, warning: TimeWarning) -> None:
+    from gaprun.training.distributed import joined
+    from gaprun.training.run import run_job
+
+    last = 0.0
+
+    def report(event: Event) -> None:
+        nonlocal last
+        warning.ask()
+        if time.monotonic() - last > REPORT_SECONDS:
+            last = time.monotonic()
+            print(f"{event.phase} {event.done}/{event.total} {event.note}".rstrip(), flush=True)
+
+    with joined("auto") as world:
+        run_job(job, store, "auto", report, world)
+
+
+def _requeue(store: Store, job: Job, warning: TimeWarning) -> None:
+    from gaprun.store import queued
+
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        return  # the first process requeues the whole job
+    queued.requeue(store, job.id)
+    try:
+        warning.submitits(signal.SIGUSR2, None)
+    except Exception as error:
+        queued.give_up(
+            store, [job.id], f"stopped at its time limit and not requeued: {error}; submit it again"
+        )
+        raise
+
+
+def _note_failure(store: Store, job: Job, error: GaprunError) -> None:
+    """A run that could not even begin says so itself; one that began has recorded its own end."""
+    if os.environ.get("SLURM_PROCID", "0") == "0" and store.run(job.id).status == "queued":
+        store.finish_run(job.id, "failed", error=str(error))

@@ -1,0 +1,174 @@
+"""A sweep on a real SLURM with a real PostgreSQL: queued, running, requeued at the time limit, killed, finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from gaprun.store import open_store
+from tests.cluster.slurm_server import CannotStart, LocalSlurm
+from tests.conftest import RECIPES, run_gaprun
+from tests.postgres import MISSING, LocalPostgres, binaries
+
+pytestmark = pytest.mark.slow
+
+SWEEP = f"""
+recipes: [{RECIPES}/baseline.yaml, {RECIPES}/soft-swap.yaml]
+base: {RECIPES}/base/scenes.yaml
+set:
+  schedule.steps: 60
+  schedule.warmup_steps: 10
+  schedule.batch_size: 32
+  checkpoint.every_steps: 10
+  eval: [{{task: gap, data: [scenes/test]}}]
+seeds: [0, 1]
+"""
+SHORT = {
+    "extends": f"{RECIPES}/base/scenes.yaml",
+    "schedule.steps": "60",
+    "schedule.warmup_steps": "10",
+    "schedule.batch_size": "32",
+    "checkpoint.every_steps": "10",
+    "eval": "[{task: gap, data: [scenes/test]}]",
+}
+ONE = (f"{RECIPES}/flt.yaml", "--seeds", "5", *(f"--set={key}={value}" for key, value in SHORT.items()))
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    """A cluster of one node, this machine."""
+    try:
+        server = LocalSlurm(cpus=4)
+    except CannotStart as error:
+        pytest.skip(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def database():
+    """URL of an empty PostgreSQL database."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip(MISSING)
+    server = LocalPostgres(folder)
+    yield server.url
+    server.close()
+
+
+class Desk:
+    """The command line as a user of the cluster has it."""
+
+    def __init__(self, folder: Path, data: Path, slurm: LocalSlurm, url: str) -> None:
+        self.folder, self.slurm = folder, slurm
+        self.environment = {**slurm.environment, "GAPRUN_DATA": str(data), "GAPRUN_DB": url}
+
+    def __call__(self, *args: str):
+        done = run_gaprun(*args, cwd=self.folder, env=self.environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def statuses(self) -> dict[str, str]:
+        return {run["id"]: run["status"] for run in self("runs", "list", "--json")}
+
+    def wait(self, what, seconds: float):
+        deadline = time.monotonic() + seconds
+        while not (found := what()):
+            assert time.monotonic() < deadline, (
+                f"{self.statuses()}\n{self.logs()}\n{self.slurm.last_words(3000)}"
+            )
+            time.sleep(0.2)
+        return found
+
+    def logs(self) -> str:
+        return "\n".join(f"{p}: {p.read_text()[-500:]}" for p in self.folder.glob("runs/slurm/*.out"))
+
+
+@pytest.fixture
+def desk(tmp_path, scenes, slurm, database):
+    return Desk(tmp_path, scenes, slurm, database)
+
+
+def state(pid: int) -> str:
+    """R, S, T (stopped), ... of a process; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def hold(desk: Desk, store, run: str) -> int:
+    """Make a run slow by force once it has saved something: stop its process; returns the process."""
+    desk.wait(lambda: list(desk.folder.glob(f"runs/{run}/checkpoints/*.json")), 60)
+    pid = store.run(run).pid
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def test_sweep_with_time_limits(desk: Desk, database: str, scenes: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", desk.environment["SLURM_CONF"])
+    sweep = desk.folder / "sweep.yaml"
+    sweep.write_text(SWEEP)
+    limits = ("--cluster", "slurm", "--time", "1", "--signal-delay", "5", "--cpus", "1", "--json")
+    planned = desk("submit", str(sweep), *limits, "--dry-run")
+    assert [row["action"] for row in planned["jobs"]] == ["submit"] * 4
+    assert "#SBATCH --array=0-3%4" in planned["script"] and "#SBATCH --signal=USR2@5" in planned["script"]
+
+    # One job is warned by a signal that it ignores: SLURM will kill it.
+    sent = desk("submit", str(sweep), *limits)
+    other = desk("submit", *ONE, *limits, "--slurm", "signal=URG@5")
+    jobs = {row["run"]: row["slurm_job"] for row in sent}
+    (killed,) = (row["run"] for row in other)
+
+    # The limit comes while two jobs are at work.
+    store = open_store(database)
+
+    def status(run: str) -> str:
+        return {row.id: row.status for row in store.runs(light=True)}[run]
+
+    requeued = next(run for run in jobs if run.startswith("soft-swap-s0"))
+    hold(desk, store, requeued)
+    pid = hold(desk, store, killed)
+    assert {desk.statuses()[run] for run in (requeued, killed)} == {"running"}
+    desk.wait(lambda: status(requeued) == "queued", 90)  # SLURM woke it to warn it; it saved and waits again
+    assert "PENDING" in desk.slurm.run("squeue", "--noheader", "--array", "--format=%T").stdout
+    assert desk.statuses()[requeued] == "queued"
+
+    def is_killed() -> bool:
+        if state(pid) not in ("T", "", "Z"):
+            os.kill(pid, signal.SIGSTOP)
+        return status(killed) == "interrupted"
+
+    desk.wait(is_killed, 100)
+    assert "JobState=TIMEOUT" in desk.slurm.run("scontrol", "show", "job", other[0]["slurm_job"]).stdout
+    (again,) = desk("submit", *ONE, *limits)
+    assert again["run"] == killed and again["action"] == "submit"
+
+    whole = {"GAPRUN_DATA": str(scenes), "GAPRUN_DB": str(desk.folder / "whole.db")}
+    for what in ((str(sweep),), ONE):
+        done = run_gaprun("train", *what, "--jobs", "1", cwd=desk.folder, env=whole)
+        assert done.returncode == 0, done.stderr
+    desk.wait(lambda: {row.status for row in store.runs(light=True)} == {"finished"}, 60)
+    undisturbed = {run.id: run.checkpoint_hash for run in open_store(whole["GAPRUN_DB"]).runs()}
+    assert len(undisturbed) == 5 and {r.id: r.checkpoint_hash for r in store.runs()} == undisturbed
+    log = (desk.folder / "runs" / "slurm" / f"{jobs[requeued]}_0_log.out").read_text()
+    assert log.count("Starting with") == 2
+    rows = desk("compare", "--metric", "gap", "--format", "json")
+    assert {row["recipe"]: row["n"] for row in rows} == {"baseline": 2, "soft-swap": 2, "flt": 1}
+
+
+def test_a_cancelled_job_does_not_wait_for_ever(desk: Desk) -> None:
+    one = ("submit", f"{RECIPES}/flt.yaml", "--cluster", "slurm", "--seeds", "7", "--json")
+    base = ("--set", f"extends={RECIPES}/base/scenes.yaml")
+    (row,) = desk(*one, *base, "--slurm", "begin=now+1hour")
+    assert desk.statuses()[row["run"]] == "queued"
+    (second,) = desk(*one, *base)
+    assert second["action"] == "queued" and second["slurm_job"] is None
+    assert desk.slurm.run("scancel", row["slurm_job"]).returncode == 0
+    assert desk.statuses()[row["run"]] == "interrupted"
+    assert "was cancelled" in desk("runs", "show", row["run"], "--json")["error"]
