@@ -1,15 +1,17 @@
-"""`gaprun runs`: what was run, one run in full, removing runs, and taking results out as plain files."""
+"""`gaprun runs`: what was run, one run in full, removing runs; taking results out and in is in `exchange`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gaprun.cli import exchange
 from gaprun.cli.common import DbOption, console, err_console, print_json
 
-runs = typer.Typer(no_args_is_help=True, help="List, show, remove and export runs.", rich_markup_mode="rich")
+runs = typer.Typer(
+    no_args_is_help=True, help="List, show, remove, export and import runs.", rich_markup_mode="rich"
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of one.")]
@@ -23,6 +25,7 @@ Where = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the `runs` commands to `app`."""
+    exchange.register(runs)
     app.add_typer(runs, name="runs")
 
 
@@ -102,31 +105,3 @@ def rm(
         typer.confirm(f"Remove {len(rows)} run{'s' if len(rows) > 1 else ''}?", abort=True)
     for row in rows.values():
         console.print(remove_run(store, row, keep_files), markup=False)
-
-
-@runs.command(epilog="Example: gaprun runs export --out results.zip --where recipe=baseline")
-def export(
-    out: Annotated[Path, typer.Option(help="A new folder, or a file ending in .zip.")] = Path(
-        "gaprun-export.zip"
-    ),
-    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run (repeatable).")] = None,
-    where: Where = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
-    json: Json = False,
-    db: DbOption = None,
-) -> None:
-    """Write runs, evaluations, metrics and trajectories as CSV and JSON."""
-    from gaprun.store import open_store
-    from gaprun.store.export import export as write
-
-    store = open_store(db, create=False)
-    ids = {row.id for row in store.runs(where or [], light=True)}
-    if run:
-        ids &= {store.run(name).id for name in run}
-    counts = write(store, out, sorted(ids) if run or where else None, force)
-    if json:
-        print_json({"path": str(out), **counts})
-    else:
-        console.print(
-            f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()), markup=False
-        )

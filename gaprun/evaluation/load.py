@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import open_clip
 import torch
-from open_clip.model import CLIP
+from open_clip.model import CLIP, set_model_preprocess_cfg
 from torch import Tensor
 
 from gaprun.errors import UserError
@@ -75,6 +75,9 @@ def _ours(path: Path) -> LoadedModel:
     ids = content["vocabulary"]
     vocabulary = None if ids is None else Vocabulary(ids, full_vocabulary(recipe.model))
     towers = build_towers(recipe.model.model_copy(update={"pretrained": None}), vocabulary)
+    if recipe.model.arch and recipe.model.pretrained:
+        settings = preprocessing_of_tag(recipe.model.arch, recipe.model.pretrained, towers.preprocessing)
+        set_model_preprocess_cfg(towers.clip, settings)
     towers.clip.load_state_dict(content["clip"])
     return LoadedModel(
         towers=towers,
@@ -86,6 +89,15 @@ def _ours(path: Path) -> LoadedModel:
         recipe=recipe,
         seed=content["seed"],
     )
+
+
+def preprocessing_of_tag(arch: str, pretrained: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """`settings` (open_clip's preprocessing) with what the pretrained tag changes, such as another mean.
+
+    A run that started from a tag was trained on pictures prepared so; nothing is downloaded to know it.
+    """
+    tag = open_clip.get_pretrained_cfg(arch, pretrained) or {}
+    return {name: tag.get(name, value) for name, value in settings.items()}
 
 
 def _by_tag(arch: str, pretrained: str | None) -> LoadedModel:

@@ -1,4 +1,4 @@
-"""Runs out of the database into plain files: four CSV tables and one JSON, in a folder or a zip."""
+"""Runs out of the database into plain files: four tables (CSV or Parquet) and one JSON, in a folder or a zip."""
 
 from __future__ import annotations
 
@@ -27,11 +27,16 @@ TABLES = ("runs", "evaluations", "metrics", "trajectory")
 
 
 def export(
-    store: Store, target: Path, run_ids: Sequence[str] | None = None, force: bool = False
+    store: Store,
+    target: Path,
+    run_ids: Sequence[str] | None = None,
+    force: bool = False,
+    parquet: bool = False,
 ) -> dict[str, int]:
     """Write the runs (None: all) to `target`, a folder or a file ending in .zip; returns rows by table.
 
-    Each table is a CSV with JSON documents as text; `runs.json` holds the runs with their documents as such.
+    Each table is a CSV (or a Parquet file) with JSON documents as text; `runs.json` holds the runs with their
+    documents as such.
     The target appears whole or not at all. Raises UserError for one that exists (unless `force`).
     """
     if target.exists() and not force:
@@ -42,7 +47,7 @@ def export(
             folder = Path(scratch) / "export"
             folder.mkdir()
             with store.engine.connect() as connection:  # one transaction: the tables fit each other
-                counts = {name: _write_table(connection, name, folder, run_ids) for name in TABLES}
+                counts = {name: _write_table(connection, name, folder, run_ids, parquet) for name in TABLES}
             made = _zipped(folder) if target.suffix == ".zip" else folder
             if target.is_dir():
                 shutil.rmtree(target)
@@ -52,17 +57,24 @@ def export(
     return counts
 
 
-def _write_table(connection: Connection, name: str, folder: Path, run_ids: Sequence[str] | None) -> int:
+def _write_table(
+    connection: Connection, name: str, folder: Path, run_ids: Sequence[str] | None, parquet: bool
+) -> int:
     table = Base.metadata.tables[name]
     owner = table.c.id if name == "runs" else table.c.run_id
     query = select(table).order_by(*table.primary_key.columns)
     if run_ids is not None:
         query = query.where(owner.in_(list(run_ids)))
     rows = [dict(row) for row in connection.execute(query).mappings()]
-    with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, table.columns.keys())
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    if parquet:
+        from gaprun.exchange.parquet import write_parquet
+
+        write_parquet(table, rows, folder / f"{name}.parquet")
+    else:
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, table.columns.keys())
+            writer.writeheader()
+            writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     if name == "runs":
         text = json.dumps(rows, indent=2, default=_text, allow_nan=False)
         (folder / "runs.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,177 @@
+"""`gaprun runs export` and `gaprun runs import`: results and models to and from the programs beside gaprun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.errors import UserError
+
+if TYPE_CHECKING:
+    from gaprun.store import Store
+
+EXPORT = """Take runs out of the database, for other programs to read.
+
+csv, parquet: the four tables, in a new folder or a .zip. tensorboard: a folder of event files a run. mlflow: into
+the tracking store that --out names. open_clip: one run's model as a folder for open_clip's local-dir:FOLDER.
+
+Examples:
+
+  gaprun runs export --out results.zip --where recipe=baseline
+
+  gaprun runs export --format tensorboard --out logs
+
+  gaprun runs export --format mlflow --out sqlite:///mlflow.db
+
+  gaprun runs export --format open_clip --run baseline-s0 --out models/baseline
+"""
+IMPORT = """Bring in results that open_clip (results.jsonl) or CLIP_benchmark (JSON, CSV) wrote.
+
+They become runs of kind external, named model@program, and stand in `gaprun compare` like any others.
+
+Examples:
+
+  gaprun runs import logs/my-run/checkpoints/results.jsonl --data coco/val
+
+  gaprun runs import benchmark.csv mscoco_captions_openai_ViT-B-32_en_zeroshot_retrieval.json
+"""
+
+
+class Format(StrEnum):
+    """Who is to read the runs."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    TENSORBOARD = "tensorboard"
+    MLFLOW = "mlflow"
+    OPEN_CLIP = "open_clip"
+
+
+DEFAULT_OUT = {
+    Format.CSV: "gaprun-export.zip",
+    Format.PARQUET: "gaprun-parquet.zip",
+    Format.TENSORBOARD: "tensorboard",
+    Format.MLFLOW: "sqlite:///mlflow.db",
+}
+
+
+def register(runs: typer.Typer) -> None:
+    """Add the two commands to `gaprun runs`."""
+    runs.command("export", help=EXPORT)(export)
+    runs.command("import", help=IMPORT)(import_)
+
+
+def export(
+    out: Annotated[
+        str | None, typer.Option(help="A new folder or .zip; for mlflow the tracking store's URI.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Who is to read them.")] = Format.CSV,
+    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run (repeatable).")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="KEY=VALUE", help="Only such runs: status, recipe, any recipe key."),
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="mlflow: the experiment's name.")] = "gaprun",
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    db: DbOption = None,
+) -> None:
+    """Take runs out of the database; see the help text above."""
+    from gaprun.store import open_store
+
+    store = open_store(db, create=False)
+    target = out or DEFAULT_OUT.get(format)
+    if format is Format.OPEN_CLIP:
+        done: dict[str, Any] = _model(store, out, run or [], force)
+        target = out or done["run"]
+    else:
+        assert target is not None
+        done = _rows(store, format, target, _chosen(store, run, where), experiment, force)
+    if json:
+        print_json({"path": target, **done})
+    else:
+        said = ", ".join(f"{value} {name}" for name, value in done.items())
+        if format is Format.OPEN_CLIP:
+            said = f"{done['run']} at step {done['step']}, temperature {done['temperature']:.4g}"
+        console.print(f"{target}: {said}", markup=False, soft_wrap=True)
+
+
+def _chosen(store: Store, run: list[str] | None, where: list[str] | None) -> list[str] | None:
+    """The ids asked for, oldest first; None for all."""
+    ids = [row.id for row in reversed(store.runs(where or [], light=True))]
+    if run:
+        named = {store.run(name).id for name in run}
+        ids = [run_id for run_id in ids if run_id in named]
+    if not ids:
+        raise UserError("no such run to export: see `gaprun runs list`")
+    return ids if run or where else None
+
+
+def _rows(
+    store: Store, format: Format, target: str, ids: list[str] | None, experiment: str, force: bool
+) -> dict[str, int]:
+    if format in (Format.CSV, Format.PARQUET):
+        from gaprun.store.export import export as write
+
+        return write(store, Path(target), ids, force, parquet=format is Format.PARQUET)
+    every = ids if ids is not None else [row.id for row in reversed(store.runs(light=True))]
+    with _bar("runs") as progress:
+        if format is Format.TENSORBOARD:
+            from gaprun.exchange import tensorboard
+
+            return tensorboard.send(store, every, Path(target), progress)
+        from gaprun.exchange import mlflow
+
+        return mlflow.send(store, every, target, experiment, progress)
+
+
+def _model(store: Store, out: str | None, run: list[str], force: bool) -> dict[str, Any]:
+    if len(run) != 1:
+        raise UserError("--format open_clip exports one model: name it with --run RUN")
+    from gaprun.exchange.openclip import export_model
+
+    return export_model(store, run[0], Path(out or store.run(run[0]).id), force)
+
+
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="results.jsonl, *.json or *.csv.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="The split that was measured, e.g. coco/test; where it lies here its fingerprint and size are taken."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Recipe name instead of model@program.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    db: DbOption = None,
+) -> None:
+    """Bring in others' results; see the help text above."""
+    from gaprun.exchange.results import import_files
+    from gaprun.store import open_store
+
+    done = import_files(open_store(db), files, data, name)
+    if json:
+        print_json([vars(one) for one in done])
+        return
+    for one in done:
+        left = f"; not taken: {', '.join(one.left_out)}" if one.left_out else ""
+        console.print(
+            f"{one.run_id}: {one.values} values from {one.file}{left}", markup=False, soft_wrap=True
+        )
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Any]:
+    """`progress(done, total)` drawn on stderr while the block runs."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err_console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

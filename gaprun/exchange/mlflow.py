@@ -1,0 +1,121 @@
+"""Runs into an MLflow tracking store: recipe as parameters, curves and final metrics as metrics, facts as tags.
+
+Each MLflow run carries `gaprun.run` and `gaprun.content`, so that sending again skips what is there and replaces
+what has changed since. MLflow forbids some signs in names: `@` becomes `_at_`, others `_`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from gaprun.errors import Failure, UserError
+from gaprun.exchange.extras import require
+from gaprun.exchange.flat import FlatRun, flat_run
+from gaprun.store import Store
+
+T = TypeVar("T")
+
+STATUS = {
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+    "running": "RUNNING",
+    "queued": "SCHEDULED",
+}
+METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100  # MLflow's own limits
+LONGEST_PARAMETER = 6000
+
+
+def send(
+    store: Store,
+    run_ids: Sequence[str],
+    uri: str,
+    experiment: str = "gaprun",
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, int]:
+    """Send the runs to the tracking store `uri`, such as sqlite:///mlflow.db or http://host:5000.
+
+    Returns how many were `sent`, `replaced` and `equal` (there already). Raises UserError where mlflow is not
+    installed, Failure with MLflow's own words when the store does not take them.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing goes anywhere that was not named
+    mlflow = require("mlflow", "mlflow")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    counts = {"sent": 0, "replaced": 0, "equal": 0}
+    try:
+        client = mlflow.MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(experiment)
+        number = found.experiment_id if found is not None else client.create_experiment(experiment)
+        for done, run_id in enumerate(run_ids):
+            counts[_send_one(client, number, flat_run(store, run_id))] += 1
+            if progress is not None:
+                progress(done + 1, len(run_ids))
+    except mlflow.exceptions.MlflowException as error:
+        raise Failure(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
+    except ImportError as error:
+        raise UserError(f"MLflow at {uri} needs another package: {error}") from None
+    return counts
+
+
+def _send_one(client: Any, experiment: str, flat: FlatRun) -> str:
+    content = _content(flat)
+    query = f"tags.`gaprun.run` = '{flat.run.id}'"
+    present = client.search_runs([experiment], query)
+    if any(run.data.tags.get("gaprun.content") == content for run in present):
+        return "equal"
+    created = client.create_run(
+        experiment,
+        start_time=_milliseconds(flat.run.started or flat.run.created),
+        run_name=flat.run.id,
+        tags={**flat.facts, "gaprun.run": flat.run.id},
+    )
+    _log(client, created.info.run_id, flat)
+    # Last, so that a run whose sending was broken off is sent again.
+    client.set_tag(created.info.run_id, "gaprun.content", content)
+    end = None if flat.run.finished is None else _milliseconds(flat.run.finished)
+    client.set_terminated(created.info.run_id, STATUS[flat.run.status], end)
+    for run in present:
+        client.delete_run(run.info.run_id)
+    return "replaced" if present else "sent"
+
+
+def _log(client: Any, run_id: str, flat: FlatRun) -> None:
+    entities = require("mlflow.entities", "mlflow")
+    time = _milliseconds(flat.run.started or flat.run.created)
+    parameters = [
+        entities.Param(mlflow_name(key), value[:LONGEST_PARAMETER]) for key, value in flat.parameters.items()
+    ]
+    for part in _parts(parameters, PARAMETERS_A_CALL):
+        client.log_batch(run_id, params=part)
+    metrics = [
+        entities.Metric(mlflow_name(name), value, time, step)
+        for name, step, value in [*flat.curves, *flat.metrics]
+    ]
+    for part in _parts(metrics, METRICS_A_CALL):
+        client.log_batch(run_id, metrics=part)
+
+
+def mlflow_name(name: str) -> str:
+    """`name` with what MLflow does not allow in names replaced."""
+    return re.sub(r"[^\w.\-/ ]", "_", name.replace("@", "_at_"))
+
+
+def _content(flat: FlatRun) -> str:
+    parts = (flat.facts, flat.parameters, flat.metrics, flat.curves, flat.run.finished)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _milliseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1000)
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

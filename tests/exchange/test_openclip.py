@@ -1,0 +1,161 @@
+"""A run as an open_clip model folder: open_clip's own functions give the run's embeddings, and gaprun its metrics."""
+
+import io
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+from gaprun.data.decode import decode_rgb
+from gaprun.data.split import open_split
+from gaprun.evaluation.load import load_model, preprocessing_of_tag
+from gaprun.exchange.openclip import full_embedding
+from gaprun.model.towers import build_towers, trimmed
+from gaprun.model.vocabulary import Vocabulary
+from gaprun.recipe.load import validate
+from gaprun.store import open_store
+from gaprun.training.checkpoint import save_checkpoint
+from tests.conftest import TINY, run_gaprun
+
+pytestmark = pytest.mark.slow
+UNSEEN = ["a zebra quilted with xylophones", "photo of the Eiffel tower 2024", ""]
+
+
+VIT = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, scenes):
+    """A folder with one run of a few steps, of the used vocabulary."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "used.yaml").write_text("name: used\n")
+    words = [*TINY, "--set", "eval=[{task: gap, data: [scenes/test]}]", "--seeds", "0"]
+    done = run_gaprun("train", "used.yaml", *words, cwd=folder, env={"GAPRUN_DATA": str(scenes)})
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run_of(folder):
+    return open_store(str(folder / "results.db")).runs()[0]
+
+
+def checkpoint(folder, **model):
+    """A checkpoint of random towers, in training's own format."""
+    changes = {"name": "made", "model": {"inline": {"embed_dim": 16, **model}}}
+    recipe = validate(changes | {"data": {"train": ["scenes/train"]}}, "made")
+    torch.manual_seed(1)
+    towers = build_towers(recipe.model)
+    for name, buffer in towers.clip.visual.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    towers.clip.logit_scale.data.fill_(np.log(20.0))
+    state = {"clip": towers.clip.state_dict(), "head": {}, "step": 7, "recipe": recipe.model_dump_json()}
+    path, _ = save_checkpoint(folder, {**state, "vocabulary": None, "run": "made-s3", "seed": 3}, keep=1)
+    return str(path)
+
+
+def embeddings_by_open_clip(folder, split, more_texts=()):
+    """Unit embeddings of a split by open_clip's public functions alone."""
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    pictures = [
+        preprocess(Image.open(io.BytesIO(split.read_image(i))).convert("RGB")) for i in range(len(split))
+    ]
+    captions = [caption for captions in split.captions for caption in captions]
+    with torch.no_grad():
+        images = normalize(model.encode_image(torch.stack(pictures)), dim=-1).numpy()
+        texts = normalize(model.encode_text(tokenizer([*captions, *more_texts])), dim=-1).numpy()
+    return images, texts, model
+
+
+@pytest.mark.parametrize("made", [None, {}, {"vision": VIT}], ids=["used", "resnet", "vit"])
+def test_open_clip_loads_the_model_to_the_same_embeddings(trained, scenes, tmp_path, made):
+    store = open_store(str(trained / "results.db"))
+    named = run_of(trained).id if made is None else checkpoint(tmp_path, **made)
+    out = tmp_path / "model"
+    done = run_gaprun(
+        "runs", "export", "--format", "open_clip", "--run", named, "--out", str(out), cwd=trained
+    )
+    assert done.returncode == 0, done.stderr
+    split = open_split(scenes / "scenes" / "test")
+    images, texts, model = embeddings_by_open_clip(out, split, UNSEEN)
+    towers = load_model(store, named, None, None).towers
+    towers.clip.eval()
+    captions = [caption for captions in split.captions for caption in captions]
+    prepare = towers.preprocess()
+    pictures = torch.stack([prepare(decode_rgb(split.read_image(i))) for i in range(len(split))])
+    tokens = trimmed(towers.tokenize([*captions, *UNSEEN]))
+    with torch.no_grad():
+        ours_images = normalize(towers.clip.encode_image(pictures), dim=-1).numpy()
+        ours_texts = normalize(towers.encode_text(torch.from_numpy(tokens)), dim=-1).numpy()
+    assert np.abs(images - ours_images).max() < 1e-5 and np.abs(texts - ours_texts).max() < 1e-5
+    assert len(np.unique(texts.round(4), axis=0)) > 90, "the texts differ among themselves"
+    assert model.state_dict()["token_embedding.weight"].shape[0] == 49408
+    said = json.loads((out / "open_clip_config.json").read_text())["gaprun"]
+    if made is not None:
+        assert (said["run"], said["seed"], said["step"], said["temperature"]) == (
+            "made-s3", 3, 7, pytest.approx(0.05),
+        )  # fmt: skip
+        return
+    # What training measured and kept is the same, and the learned temperature goes along as open_clip's logit scale.
+    kept = [np.load(place) for place in (trained / "runs" / "embeddings").glob("*/images.npy")]
+    assert min(np.abs(rows - images).max() for rows in kept if len(rows) == len(images)) < 1e-5
+    temperature = next(row["value"] for row in store.metrics(named) if row["metric"] == "temperature")
+    assert float(model.logit_scale.exp()) == pytest.approx(1 / temperature, rel=1e-5)
+    assert (said["run"], said["step"]) == (named, 12) and "one row for all others" in said["vocabulary"]
+    assert said["temperature"] == pytest.approx(temperature, rel=1e-5)
+
+
+def test_and_back_gaprun_measures_the_folder_as_the_run(trained, scenes):
+    run = run_of(trained)
+    out = trained / "models" / "back"
+    words = ["--format", "open_clip", "--run", run.id, "--out", str(out)]
+    assert run_gaprun("runs", "export", *words, cwd=trained).returncode == 0
+    refused = run_gaprun("runs", "export", *words, cwd=trained)
+    assert refused.returncode == 2 and "--force" in refused.stderr
+    assert run_gaprun("runs", "export", *words, "--force", cwd=trained).returncode == 0
+    data = ["--data", "scenes/test", "--tasks", "gap,retrieval", "--json"]
+    env = {"GAPRUN_DATA": str(scenes)}
+    back, original = (
+        json.loads(run_gaprun("eval", "--ckpt", ckpt, *data, cwd=trained, env=env).stdout)
+        for ckpt in (str(out), run.id)
+    )
+
+    def values(found):
+        return {
+            (m["metric"], m["protocol"]): m["value"] for m in found["metrics"] if m["metric"] != "temperature"
+        }
+
+    assert back["images_encoded"] == 96 and back["run"] != run.id
+    assert values(back).keys() == values(original).keys() and len(values(back)) > 30
+    for key, value in values(back).items():
+        assert value == pytest.approx(values(original)[key], rel=1e-4, abs=1e-5), key
+    (out / "mine.txt").touch()
+    refused = run_gaprun("runs", "export", *words, "--force", cwd=trained)
+    assert (
+        refused.returncode == 2 and "is not a model folder" in refused.stderr and (out / "mine.txt").exists()
+    )
+
+
+def test_a_model_that_gaprun_did_not_train_is_not_exported(trained):
+    words = ["--format", "open_clip", "--run", "nothing", "--out", "elsewhere"]
+    absent = run_gaprun("runs", "export", *words, cwd=trained)
+    assert absent.returncode == 2 and "no run 'nothing'" in absent.stderr
+
+
+def test_every_id_gets_the_row_that_the_run_gives_it():
+    vocabulary = Vocabulary([3, 7, 9], 10)
+    rows = torch.arange(5.0).unsqueeze(1)  # padding, unknown, 3, 7, 9
+    assert full_embedding(rows, vocabulary).flatten().tolist() == [0, 1, 1, 2, 1, 1, 1, 3, 1, 4]
+
+
+def test_preprocessing_of_a_pretrained_tag_is_kept():
+    plain = {"size": 224, "mean": (0.1, 0.1, 0.1), "std": (0.2, 0.2, 0.2), "mode": "RGB"}
+    tagged = preprocessing_of_tag("ViT-L-14", "laion2b_s32b_b82k", plain)
+    assert tagged["mean"] == (0.5, 0.5, 0.5) and tagged["size"] == 224
+    assert preprocessing_of_tag("ViT-L-14", "weights.pt", plain) == plain
