@@ -3,9 +3,9 @@
 One small run is killed (SIGKILL, from inside, at a random moment of a chosen kind: in a step, halfway through
 writing a checkpoint, inside a database transaction, halfway through putting a picture into the cache, or at any
 time from outside) and resumed until it ends, for every combination of 0, 1 and 2 loader processes with streaming, a
-memory cache and a disk cache. Weights, optimiser, temperature path and metrics must equal the undisturbed run's, bit
-for bit. The cost of a resume is the time from the start of the stream at mid-epoch to its first batch, over the time
-of an epoch of the same stream.
+memory cache and a disk cache, with the seven methods of the paper in turn. Weights, optimiser, temperature path and
+metrics must equal the undisturbed run's, bit for bit. The cost of a resume is the time from the start of the stream
+at mid-epoch to its first batch, over the time of an epoch of the same stream.
 
     python benchmarks/resume.py [--json] [--small]
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -49,14 +50,21 @@ model:
   inline: {embed_dim: 32, vision: {width: 8, head_width: 32}, text: {width: 32, heads: 2, layers: 1}}
   vocabulary: used
 data: {train: [scenes/train], margin: 1.0}
-temperature: {rule: softplus}
-swap: {rule: soft, probability: 0.3}
 optimizer: {lr: 1e-3, temperature_lr_factor: 10}
 schedule: {steps: 24, warmup_steps: 3, batch_size: 24}
 compute: {threads: 1}
 checkpoint: {every_steps: 4, keep: 2}
 eval: [{task: retrieval, data: [scenes/test]}]
 """
+METHODS = {
+    "reparam": ["temperature.rule=softplus"],
+    "soft-swap": ["swap.rule=soft", "swap.probability=0.3"],
+    "baseline": [],
+    "flt": ["temperature={rule: fixed, tau: 0.04}"],
+    "schedule": ["temperature={rule: schedule, start: 0.01, end: 0.05}"],
+    "slrt": ["temperature.lr_factor=0.1"],
+    "hard-swap": ["swap.rule=hard", "swap.probability=0.3"],
+}
 KINDS = ("step", "checkpoint", "database", "cache", "anytime")
 
 
@@ -162,26 +170,28 @@ def torture(folder: Path, small: bool) -> tuple[int, bool]:
     """All combinations; returns the number of kills and whether every result was identical."""
     (folder / "recipe.yaml").write_text(RECIPE)
     kills, identical = 0, True
-    whole: tuple[Any, ...] | None = None
+    whole: dict[str, tuple[Any, ...]] = {}
+    methods = itertools.cycle(METHODS)
     for cache in ("none", "memory", "disk"):
         for workers in (0, 1, 2):
-            (job,) = load_jobs(
-                folder / "recipe.yaml", [f"data.workers={workers}", f"data.cache={cache}"], [0]
-            )
+            method = next(methods)
+            options = [f"name={method}", f"data.workers={workers}", f"data.cache={cache}", *METHODS[method]]
+            (job,) = load_jobs(folder / "recipe.yaml", options, [0])
             place = folder / f"{cache}-{workers}"
             place.mkdir()
-            start = time.monotonic()
-            if whole is None:
-                (folder / "whole").mkdir()
-                run_until_finished(job, folder / "whole", (), 0, 0)
-                whole = result(job, folder / "whole")
+            if method not in whole:
+                (folder / method).mkdir()
+                start = time.monotonic()
+                run_until_finished(job, folder / method, (), 0, 0)
                 seconds = time.monotonic() - start
+                whole[method] = result(job, folder / method)
             kinds = KINDS if cache != "none" else tuple(kind for kind in KINDS if kind != "cache")
             kinds = tuple((kinds * 2)[workers : workers + 3]) if small else kinds
             struck = run_until_finished(job, place, kinds, len(cache) * 10 + workers, seconds)
-            same = result(job, place) == whole
+            same = result(job, place) == whole[method]
             kills, identical = kills + struck, identical and same
-            print(f"{cache} cache, {workers} workers: {struck} kills, {'identical' if same else 'DIFFERENT'}",
+            print(f"{method}, {cache} cache, {workers} workers: {struck} kills, "
+                  f"{'identical' if same else 'DIFFERENT'}",
                   file=sys.stderr, flush=True)  # fmt: skip
     return kills, identical
 

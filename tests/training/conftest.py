@@ -10,6 +10,8 @@ from gaprun.store import Store, open_store
 from gaprun.training.run import run_job
 from tests.conftest import RECIPES, TINY
 
+METHODS = ["baseline", "flt", "schedule", "reparam", "reparam-scaled", "slrt", "hard-swap", "soft-swap"]
+
 RunSmall = Callable[..., tuple[Job, Store]]
 
 

@@ -14,7 +14,7 @@ from gaprun.errors import Failure
 from gaprun.store import open_store
 from gaprun.training import checkpoint
 from gaprun.training.checkpoint import newest_checkpoint
-from tests.training.conftest import RunSmall
+from tests.training.conftest import METHODS, RunSmall
 
 STREAM = ("data.cache=none", "data.workers=0")
 
@@ -50,6 +50,16 @@ def test_one_damaged_picture_is_counted_and_does_not_end_the_run(
     _, run = ended(tmp_path)
     assert run.status == "finished" and len(run.notes["damaged"]) == 1
     assert "train-000040" in run.notes["damaged"][0] and "00000.tar" in run.notes["damaged"][0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_replaces_a_damaged_picture(
+    method: str, copied: Path, run_small: RunSmall, tmp_path: Path
+) -> None:
+    damage(copied, [40])
+    run_small(method, *STREAM)
+    _, run = ended(tmp_path)
+    assert run.status == "finished" and len(run.notes["damaged"]) == 1
 
 
 def test_too_much_damage_stops_names_the_shards_and_saves(

@@ -7,9 +7,7 @@ import torch
 
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint
 from gaprun.training.optimizer import learning_rate, parameter_groups
-from tests.training.conftest import RunSmall
-
-METHODS = ["baseline", "flt", "schedule", "reparam", "reparam-scaled", "slrt", "hard-swap", "soft-swap"]
+from tests.training.conftest import METHODS, RunSmall
 
 
 def final(job, store) -> dict:

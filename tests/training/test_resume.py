@@ -11,7 +11,7 @@ import torch
 from gaprun.errors import Failure, UserError
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, weights_hash
 from gaprun.training.events import Event, Interrupted
-from tests.training.conftest import RunSmall
+from tests.training.conftest import METHODS, RunSmall
 
 EVERY = ["data.cache=none", "data.workers=0"], ["data.cache=none", "data.workers=2"], ["data.cache=memory"]
 
@@ -40,6 +40,17 @@ def test_interrupted_and_resumed_is_identical(method: str, options: list[str], r
         run = resumed.runs()[0]
         assert run.status == "finished" and run.checkpoint_hash == whole.runs()[0].checkpoint_hash
         assert resumed.trajectory(job.id) == whole.trajectory(job.id)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"baseline", "soft-swap"}))
+def test_every_other_method_resumes_identically(method: str, run_small: RunSmall) -> None:
+    swap = ["swap.probability=0.5"] if method == "hard-swap" else []
+    job, whole = run_small(method, *swap, db="whole")
+    with pytest.raises(Interrupted):
+        run_small(method, *swap, db="cut", report=stop_at(10))
+    _, resumed = run_small(method, *swap, db="cut")
+    assert resumed.runs()[0].checkpoint_hash == whole.runs()[0].checkpoint_hash
+    assert resumed.trajectory(job.id) == whole.trajectory(job.id)
 
 
 def test_interruption_is_recorded_with_a_checkpoint(run_small: RunSmall, tmp_path: Path) -> None:
