@@ -11,7 +11,7 @@ import typer
 from gaprun.cli.common import err_console
 from gaprun.errors import GaprunError
 
-COMMANDS = ("train", "submit", "eval", "compare", "runs", "data", "theory", "paper", "report", "db")
+COMMANDS = ("train", "submit", "eval", "compare", "runs", "data", "theory", "paper", "report", "db", "doctor")
 
 app = typer.Typer(
     name="gaprun",
