@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gaprun.cli import completion
 from gaprun.cli.common import DbOption, console, print_json
 from gaprun.errors import UserError
 
@@ -31,7 +32,10 @@ def register(app: typer.Typer) -> None:
 def compare(
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="What to compare (repeatable); recall@5 is image_recall@5 and text_recall@5."),
+        typer.Option(
+            help="What to compare (repeatable); recall@5 is image_recall@5 and text_recall@5.",
+            autocompletion=completion.metrics,
+        ),
     ] = None,
     by: Annotated[
         str, typer.Option(help="Rows: recipe, seed, or a recipe's key such as optimizer.lr.")
@@ -50,7 +54,10 @@ def compare(
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     sort: Annotated[
-        str | None, typer.Option(metavar="METRIC", help="Order rows by this metric, best first.")
+        str | None,
+        typer.Option(
+            metavar="METRIC", help="Order rows by this metric, best first.", autocompletion=completion.metrics
+        ),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Without intervals and differences.")] = False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gaprun.cli import completion
 from gaprun.cli.common import DbOption, console, print_json
 from gaprun.errors import UserError
 
@@ -33,7 +34,10 @@ def evaluate(
     db: DbOption = None,
     ckpt: Annotated[
         str | None,
-        typer.Option(help="A run's id, our checkpoint, open_clip's .pt, or an open_clip model folder."),
+        typer.Option(
+            help="A run's id, our checkpoint, open_clip's .pt, or an open_clip model folder.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -44,7 +48,10 @@ def evaluate(
         str | None, typer.Option(help="Comma-separated; default: all that each data set allows.")
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="Split folder; repeatable. Default: the run's own.")
+        list[str] | None,
+        typer.Option(
+            help="Split folder; repeatable. Default: the run's own.", autocompletion=completion.splits
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,

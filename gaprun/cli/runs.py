@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli import exchange
+from gaprun.cli import completion, exchange
 from gaprun.cli.common import DbOption, console, err_console, print_json
 
 runs = typer.Typer(
@@ -14,7 +14,12 @@ runs = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of one.")]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's id, or the beginning of one.", autocompletion=completion.runs
+    ),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(
@@ -87,7 +92,12 @@ def show(
 
 @runs.command(epilog="Example: gaprun runs rm baseline-s0 --yes")
 def rm(
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs, or their beginnings.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Ids of runs, or their beginnings.", autocompletion=completion.runs
+        ),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     keep_files: Annotated[bool, typer.Option("--keep-files", help="Remove from the database only.")] = False,
     db: DbOption = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gaprun.cli import completion
 from gaprun.cli.common import DbOption, console, err_console, print_json
 from gaprun.errors import UserError
 
@@ -42,7 +43,9 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    recipe: Annotated[Path, typer.Argument(help="Recipe or sweep file (YAML).")],
+    recipe: Annotated[
+        Path, typer.Argument(help="Recipe or sweep file (YAML).", autocompletion=completion.recipes)
+    ],
     cluster: Annotated[Cluster, typer.Option(help="slurm, or local: this machine's devices, one job each.")],
     db: DbOption = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds instead of the recipe's, e.g. 0,1,2.")] = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gaprun.cli import completion
 from gaprun.cli.common import DbOption, console, err_console, print_json
 
 if TYPE_CHECKING:
@@ -209,7 +210,9 @@ def init(
 
 @theory.command(epilog="Example: gaprun theory overlay baseline-s0 --out overlay.html")
 def overlay(
-    run: Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")],
+    run: Annotated[
+        str, typer.Argument(help="A run's id, or the beginning of it.", autocompletion=completion.runs)
+    ],
     db: DbOption = None,
     json: JsonOption = False,
     out: OutOption = None,

@@ -107,6 +107,10 @@ _SHORT: dict[str, tuple[str, ...]] = {
 }
 
 
+SHORT_NAMES = (*_SHORT, *(name for name in METRIC_FAMILIES if name not in DIRECTION))
+"""What stands for several metrics at once."""
+
+
 def direction(name: str) -> str:
     """'up', 'down' or 'none' for a metric name; a name nobody registered has no better side ('none')."""
     return DIRECTION.get(name, NONE)
