@@ -62,7 +62,7 @@ METHODS = {
     "baseline": [],
     "flt": ["temperature={rule: fixed, tau: 0.04}"],
     "schedule": ["temperature={rule: schedule, start: 0.01, end: 0.05}"],
-    "slrt": ["temperature.lr_factor=0.1"],
+    "slrt": ["temperature={rule: exp, lr_factor: 0.1}"],
     "hard-swap": ["swap.rule=hard", "swap.probability=0.3"],
 }
 KINDS = ("step", "checkpoint", "database", "cache", "anytime")
