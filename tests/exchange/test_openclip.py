@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
+from gaprun import evaluate
 from gaprun.data.decode import decode_rgb
 from gaprun.data.split import open_split
+from gaprun.errors import Failure, UserError
 from gaprun.evaluation.load import load_model, preprocessing_of_tag
-from gaprun.exchange.openclip import full_embedding
+from gaprun.exchange.openclip import export_model, full_embedding
 from gaprun.model.towers import build_towers, trimmed
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.load import validate
@@ -46,7 +48,8 @@ def run_of(folder):
 def checkpoint(folder, **model):
     """A checkpoint of random towers, in training's own format."""
     changes = {"name": "made", "model": {"inline": {"embed_dim": 16, **model}}}
-    recipe = validate(changes | {"data": {"train": ["scenes/train"]}}, "made")
+    others = {"data": {"train": ["scenes/train"]}, "schedule": {"steps": 7, "batch_size": 8}}
+    recipe = validate(changes | others, "made")
     torch.manual_seed(1)
     towers = build_towers(recipe.model)
     for name, buffer in towers.clip.visual.named_buffers():
@@ -78,10 +81,7 @@ def test_open_clip_loads_the_model_to_the_same_embeddings(trained, scenes, tmp_p
     store = open_store(str(trained / "results.db"))
     named = run_of(trained).id if made is None else checkpoint(tmp_path, **made)
     out = tmp_path / "model"
-    done = run_gaprun(
-        "runs", "export", "--format", "open_clip", "--run", named, "--out", str(out), cwd=trained
-    )
-    assert done.returncode == 0, done.stderr
+    said = export_model(store, named, out)
     split = open_split(scenes / "scenes" / "test")
     images, texts, model = embeddings_by_open_clip(out, split, UNSEEN)
     towers = load_model(store, named, None, None).towers
@@ -96,7 +96,7 @@ def test_open_clip_loads_the_model_to_the_same_embeddings(trained, scenes, tmp_p
     assert np.abs(images - ours_images).max() < 1e-5 and np.abs(texts - ours_texts).max() < 1e-5
     assert len(np.unique(texts.round(4), axis=0)) > 90, "the texts differ among themselves"
     assert model.state_dict()["token_embedding.weight"].shape[0] == 49408
-    said = json.loads((out / "open_clip_config.json").read_text())["gaprun"]
+    assert json.loads((out / "open_clip_config.json").read_text())["gaprun"] == said
     if made is not None:
         assert (said["run"], said["seed"], said["step"], said["temperature"]) == (
             "made-s3", 3, 7, pytest.approx(0.05),
@@ -106,46 +106,51 @@ def test_open_clip_loads_the_model_to_the_same_embeddings(trained, scenes, tmp_p
     kept = [np.load(place) for place in (trained / "runs" / "embeddings").glob("*/images.npy")]
     assert min(np.abs(rows - images).max() for rows in kept if len(rows) == len(images)) < 1e-5
     temperature = next(row["value"] for row in store.metrics(named) if row["metric"] == "temperature")
-    assert float(model.logit_scale.exp()) == pytest.approx(1 / temperature, rel=1e-5)
+    assert model.logit_scale.exp().item() == pytest.approx(1 / temperature, rel=1e-5)
     assert (said["run"], said["step"]) == (named, 12) and "one row for all others" in said["vocabulary"]
     assert said["temperature"] == pytest.approx(temperature, rel=1e-5)
 
 
-def test_and_back_gaprun_measures_the_folder_as_the_run(trained, scenes):
-    run = run_of(trained)
+def test_and_back_gaprun_measures_the_folder_as_the_run(trained, scenes, monkeypatch):
+    monkeypatch.setenv("GAPRUN_DATA", str(scenes))
+    db, run = str(trained / "results.db"), run_of(trained)
     out = trained / "models" / "back"
     words = ["--format", "open_clip", "--run", run.id, "--out", str(out)]
-    assert run_gaprun("runs", "export", *words, cwd=trained).returncode == 0
-    refused = run_gaprun("runs", "export", *words, cwd=trained)
-    assert refused.returncode == 2 and "--force" in refused.stderr
-    assert run_gaprun("runs", "export", *words, "--force", cwd=trained).returncode == 0
-    data = ["--data", "scenes/test", "--tasks", "gap,retrieval", "--json"]
-    env = {"GAPRUN_DATA": str(scenes)}
+    done = run_gaprun("runs", "export", *words, cwd=trained)
+    assert done.returncode == 0 and f"{run.id} at step 12, temperature" in done.stdout, done.stderr
     back, original = (
-        json.loads(run_gaprun("eval", "--ckpt", ckpt, *data, cwd=trained, env=env).stdout)
-        for ckpt in (str(out), run.id)
+        evaluate(ckpt, data=["scenes/test"], tasks=["gap", "retrieval"], db=db) for ckpt in (out, run.id)
     )
 
     def values(found):
         return {
-            (m["metric"], m["protocol"]): m["value"] for m in found["metrics"] if m["metric"] != "temperature"
+            (m["metric"], m["protocol"]): m["value"] for m in found.metrics if m["metric"] != "temperature"
         }
 
-    assert back["images_encoded"] == 96 and back["run"] != run.id
+    assert back.encoded == 96 and back.run_id != run.id
     assert values(back).keys() == values(original).keys() and len(values(back)) > 30
     for key, value in values(back).items():
         assert value == pytest.approx(values(original)[key], rel=1e-4, abs=1e-5), key
+
+
+def test_what_is_there_is_replaced_only_if_it_is_a_model_folder_and_asked_for(trained, tmp_path):
+    store, run = open_store(str(trained / "results.db")), run_of(trained).id
+    out = tmp_path / "sub" / "model"
+    export_model(store, run, out)
+    with pytest.raises(UserError, match="exists: name another one with --out"):
+        export_model(store, run, out)
+    assert export_model(store, run, out, force=True)["run"] == run
     (out / "mine.txt").touch()
-    refused = run_gaprun("runs", "export", *words, "--force", cwd=trained)
-    assert (
-        refused.returncode == 2 and "is not a model folder" in refused.stderr and (out / "mine.txt").exists()
-    )
-
-
-def test_a_model_that_gaprun_did_not_train_is_not_exported(trained):
-    words = ["--format", "open_clip", "--run", "nothing", "--out", "elsewhere"]
-    absent = run_gaprun("runs", "export", *words, cwd=trained)
-    assert absent.returncode == 2 and "no run 'nothing'" in absent.stderr
+    with pytest.raises(UserError, match="is not a model folder that gaprun wrote"):
+        export_model(store, run, out, force=True)
+    assert (out / "mine.txt").exists()
+    with pytest.raises(UserError, match="not trained by gaprun"):
+        export_model(store, str(out), tmp_path / "other")
+    with pytest.raises(UserError, match="no run 'nothing'"):
+        export_model(store, "nothing", tmp_path / "other")
+    with pytest.raises(Failure, match="cannot be written"):
+        export_model(store, run, out / "mine.txt" / "below")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sub"]
 
 
 def test_every_id_gets_the_row_that_the_run_gives_it():
