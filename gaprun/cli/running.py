@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gaprun.cli.common import err_console
@@ -9,21 +10,44 @@ from gaprun.cli.common import err_console
 if TYPE_CHECKING:
     from gaprun.recipe.jobs import Job
     from gaprun.store import Store
+    from gaprun.training.events import Report
+    from gaprun.training.parallel import Finished, Outcome
 
 
 def run_all(jobs: list[Job], store: Store, db: str | None, devices: list[str]) -> None:
     """Run `jobs`, one a device at a time; raises the first failure once all have ended."""
-    from gaprun.cli.progress import JobProgress
+    from gaprun.training.parallel import run_jobs
+
+    _check(jobs, store, devices[0])
+    _shown(jobs, lambda report, finished: run_jobs(jobs, db, devices, report, finished))
+
+
+def run_together(jobs: list[Job], store: Store, db: str | None, device: str) -> None:
+    """As the first of several processes that train each of `jobs` together; the others wait for its word even where
+    there are none."""
+    from gaprun.training.parallel import run_shared
+
+    _check(jobs, store, device)
+    _shown(jobs, lambda report, finished: run_shared(jobs, db, device, report, finished))
+
+
+def _check(jobs: list[Job], store: Store, device: str) -> None:
+    """Raise UserError for what can be known to be wrong with any job before the first one starts."""
     from gaprun.model.towers import tokenizer_for
     from gaprun.training.environment import check_precision, pick_device
-    from gaprun.training.parallel import Outcome, run_jobs
     from gaprun.training.preflight import prepare_job
 
-    where = pick_device(devices[0])
+    where = pick_device(device)
     for job in jobs:
         prepare_job(job, store)
         check_precision(job.recipe.compute, where)
         tokenizer_for(job.recipe.model)
+
+
+def _shown(jobs: list[Job], run: Callable[[Report, Finished], None]) -> None:
+    """`run` under progress bars; raises the first failure once all have ended."""
+    from gaprun.cli.progress import JobProgress
+
     failures: list[Outcome] = []
     with JobProgress() as progress:
 
@@ -35,7 +59,7 @@ def run_all(jobs: list[Job], store: Store, db: str | None, devices: list[str]) -
                 failures.append(outcome)
                 progress.message(f"failed   {outcome.job.id}: {outcome.error}")
 
-        run_jobs(jobs, db, devices, progress, finished)
+        run(progress, finished)
     if failures:
         first = failures[0].error
         assert first is not None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gaprun.cli import completion
 from gaprun.cli.common import DbOption, console, err_console, print_json
 from gaprun.errors import UserError
 
@@ -32,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[Path | None, typer.Argument(help="Recipe or sweep file (YAML).")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="Recipe or sweep file (YAML).", autocompletion=completion.recipes),
+    ] = None,
     db: DbOption = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds instead of the recipe's, e.g. 0,1,2.")] = None,
     overrides: Annotated[
@@ -40,12 +44,19 @@ def train(
         typer.Option("--set", help="Change a key: a.b=value; extends=FILE replaces the parent recipe."),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with this run, by id, from its last checkpoint.")
+        str | None,
+        typer.Option(
+            help="Go on with this run, by id, from its last checkpoint.", autocompletion=completion.runs
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     side_by_side: Annotated[
         int | None,
         typer.Option("--jobs", min=1, help="Jobs at once; default: one a core on CPU, one on a GPU."),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option("--nproc-per-node", min=1, help="Train each job by this many processes (torchrun)."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show jobs, sizes and what is done; train nothing.")
@@ -53,6 +64,11 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Train a recipe's jobs; see the help text above."""
+    from gaprun.training.launch import is_follower, is_shared, launch
+
+    if is_follower():
+        _follow(db, device, dry_run)
+        return
     jobs = _jobs(recipe, resume, overrides or [], seeds, db)
     if dry_run:
         from gaprun.training.plan import plan_rows, render_plan
@@ -60,7 +76,7 @@ def train(
         rows = plan_rows(jobs, db)
         print_json(rows) if as_json else render_plan(rows, console)
         return
-    from gaprun.cli.running import closing_words, run_all
+    from gaprun.cli.running import closing_words, run_all, run_together
     from gaprun.store import open_store
     from gaprun.training.preflight import is_finished, prepare_job
 
@@ -71,12 +87,58 @@ def train(
     done = len(jobs) - len(waiting)
     if done:
         err_console.print(f"{done} of {len(jobs)} runs are finished already", highlight=False)
-    if waiting:
+    if is_shared():
+        if side_by_side or processes:
+            raise UserError("under torchrun, leave out --jobs and --nproc-per-node")
+        run_together(waiting, store, db, device)
+    elif waiting and processes is not None and processes > 1:
+        if side_by_side:
+            raise UserError("--nproc-per-node trains one job at a time: leave out --jobs")
+        again = ["train", *_same(recipe, db, seeds, overrides, resume, device)]
+        code = launch(again, processes)
+        if code:
+            raise typer.Exit(code)  # the first process has said why
+        return
+    elif waiting:
         from gaprun.training.environment import pick_device
 
         workers = side_by_side or (1 if pick_device(device).type == "cuda" else os.cpu_count() or 1)
         run_all(waiting, store, db, [device] * min(workers, len(waiting)))
     closing_words(store, jobs)
+
+
+def _follow(db: str | None, device: str, dry_run: bool) -> None:
+    """What every process but the first does: its part, in silence unless the first may be the one that is lost."""
+    from gaprun.errors import GaprunError
+    from gaprun.training.events import LostProcess
+
+    if dry_run:
+        return
+    from gaprun.training.parallel import run_shared
+
+    try:
+        run_shared([], db, device, lambda event: None, lambda outcome: None)
+    except LostProcess:
+        raise
+    except GaprunError as error:
+        raise typer.Exit(error.exit_code) from None
+
+
+def _same(
+    recipe: Path | None,
+    db: str | None,
+    seeds: str | None,
+    overrides: list[str] | None,
+    resume: str | None,
+    device: str,
+) -> list[str]:
+    """The command line that asks for the same jobs."""
+    words = [] if recipe is None else [str(recipe)]
+    for option, value in (("--db", db), ("--seeds", seeds), ("--resume", resume), ("--device", device)):
+        words += [] if value is None else [option, value]
+    for override in overrides or []:
+        words += ["--set", override]
+    return words
 
 
 def _jobs(

@@ -28,12 +28,18 @@ class DecodedCache:
     decoded again. Two processes may decode the same picture; both write the same bytes.
     """
 
-    def __init__(self, count: int, side: int, path: Path | None) -> None:
-        """In memory if `path` is None, else in the file `path`. Raises UserError when it will not fit."""
+    def __init__(self, count: int, side: int, path: Path | None, memory: int | None = None) -> None:
+        """In memory if `path` is None, else in the file `path`. Raises UserError when it will not fit.
+
+        `memory`: the descriptor of an anonymous memory file, for processes that share one cache in memory.
+        """
         self.shape = (count, side, side, 3)
         pictures = count * side * side * 3
         self._check_room(pictures + count, path)
-        buffer = mmap.mmap(-1, pictures + count) if path is None else self._map(path, pictures + count)
+        if memory is not None:
+            os.ftruncate(memory, pictures + count)
+        anonymous = -1 if memory is None else memory
+        buffer = mmap.mmap(anonymous, pictures + count) if path is None else self._map(path, pictures + count)
         self._buffer = buffer
         self.ready = np.frombuffer(buffer, dtype=np.uint8, count=count)
         self.pictures = np.frombuffer(buffer, dtype=np.uint8, offset=count).reshape(self.shape)

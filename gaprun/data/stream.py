@@ -62,13 +62,16 @@ class Pool:
         """Number of images with at least one caption."""
         return len(self.members)
 
-    def use_cache(self, folder: Path | None) -> None:
-        """Keep decoded pictures in memory, or in a file of `folder` named by the data. Raises UserError (no room)."""
+    def use_cache(self, folder: Path | None, memory: int | None = None) -> None:
+        """Keep decoded pictures in memory, or in a file of `folder` named by the data. Raises UserError (no room).
+
+        `memory`: descriptor of a memory file that several processes share.
+        """
         path = None
         if folder is not None:
             content = " ".join([FORMAT, *(split.fingerprint for split in self.splits), str(self.margin_size)])
             path = folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.u8"
-        self.cache = DecodedCache(len(self), self.margin_size, path)
+        self.cache = DecodedCache(len(self), self.margin_size, path, memory)
 
     def picture(self, index: int) -> npt.NDArray[np.uint8]:
         """The decoded picture, squashed to (margin_size, margin_size, 3). Raises DamagedSample."""

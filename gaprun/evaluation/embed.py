@@ -96,36 +96,51 @@ class StoredEmbedder:
             labels=labels,
         )
 
-    @torch.inference_mode()
     def _images(self, split: Source) -> np.ndarray:
-        loader = DataLoader(
-            _Pictures(split, self.towers), batch_size=self.batch_size, num_workers=self.workers
-        )
+        rows = np.concatenate(self._image_batches(split))
+        self.encoded += len(rows)
+        return rows
+
+    def prompts(self, texts: list[str], what: str = "prompts") -> np.ndarray:
+        """Unit float32 (len(texts), D) embeddings; equal texts are encoded once."""
+        distinct = list(dict.fromkeys(texts))
+        rows = [np.zeros((0, self._dimension()), dtype=np.float32), *self._text_batches(distinct, what)]
+        position = {text: index for index, text in enumerate(distinct)}
+        return np.concatenate(rows)[[position[text] for text in texts]]
+
+    @torch.inference_mode()
+    def _image_batches(self, split: Source, part: int = 0, of: int = 1) -> list[np.ndarray]:
+        """Unit rows of every batch of `split`, or of each `of`-th from number `part` on."""
+        batches = [list(batch) for batch in self._batches(split.samples)[part::of]]
+        loader = DataLoader(_Pictures(split, self.towers), batch_sampler=batches, num_workers=self.workers)
         rows: list[np.ndarray] = []
         done = 0
         for pictures in loader:
             features = self.towers.clip.encode_image(pictures.to(self.device))
             rows.append(normalize(features.float(), dim=-1).cpu().numpy())
-            done += len(pictures)
-            self.progress(f"{split.dataset}/{split.split} images", done, split.samples)
-        self.encoded += done
-        return np.concatenate(rows)
+            done += len(pictures) * of
+            self.progress(f"{split.dataset}/{split.split} images", min(done, split.samples), split.samples)
+        return rows
 
     @torch.inference_mode()
-    def prompts(self, texts: list[str], what: str = "prompts") -> np.ndarray:
-        """Unit float32 (len(texts), D) embeddings; equal texts are encoded once."""
-        distinct = list(dict.fromkeys(texts))
-        tokens = self.towers.tokenize(distinct)
-        rows = [np.zeros((0, self._dimension()), dtype=np.float32)]
-        for start in range(0, len(distinct), self.batch_size):
-            part = tokens[start : start + self.batch_size]
-            part = trimmed(part) if self.towers.trimmable else part
-            features = self.towers.encode_text(torch.from_numpy(part).to(self.device))
+    def _text_batches(self, texts: list[str], what: str, part: int = 0, of: int = 1) -> list[np.ndarray]:
+        """Unit rows of every batch of `texts`, or of each `of`-th from number `part` on."""
+        tokens = self.towers.tokenize(texts)
+        rows: list[np.ndarray] = []
+        for batch in self._batches(len(texts))[part::of]:
+            ids = tokens[batch.start : batch.stop]
+            ids = trimmed(ids) if self.towers.trimmable else ids
+            features = self.towers.encode_text(torch.from_numpy(ids).to(self.device))
             rows.append(normalize(features.float(), dim=-1).cpu().numpy())
-            self.progress(what, min(start + self.batch_size, len(distinct)), len(distinct))
-        position = {text: index for index, text in enumerate(distinct)}
-        return np.concatenate(rows)[[position[text] for text in texts]]
+            self.progress(what, min(batch.stop + (of - 1) * self.batch_size, len(texts)), len(texts))
+        return rows
 
+    def _batches(self, count: int) -> list[range]:
+        """The same batches however many processes share them, so that every row comes out the same."""
+        starts = range(0, count, self.batch_size)
+        return [range(start, min(start + self.batch_size, count)) for start in starts]
+
+    @torch.inference_mode()
     def _dimension(self) -> int:
         tokens = torch.from_numpy(self.towers.tokenize([""])).to(self.device)
         return int(self.towers.encode_text(tokens).shape[1])

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from gaprun.evaluation.embed import Progress, StoredEmbedder
+from gaprun.evaluation.shared import SharedEmbedder
 from gaprun.evaluation.task import Measured, Task
 from gaprun.model.towers import Towers
 from gaprun.store import EvaluationKey, Store
+from gaprun.training.distributed import ALONE, World
 
 
 def evaluate_run(
@@ -28,20 +30,41 @@ def evaluate_run(
     training_values: dict[str, float] | None = None,
     train_name: str = "",
     should_stop: Callable[[], None] = lambda: None,
+    world: World = ALONE,
 ) -> StoredEmbedder:
     """Measure `tasks` for one checkpoint of `run_id` and store the values; what the store has is not redone.
 
     `training_values` (the final temperature) are stored as the task `training`. Returns the embedder, whose
-    `encoded` counts the images that an encoder was run on.
+    `encoded` counts the images that an encoder was run on. Every process of `world` calls this; all encode, the first
+    one measures and writes.
     """
-    embedder = StoredEmbedder(
-        towers,
-        checkpoint_hash,
-        store.artifacts / "embeddings",
-        device,
-        workers=workers,
-        progress=progress,
+    folder = store.artifacts / "embeddings"
+    if world.size == 1:
+        embedder = StoredEmbedder(towers, checkpoint_hash, folder, device, workers=workers, progress=progress)
+        _measure_all(embedder, step, tasks, store, run_id, training_values, train_name, should_stop)
+        return embedder
+    shared = SharedEmbedder(
+        towers, checkpoint_hash, folder, device, workers=workers, progress=progress, world=world
     )
+    if world.first:
+        with shared.leading():
+            _measure_all(shared, step, tasks, store, run_id, training_values, train_name, should_stop)
+    else:
+        shared.serve()
+    return shared
+
+
+def _measure_all(
+    embedder: StoredEmbedder,
+    step: int,
+    tasks: Sequence[Task],
+    store: Store,
+    run_id: str,
+    training_values: dict[str, float] | None,
+    train_name: str,
+    should_stop: Callable[[], None],
+) -> None:
+    checkpoint_hash = embedder.checkpoint_hash
     if training_values:
         dataset, _, split_name = train_name.rpartition("/")
         key = EvaluationKey(checkpoint_hash, step, "training", dataset, split_name, "", "final")
@@ -58,7 +81,6 @@ def evaluate_run(
                     details = _keep(store.artifacts / run_id / "details", key, measured)
                     place = str(details.relative_to(store.artifacts.parent)) if details else None
                     store.add_evaluation(run_id, key, measured.values, measured.n, measured.d, place)
-    return embedder
 
 
 def _keep(folder: Path, key: EvaluationKey, measured: Measured) -> Path | None:

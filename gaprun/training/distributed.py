@@ -148,6 +148,39 @@ class World:
         """`work()` done by the first process alone, its value everywhere; where it fails, every process raises."""
         return self.from_first(self.together(lambda: work() if self.first else None))  # type: ignore[return-value]
 
+    def first_then_rest(self, work: Callable[[], T]) -> T:
+        """`work()` of the first process, then of all others, which find what it left on disk."""
+        mine = self.together(lambda: work() if self.first else None)
+        return self.together(lambda: work() if mine is None else mine)
+
+    def to_first(self, value: T) -> list[T]:
+        """Every process's `value` by rank on the first process, an empty list on the others."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] | None = [None] * self.size if self.first else None
+        with _in_contact():
+            dist.gather_object(value, found, dst=0)
+        return found or []
+
+    @contextmanager
+    def shared_memory(self) -> Iterator[int | None]:
+        """Descriptor of one memory file for all processes of this machine, to be mapped inside the block.
+
+        It is gone with the last process that maps it. None where a process is alone, or the system has no such files.
+        """
+        create = getattr(os, "memfd_create", None)
+        if self.size == 1 or create is None:
+            yield None
+            return
+        leads = self.rank == self.host_leader
+        own = create("gaprun-cache") if leads else -1
+        places = self.collect(f"/proc/{os.getpid()}/fd/{own}")
+        descriptor = self.together(lambda: own if leads else os.open(places[self.host_leader], os.O_RDWR))
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
 
 ALONE = World()
 

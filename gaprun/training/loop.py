@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 from gaprun.data.split import Split
 from gaprun.data.stream import Batch, LoadBatch, Plan, Pool, stream
@@ -19,11 +20,13 @@ from gaprun.recipe.jobs import Job
 from gaprun.store import Store
 from gaprun.training.captions import caption_tokens
 from gaprun.training.checkpoint import CheckpointWriter
-from gaprun.training.events import Event, Interrupted, Report, StopRequest
+from gaprun.training.events import Event, Interrupted, LostProcess, Report, StopRequest
 from gaprun.training.length import recorded_steps
 from gaprun.training.state import TrainState
+from gaprun.training.transfer import on_device
 
 FLUSH_SECONDS = 2.0
+T = TypeVar("T")
 
 
 def train_steps(
@@ -37,57 +40,139 @@ def train_steps(
 ) -> tuple[Path, str]:
     """Train from `state.step` to the end; returns the last checkpoint's path and weights hash.
 
-    Trajectory rows go to the store and checkpoints to `folder` on the way. Raises Interrupted after a stop (saved),
-    Diverged for a loss that is not finite, Failure for what cannot go on (saved).
+    Trajectory rows go to the store and checkpoints to `folder` on the way. Every process of `state.world` calls this;
+    they agree before each step whether to go on. Raises Interrupted after a stop (saved), Diverged for a loss that is
+    not finite, LostProcess, and Failure for what cannot go on (saved).
     """
-    recipe, length = job.recipe, state.length
-    pool = Pool(splits, math.ceil(state.towers.image_size * recipe.data.margin))
-    tokens = job_tokens(job, store, pool.texts, report)
-    if state.towers.vocabulary is not None:
-        tokens = state.towers.vocabulary(tokens)
-    if recipe.data.cache != "none":
-        pool.use_cache(store.artifacts / "cache" if recipe.data.cache == "disk" else None)
-    plan = Plan(pool, job.seed, length.batch_size, recipe.data.crop_scale, recipe.data.mismatched)
-    load = LoadBatch(plan, tokens, trimmed) if state.towers.trimmable else LoadBatch(plan, tokens)
-    allowed = max(1, math.floor(recipe.data.damage_budget * len(pool)))
-    recorded, rows, last_flush = recorded_steps(length.total), [], time.monotonic()
-    writer = CheckpointWriter(folder / "checkpoints", recipe.checkpoint.keep)
+    length, world, every = state.length, state.world, state.length.checkpoint_every
+    with world.shared_memory() as memory:
+        load = world.together(lambda: _loader(job, store, state, splits, report, memory))
+    allowed = max(1, math.floor(job.recipe.data.damage_budget * len(load.plan.pool)))
+    recorded = recorded_steps(length.total)
+    batches = on_device(_whole_stream(load, state, job.recipe.data.workers), state.device)
+    books = _Books(job, store, state, folder, report)
+    trouble: Exception | None = None
     try:
-        for batch in _whole_stream(load, state, recipe.data.workers):
-            _count_damage(state, batch.damaged, allowed)
-            loss, record = state.train_step(batch, state.step in recorded)
-            if record is not None:
-                rows.append(record)
-                _check_finite(record["loss"], state.step, folder)
-            last = state.step == length.total
-            due = length.checkpoint_every > 0 and state.step % length.checkpoint_every == 0
-            now = time.monotonic()
-            if now - last_flush > FLUSH_SECONDS or last or due or stop.requested:
-                value = loss.item()
-                _check_finite(value, state.step, folder)
-                store.record(job.id, rows)
-                store.heartbeat(job.id, state.step)
-                rows, last_flush = [], now
-                report(Event(job.id, "train", state.step, length.total, f"loss {value:.3f}"))
-                if last or due or stop.requested:
-                    writer.save(checkpoint_content(state, job))
-            elif state.step % 10 == 0:
-                report(Event(job.id, "train", state.step, length.total))
-            if stop.requested and not last:
-                writer.wait()
+        while True:
+            batch, ended = None, state.step == length.total
+            if trouble is None and not ended:
+                batch, trouble = _tried(lambda: next(batches))
+            failed, stopping, flush, damage = world.agree(
+                trouble is not None, stop.requested, books.due(), bool(batch and batch.damaged)
+            )
+            if failed:
+                world.raise_any(trouble)
+            if ended:
+                break
+            assert batch is not None
+            if damage:
+                _count_damage(state, batch.damaged, allowed)
+            if stopping:
+                world.together(books.save_and_wait)
+                stop.requested = True  # also where another process was told
                 stop.raise_if(state.step)
-        written = writer.wait()
-        assert written is not None  # the last step always saves
-        return written
+            loss, record = state.train_step(batch, state.step in recorded)
+            ended = state.step == length.total
+            save = ended or (every > 0 and state.step % every == 0)
+            value = loss.item() if flush or save or state.step - 1 in recorded else None
+            if value is not None:
+                _check_finite(value, state.step, folder)
+            _, trouble = _tried(partial(books.enter, record, value, flush or save, save))
+        return world.on_first(books.last_checkpoint)
     except (Diverged, Interrupted):
         raise
     except GaprunError:
         # A lost loader process, too much damage, a database that stays away: what was trained is kept.
-        writer.save(checkpoint_content(state, job))
-        writer.wait()
+        books.save_and_wait()
         raise
     finally:
-        writer.close()
+        books.close()
+
+
+class _Books:
+    """What the first process keeps of the steps: rows and progress in the store, checkpoints on disk.
+
+    On other processes every method does nothing.
+    """
+
+    def __init__(self, job: Job, store: Store, state: TrainState, folder: Path, report: Report) -> None:
+        self.job, self.store, self.state, self.report = job, store, state, report
+        self.writer = CheckpointWriter(folder / "checkpoints", job.recipe.checkpoint.keep)
+        self.rows: list[dict[str, float]] = []
+        self.last_flush, self.store_away = time.monotonic(), False
+
+    def due(self) -> bool:
+        """Whether rows have waited long enough."""
+        return self.state.world.first and time.monotonic() - self.last_flush > FLUSH_SECONDS
+
+    def enter(self, record: dict[str, float] | None, loss: float | None, flush: bool, save: bool) -> None:
+        """Note one step; write what has gathered if `flush`, and a checkpoint if `save`."""
+        if not self.state.world.first:
+            return
+        step, total = self.state.step, self.state.length.total
+        if record is not None:
+            self.rows.append(record)
+        if flush:
+            self._write()
+            self.report(Event(self.job.id, "train", step, total, f"loss {loss:.3f}"))
+            if save:
+                self.writer.save(checkpoint_content(self.state, self.job))
+        elif step % 10 == 0:
+            self.report(Event(self.job.id, "train", step, total))
+
+    def _write(self) -> None:
+        self.store_away = True
+        self.store.record(self.job.id, self.rows)
+        self.store.heartbeat(self.job.id, self.state.step)
+        self.store_away, self.rows, self.last_flush = False, [], time.monotonic()
+
+    def save_and_wait(self) -> None:
+        """Write everything now; after the store stayed away, the checkpoint alone."""
+        if not self.state.world.first:
+            return
+        self.writer.save(checkpoint_content(self.state, self.job))
+        if not self.store_away:
+            self._write()
+        self.writer.wait()
+
+    def last_checkpoint(self) -> tuple[Path, str]:
+        """Path and weights hash of what the last step saved."""
+        written = self.writer.wait()
+        assert written is not None
+        return written
+
+    def close(self) -> None:
+        """Finish what is under way."""
+        self.writer.close()
+
+
+def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """`work()`, or the error that it ended with: all processes hear of it before any of them raises."""
+    try:
+        return work(), None
+    except LostProcess:
+        raise
+    except Exception as error:
+        return None, error
+
+
+def _loader(
+    job: Job, store: Store, state: TrainState, splits: list[Split], report: Report, memory: int | None
+) -> LoadBatch:
+    recipe, world = job.recipe, state.world
+    pool = Pool(splits, math.ceil(state.towers.image_size * recipe.data.margin))
+    tokens = job_tokens(job, store, pool.texts, report)
+    if state.towers.vocabulary is not None:
+        tokens = state.towers.vocabulary(tokens)
+    if recipe.data.cache == "disk":
+        # Processes of one machine share a file; machines do not, even where they share a disk: mappings do not travel.
+        own = f"from-{world.host_leader}" if world.host_leader else ""
+        pool.use_cache(store.artifacts / "cache" / own)
+    elif recipe.data.cache == "memory":
+        pool.use_cache(None, memory)
+    plan = Plan(pool, job.seed, state.length.batch_size, recipe.data.crop_scale, recipe.data.mismatched)
+    trim = {"trim": trimmed} if state.towers.trimmable else {}
+    return LoadBatch(plan, tokens, rows=state.rows, **trim)
 
 
 class Diverged(Failure):
@@ -117,9 +202,8 @@ def _check_finite(loss: float, step: int, folder: Path) -> None:
 
 
 def _count_damage(state: TrainState, damaged: list[str], allowed: int) -> None:
-    if not damaged:
-        return
-    state.damaged.update(damaged)
+    for found in state.world.collect(damaged):
+        state.damaged.update(found)
     if len(state.damaged) > allowed:
         first = "; ".join(sorted(state.damaged)[:3])
         raise Failure(

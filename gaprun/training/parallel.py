@@ -1,4 +1,4 @@
-"""Running jobs one after another in this process, or several side by side in their own, each on its device."""
+"""Running jobs one after another in this process, several side by side in their own, or each by several processes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.recipe.jobs import Job
+from gaprun.training.distributed import ALONE, World, joined
 from gaprun.training.events import Event, Interrupted, Report
 from gaprun.training.run import run_job
+
+if TYPE_CHECKING:
+    from gaprun.store import Store
 
 
 @dataclass(frozen=True)
@@ -40,19 +44,43 @@ def run_jobs(jobs: list[Job], db: str | None, devices: list[str], report: Report
         _side_by_side(jobs, db, devices, report, finished)
 
 
-def _one_by_one(jobs: list[Job], db: str | None, device: str, report: Report, finished: Finished) -> None:
+def run_shared(jobs: list[Job], db: str | None, device: str, report: Report, finished: Finished) -> None:
+    """Run the first process's `jobs` one after another, each by all processes that the launcher started together.
+
+    The others' `jobs`, `report` and `finished` do not count. Raises as `run_jobs` does, and LostProcess.
+    """
+    with joined(device) as world:
+        jobs = world.from_first(jobs)
+        if world.first:
+            _one_by_one(jobs, db, device, report, finished, world)
+        else:
+            _one_by_one(jobs, db, device, lambda event: None, lambda outcome: None, world)
+
+
+def _one_by_one(
+    jobs: list[Job], db: str | None, device: str, report: Report, finished: Finished, world: World = ALONE
+) -> None:
     from gaprun.store import open_store
 
     for job in jobs:
-        store = open_store(db)
+        store = open_store(db) if world.first else _unopened(db)
         try:
-            run_job(job, store, device, report)
+            run_job(job, store, device, report, world)
         except Interrupted:
             raise
         except GaprunError as error:
             finished(Outcome(job, error))
         else:
             finished(Outcome(job, None))
+
+
+def _unopened(db: str | None) -> Store:
+    """For processes that never read or write the database and only ask where the runs' files are."""
+    from gaprun.store.database import Store
+    from gaprun.store.engine import locate, make_engine
+
+    place = locate(db)
+    return Store(place, make_engine(place))
 
 
 def _child(job: Job, db: str | None, device: str, threads: int, events: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from gaprun.training.distributed import ALONE, World
 from gaprun.training.environment import code_version, environment, pick_device, prepare
 from gaprun.training.events import Event, Interrupted, Report, StopRequest
 from gaprun.training.loop import checkpoint_content, job_tokens, train_steps
@@ -24,40 +26,54 @@ from gaprun.training.state import Head, TrainState
 BEAT_SECONDS = 60.0
 
 
-def run_job(job: Job, store: Store, device_name: str, report: Report) -> None:
+def run_job(job: Job, store: Store, device_name: str, report: Report, world: World = ALONE) -> None:
     """Train and measure `job`, or go on where it stopped; what is done already is not done again.
 
-    Raises UserError before anything is written when the job cannot start, Failure when it fails on the way
-    (status `failed` with the error), Interrupted after Ctrl-C or SIGTERM (status `interrupted`).
+    Every process of `world` calls this; the first alone writes to the store and reports. Raises UserError before
+    anything is written when the job cannot start, Failure when it fails on the way (status `failed` with the error),
+    Interrupted after Ctrl-C or SIGTERM or when a process of `world` was lost (status `interrupted`).
     """
     device = pick_device(device_name)
-    prepare(job.recipe.compute, device)
-    ready = prepare_job(job, store)
+
+    def check() -> Prepared:
+        prepare(job.recipe.compute, device)
+        ready = prepare_job(job, store if world.first else None)
+        world.rows(ready.length.batch_size)
+        return ready
+
+    ready = world.together(check)
     folder = store.artifacts / job.id
-    store.begin_run(
-        NewRun(
-            id=job.id,
-            recipe=job.recipe.name,
-            kind="train",
-            seed=job.seed,
-            recipe_hash=job.recipe_hash,
-            resolved_recipe=job.recipe.model_dump(mode="json"),
-            environment=environment(device) | {"data": ready.fingerprints},
-            code_version=code_version(),
-            folder=f"{store.artifacts.name}/{job.id}",
-            total_steps=ready.length.total,
-        )
-    )
+    world.on_first(lambda: store.begin_run(_new_run(job, store, device, ready, world)))
     with StopRequest().listening() as stop:
         try:
-            _train_and_measure(job, store, device, ready, folder, stop, report)
-        except (Interrupted, KeyboardInterrupt) as error:
-            store.finish_run(job.id, "interrupted", error=str(error) or "stopped by a second signal")
-            raise
+            _train_and_measure(job, store, device, ready, folder, stop, report, world)
         except BaseException as error:
-            text = str(error) if isinstance(error, GaprunError) else f"{type(error).__name__}: {error}"
-            store.finish_run(job.id, "failed", error=text.splitlines()[0] if text else type(error).__name__)
+            if world.first:
+                _record_end(store, job, error)
             raise
+
+
+def _record_end(store: Store, job: Job, error: BaseException) -> None:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        store.finish_run(job.id, "interrupted", error=str(error) or "stopped by a second signal")
+        return
+    text = str(error) if isinstance(error, GaprunError) else f"{type(error).__name__}: {error}"
+    store.finish_run(job.id, "failed", error=text.splitlines()[0] if text else type(error).__name__)
+
+
+def _new_run(job: Job, store: Store, device: torch.device, ready: Prepared, world: World) -> NewRun:
+    return NewRun(
+        id=job.id,
+        recipe=job.recipe.name,
+        kind="train",
+        seed=job.seed,
+        recipe_hash=job.recipe_hash,
+        resolved_recipe=job.recipe.model_dump(mode="json"),
+        environment=environment(device) | {"data": ready.fingerprints, "processes": world.size},
+        code_version=code_version(),
+        folder=f"{store.artifacts.name}/{job.id}",
+        total_steps=ready.length.total,
+    )
 
 
 def _train_and_measure(
@@ -68,13 +84,16 @@ def _train_and_measure(
     folder: Path,
     stop: StopRequest,
     report: Report,
+    world: World,
 ) -> None:
-    state, saved = _prepare_state(job, store, device, ready, folder, report)
+    state, saved = _prepare_state(job, store, device, ready, folder, report, world)
     if state.step < ready.length.total:
         path, identity = train_steps(job, store, state, ready.splits, folder, stop, report)
     else:
-        path, identity = saved or save_checkpoint(folder / "checkpoints", checkpoint_content(state, job), 1)
-    if state.damaged:
+        path, identity = saved or world.on_first(
+            lambda: save_checkpoint(folder / "checkpoints", checkpoint_content(state, job), 1)
+        )
+    if state.damaged and world.first:
         store.annotate(job.id, {"damaged": sorted(state.damaged)})
     place = str(path.relative_to(store.artifacts.parent))
     last_beat = time.monotonic()
@@ -99,8 +118,9 @@ def _train_and_measure(
         training_values={"temperature": 1.0 / state.beta_value()},
         train_name=ready.name,
         should_stop=lambda: stop.raise_if(state.step),
+        world=world,
     )
-    store.finish_run(job.id, "finished", checkpoint=place, checkpoint_hash=identity)
+    world.on_first(lambda: store.finish_run(job.id, "finished", checkpoint=place, checkpoint_hash=identity))
 
 
 def _prepare_state(
@@ -110,23 +130,38 @@ def _prepare_state(
     ready: Prepared,
     folder: Path,
     report: Report,
+    world: World,
 ) -> tuple[TrainState, tuple[Path, str] | None]:
     recipe = job.recipe
-    vocabulary = None
-    if recipe.model.vocabulary == "used":
-        tokens = job_tokens(
-            job, store, [text for s in ready.splits for texts in s.captions for text in texts], report
-        )
-        vocabulary = Vocabulary.used_in(tokens, full_vocabulary(recipe.model))
-    torch.manual_seed(job.seed)
-    towers = build_towers(recipe.model, vocabulary)
-    state = TrainState(recipe, job.seed, ready.length, towers, Head(recipe.temperature, recipe.loss), device)
+
+    def build() -> TrainState:
+        vocabulary = None
+        if recipe.model.vocabulary == "used":
+            texts = [text for s in ready.splits for captions in s.captions for text in captions]
+            tokens = job_tokens(job, store, texts, report)
+            vocabulary = Vocabulary.used_in(tokens, full_vocabulary(recipe.model))
+        torch.manual_seed(job.seed)
+        towers = build_towers(recipe.model, vocabulary)
+        head = Head(recipe.temperature, recipe.loss)
+        return TrainState(recipe, job.seed, ready.length, towers, head, device, world=world)
+
+    state = world.first_then_rest(build)
+    # Only the first process looks at the disk, so that all go on from the same step.
+    found = world.on_first(lambda: _newest(job, folder, report))
+    if found is None:
+        return state, None
+    content, path, identity = found
+    state.load_state_dict(content)
+    return state, (path, identity)
+
+
+def _newest(job: Job, folder: Path, report: Report) -> tuple[dict[str, Any], Path, str] | None:
+    """Content, path and weights hash of the newest undamaged checkpoint."""
     try:
         path, damaged = newest_checkpoint(folder / "checkpoints")
     except FileNotFoundError:
-        return state, None
+        return None
     for bad in damaged:
         report(Event(job.id, "resume", 0, 1, f"{bad.name} is damaged; using {path.name}"))
-    state.load_state_dict(load_checkpoint(path))
     note = json.loads(path.with_suffix(".json").read_text())
-    return state, (path, note["weights_hash"])
+    return load_checkpoint(path), path, note["weights_hash"]

@@ -1,0 +1,50 @@
+"""Starting the processes of one run on this machine with torchrun's own launcher. No torch before it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from gaprun.errors import Failure
+from gaprun.training.events import Interrupted
+
+
+def is_shared() -> bool:
+    """Whether a launcher (torchrun) started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_follower() -> bool:
+    """Whether this process is one of several and not the first, which alone reads recipes, writes and speaks."""
+    return is_shared() and os.environ.get("RANK", "0") != "0"
+
+
+def launch(arguments: list[str], processes: int) -> int:
+    """Run `gaprun ARGUMENTS` in `processes` processes of this machine; returns the exit code they ended with.
+
+    Raises Interrupted after Ctrl-C or SIGTERM (the launcher passes it on and waits 30 s for the checkpoint), Failure
+    when a process was killed.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    for name in ("torch.distributed.run", "torch.distributed.elastic"):
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # it tells of each ended process; one line of ours does
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    command = ["--standalone", "--nproc-per-node", str(processes), "-m", "gaprun", *arguments]
+    try:
+        run(parse_args(command))
+    except SignalException:
+        raise Interrupted("stopped; the same command goes on from the saved checkpoint") from None
+    except ChildFailedError as error:
+        for rank, failure in sorted(error.failures.items()):
+            if failure.exitcode < 0:
+                raise Failure(
+                    f"process {rank} of {processes} was killed ({failure.signal_name()}); the last checkpoint is kept "
+                    "and the same command goes on from it"
+                ) from None
+        return error.get_first_failure()[1].exitcode
+    return 0

@@ -1,0 +1,104 @@
+"""What the processes of test_distributed do; each function runs in every rank."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gaprun.data.cache import DecodedCache
+from gaprun.errors import Failure, UserError
+from gaprun.training.batchnorm import SyncedBatchNorm, synchronised
+from gaprun.training.distributed import World
+from tests.training.gradients import METHODS, VIT, gradients
+
+CHUNKED = (*VIT, "compute.micro_batch=3")
+RESNET = ()
+
+
+def steps(world: World, folder: Path) -> None:
+    """One float64 step of every method, with a ViT, a ResNet and in micro-batches; the first rank keeps them."""
+    scenes = Path(os.environ["GAPRUN_DATA"])
+    found = {(method, "vit"): gradients(scenes, method, *VIT, world=world) for method in METHODS}
+    for method in ("baseline", "soft-swap"):
+        found[method, "resnet"] = gradients(scenes, method, *RESNET, world=world)
+        found[method, "chunked"] = gradients(scenes, method, *CHUNKED, world=world)
+    torch.save(found, folder / f"rank{world.rank}.pt")
+
+
+def exchanges(world: World, folder: Path) -> None:
+    """Every word that processes exchange, checked by value."""
+    rank, size = world.rank, world.size
+    assert world.agree(rank == 1, False) == [True, False]
+    assert world.collect(rank * 10) == [10 * k for k in range(size)]
+    assert world.from_first(f"said by {rank}") == "said by 0"
+    assert world.on_first(lambda: rank) == 0
+    assert world.first_then_rest(lambda: rank) == rank
+    assert world.to_first(rank) == (list(range(size)) if rank == 0 else [])
+    assert [world.rows(8).start, world.rows(8).stop] == [rank * 8 // size, (rank + 1) * 8 // size]
+    parts = [torch.full((3,), rank + 1.0), torch.full((2, 2), rank + 1, dtype=torch.int64)]
+    world.add_up(parts)
+    total = size * (size + 1) // 2
+    assert torch.equal(parts[0], torch.full((3,), float(total))) and parts[1].unique().tolist() == [total]
+
+    def fail() -> None:
+        if rank == 1:
+            raise Failure("no more disk")
+
+    try:
+        world.together(fail)
+    except Failure as error:
+        assert str(error) == ("no more disk" if rank == 1 else "process 1: no more disk")
+    else:
+        raise AssertionError("only one process raised")
+    try:
+        world.rows(size + 1)
+    except UserError as error:
+        assert "does not divide over" in str(error)
+    with world.shared_memory() as memory:
+        cache = DecodedCache(size, 4, None, memory)
+    cache.put(rank, np.full((4, 4, 3), rank, dtype=np.uint8))
+    world.agree(False)
+    seen = cache.batch(np.arange(size))
+    assert seen is not None and [int(picture.min()) for picture in seen] == list(range(size))
+
+
+def norms(world: World, folder: Path) -> None:
+    """Synchronised statistics against one layer that sees all rows: values, gradients, running statistics."""
+    torch.manual_seed(0)
+    x, target = torch.randn(8, 3, 5, 5, dtype=torch.float64), torch.randn(8, 3, 5, 5, dtype=torch.float64)
+    for momentum in (0.1, None):
+        plain = nn.BatchNorm2d(3, momentum=momentum).double()
+        with torch.no_grad():
+            plain.weight.uniform_(0.5, 2)
+            plain.bias.uniform_(-1, 1)
+        ours = synchronised(nn.Sequential(_copy(plain)), world, torch.device("cpu"))[0]
+        assert isinstance(ours, SyncedBatchNorm) and ours.state_dict().keys() == plain.state_dict().keys()
+        rows = world.rows(8)
+        for _ in range(2):
+            whole, part = x.clone().requires_grad_(), x[rows].clone().requires_grad_()
+            y, z = plain(whole), ours(part)
+            (y * target).sum().backward()
+            (z * target[rows]).sum().backward()
+            torch.testing.assert_close(z, y[rows], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(part.grad, whole.grad[rows], rtol=1e-10, atol=1e-12)
+        world.add_up([ours.weight.grad, ours.bias.grad])
+        torch.testing.assert_close(ours.weight.grad, plain.weight.grad, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(ours.state_dict(), plain.state_dict(), rtol=1e-12, atol=1e-12)
+        ours.eval(), plain.eval()
+        torch.testing.assert_close(ours(x), plain(x), rtol=1e-12, atol=1e-12)
+    try:
+        synchronised(nn.Sequential(nn.LazyBatchNorm2d()), world, torch.device("cpu"))
+    except UserError as error:
+        assert "train it on one process" in str(error)
+    else:
+        raise AssertionError("an unknown variant was accepted")
+
+
+def _copy(layer: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    new = nn.BatchNorm2d(layer.num_features, momentum=layer.momentum).double()
+    new.load_state_dict(layer.state_dict())
+    return new
