@@ -42,7 +42,7 @@ def trained(tmp_path_factory, scenes):
 
 
 def run_of(folder):
-    return open_store(str(folder / "results.db")).runs()[0]
+    return open_store(str(folder / "results.db")).runs(["kind=train"])[0]
 
 
 def checkpoint(folder, **model):
