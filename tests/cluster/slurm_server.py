@@ -160,6 +160,11 @@ PartitionName=main Nodes={self.host} Default=YES MaxTime=60 State=UP
     def close(self) -> None:
         """Cancel what runs, end the daemons and remove the folder."""
         if len(self._daemons) == 3:
+            self.run("scancel", "--signal=KILL", "--full", f"--user={os.getuid()}")
+            self.run("scancel", f"--user={os.getuid()}")
+            deadline = time.monotonic() + 10
+            while self.run("squeue", "--noheader").stdout.strip() and time.monotonic() < deadline:
+                time.sleep(0.2)
             self.run("scontrol", "shutdown")
         for daemon in reversed(self._daemons):
             daemon.terminate()
