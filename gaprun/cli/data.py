@@ -168,17 +168,36 @@ def classes(
     _write(class_plans(source, folder, test_share, seed, root, download), force, workers, json)
 
 
-@data.command(epilog="Example: gaprun data index /data/cc3m/train")
+@data.command(epilog="Example: gaprun data index '/data/cc3m/{00000..00331}.tar' --out data/cc3m/train")
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of .tar shards that others wrote.")],
+    shards: Annotated[
+        list[str],
+        typer.Argument(
+            help="The folder of .tar shards; with --out also several, files and {000..099} patterns."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Put the index here, beside links to the shards; default: into their own folder."),
+    ] = None,
     workers: Workers = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
     """Make shards of img2dataset or open_clip (jpg, png or webp with txt or json) a split, where they are."""
-    from gaprun.data.foreign import index_folder
+    from gaprun.data.foreign import index_folder, may_index
+    from gaprun.data.linked import link_shards
     from gaprun.data.parallel import usable_cores
+    from gaprun.errors import UserError
 
+    if out is None and (len(shards) > 1 or not Path(shards[0]).is_dir()):
+        raise UserError(
+            f"{shards[0]}: name one folder, or say with --out where the index of these shards goes"
+        )
+    folder = out or Path(shards[0])
+    if out is not None:
+        may_index(out, force)
+        link_shards(shards, out)
     with _progress("reading shards") as progress:
         made = index_folder(folder, force, workers or usable_cores(), progress)
     _show([(folder, made, True)], json)

@@ -41,8 +41,7 @@ def index_folder(
     if not tars:
         packed = " (compressed tars must be unpacked to .tar first)" if any(folder.glob("*.tar.*")) else ""
         raise UserError(f"{folder} holds no .tar shards{packed}")
-    if (folder / INDEX).is_file():
-        _may_replace(folder, force)
+    may_index(folder, force)
     report: Counter[str] = Counter()
     examples: dict[str, list[str]] = {}
 
@@ -71,7 +70,10 @@ def index_folder(
         )
 
 
-def _may_replace(folder: Path, force: bool) -> None:
+def may_index(folder: Path, force: bool) -> None:
+    """Raise UserError where `folder` has an index that must stay."""
+    if not (folder / INDEX).is_file():
+        return
     if not force:
         raise UserError(f"{folder} has an {INDEX} already: make a new one with --force")
     if (read_index(folder).get("source") or {}).get("kind") != "index":

@@ -1,0 +1,76 @@
+"""Shards that lie elsewhere (read-only, in several folders, some of many) gathered as links in a folder of one's own.
+
+Nothing is copied: the folder holds a link a shard, and the index is written beside the links.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from braceexpand import braceexpand
+
+from gaprun.data.folder import disk_errors
+from gaprun.errors import UserError
+
+
+def expand(patterns: Sequence[str]) -> list[Path]:
+    """The .tar files meant by WebDataset's patterns (`/cc3m/{00000..00331}.tar`), globs, folders and file names.
+
+    In the order given, sorted within a glob or folder. Raises UserError for what does not exist, for a shard named
+    twice, and for files that are no .tar.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        try:
+            names = list(braceexpand(pattern))
+        except ValueError as error:
+            raise UserError(f"{pattern}: {error}") from None
+        for name in names:
+            found += _files(Path(name).expanduser())
+    wrong = next((path for path in found if path.suffix != ".tar"), None)
+    if wrong is not None:
+        raise UserError(f"{wrong} is not a .tar shard (compressed tars must be unpacked to .tar first)")
+    seen: set[Path] = set()
+    for path in found:
+        if path.resolve() in seen:
+            raise UserError(f"{path} is named twice: its pictures would count double")
+        seen.add(path.resolve())
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.suffix == ".tar" and one.is_file())
+    elif any(sign in path.name for sign in "*?["):
+        files = sorted(one for one in path.parent.glob(path.name) if one.is_file())
+    else:
+        files = [path] if path.is_file() else []
+    if not files:
+        raise UserError(f"{path}: no .tar shard is there")
+    return files
+
+
+def link_shards(patterns: Sequence[str], folder: Path) -> None:
+    """Fill `folder` with a link to each shard that `patterns` mean, numbered in their order.
+
+    The links that an earlier call made are kept or replaced. Raises UserError, before anything is changed, for a
+    folder that holds anything else, and as `expand` does.
+    """
+    shards = expand(patterns)
+    names = {f"{number:05}-{path.name}": path.resolve() for number, path in enumerate(shards)}
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    own = ("index.json", "samples.jsonl")
+    if folder.exists() and (
+        not folder.is_dir() or any(not path.is_symlink() and path.name not in own for path in there)
+    ):
+        raise UserError(f"{folder} holds files that are no links to shards: choose another --out")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in there:
+            if path.is_symlink() and (path.name not in names or Path(os.readlink(path)) != names[path.name]):
+                path.unlink()
+        for name, target in names.items():
+            if not (folder / name).is_symlink():
+                (folder / name).symlink_to(target)
