@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import random
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -122,18 +124,47 @@ def fill_gaprun(path: Path, runs: int) -> None:
 
 
 def fill_mlflow(path: Path, runs: int) -> None:
-    """Write the runs through MLflow's client, a batch of metrics a run."""
+    """Let MLflow's client write the first run, and copy its rows in MLflow's tables for the others.
+
+    The client needs 40 ms a run, most of it for commits; the rows are the same.
+    """
     from mlflow import MlflowClient
     from mlflow.entities import Metric as MlflowMetric
 
     client = MlflowClient(tracking_uri=f"sqlite:///{path}")
     experiment = client.create_experiment("gaprun", artifact_location=str(path.parent))
-    for number, values in results(runs):
-        tags = {"recipe": f"r{number // SEEDS}"}
-        run = client.create_run(experiment, tags=tags)
-        metrics = [MlflowMetric(n, value, 0, 100) for n, value in zip(NAMES, values, strict=True)]
-        client.log_batch(run.info.run_id, metrics=metrics)
-        client.set_terminated(run.info.run_id)
+    first = client.create_run(experiment, tags={"recipe": "r0"}).info.run_id
+    numbers = results(runs)
+    values = dict(zip(NAMES, next(numbers)[1], strict=True))
+    client.log_batch(first, metrics=[MlflowMetric(name, value, 0, 100) for name, value in values.items()])
+    client.set_terminated(first)
+    with sqlite3.connect(path) as connection:
+        connection.row_factory = sqlite3.Row
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        patterns = {}
+        for table in tables:
+            if "run_uuid" in [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]:
+                found = connection.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (first,)).fetchall()
+                patterns[table] = [dict(row) for row in found]
+        assert {len(patterns[name]) for name in ("metrics", "latest_metrics")} == {METRICS}
+        for number, row in numbers:
+            changed = {"run_uuid": f"{number:032x}"}
+            values = dict(zip(NAMES, row, strict=True))
+            for table, rows in patterns.items():
+                copies = [{**one, **changed, **_own(table, one, number, values)} for one in rows]
+                if copies:
+                    names = ", ".join(f":{name}" for name in copies[0])
+                    connection.executemany(
+                        f"INSERT INTO {table} ({', '.join(copies[0])}) VALUES ({names})", copies
+                    )
+    connection.close()
+
+
+def _own(table: str, row: dict[str, Any], number: int, values: dict[str, float]) -> dict[str, Any]:
+    """What differs in a copied row of MLflow's beside the run's id."""
+    if table in ("metrics", "latest_metrics"):
+        return {"value": values[row["key"]]}
+    return {"value": f"r{number // SEEDS}"} if table == "tags" and row["key"] == "recipe" else {}
 
 
 def seconds(*command: str) -> float:
@@ -177,6 +208,7 @@ def main() -> None:
     runs = options.runs or (1000 if options.small else 10_000)
     turns = 3 if options.small else 7
     mlflow = importlib.util.find_spec("mlflow") is not None and not options.curve
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with tempfile.TemporaryDirectory() as folder:
         if options.curve:
             for count in (100, 1000, 10_000, 100_000):
