@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,28 +141,37 @@ def test_sweep_with_time_limits(desk: Desk, database: str, scenes: Path, monkeyp
     desk.wait(lambda: "PENDING" in desk.slurm.run(*listed).stdout, 20)
     assert desk.statuses()[requeued] == "queued"
 
+    # Meanwhile, a job of two processes, and everything once more without a cluster.
+    pair = (*ONE, "--set", "name=pair")
+    desk("submit", *pair, "--cluster", "slurm", "--tasks-per-node", "2", "--json")
+    whole = {"GAPRUN_DATA": str(scenes), "GAPRUN_DB": str(desk.folder / "whole.db")}
+
+    def undisturbed() -> None:
+        for what in ((str(sweep), "--jobs", "1"), (*ONE, "--jobs", "1"), (*pair, "--nproc-per-node", "2")):
+            done = run_gaprun("train", *what, cwd=desk.folder, env=whole)
+            assert done.returncode == 0, done.stderr
+
     def is_killed() -> bool:
         if state(pid) not in ("T", "", "Z"):
             os.kill(pid, signal.SIGSTOP)
         return status(killed) == "interrupted"
 
-    desk.wait(is_killed, 100)
-    shown = ("scontrol", "show", "job", other[0]["slurm_job"])
-    desk.wait(lambda: "JobState=TIMEOUT" in desk.slurm.run(*shown).stdout, 30)
-    (again,) = desk("submit", *ONE, *limits)
-    assert again["run"] == killed and again["action"] == "submit"
-
-    whole = {"GAPRUN_DATA": str(scenes), "GAPRUN_DB": str(desk.folder / "whole.db")}
-    for what in ((str(sweep),), ONE):
-        done = run_gaprun("train", *what, "--jobs", "1", cwd=desk.folder, env=whole)
-        assert done.returncode == 0, done.stderr
+    with ThreadPoolExecutor(1) as pool:
+        reference = pool.submit(undisturbed)
+        desk.wait(is_killed, 100)
+        shown = ("scontrol", "show", "job", other[0]["slurm_job"])
+        desk.wait(lambda: "JobState=TIMEOUT" in desk.slurm.run(*shown).stdout, 30)
+        (again,) = desk("submit", *ONE, *limits)
+        assert again["run"] == killed and again["action"] == "submit"
+        reference.result()
     desk.wait(lambda: {row.status for row in store.runs(light=True)} == {"finished"}, 150)
-    undisturbed = {run.id: run.checkpoint_hash for run in open_store(whole["GAPRUN_DB"]).runs()}
-    assert len(undisturbed) == 5 and {r.id: r.checkpoint_hash for r in store.runs()} == undisturbed
+    hashes = {run.id: run.checkpoint_hash for run in open_store(whole["GAPRUN_DB"]).runs()}
+    assert len(hashes) == 6 and {run.id: run.checkpoint_hash for run in store.runs()} == hashes
+    assert {run.recipe: run.environment["processes"] for run in store.runs()}["pair"] == 2
     log = (desk.folder / "runs" / "slurm" / f"{jobs[requeued]}_0_log.out").read_text()
     assert log.count("Starting with") >= 2
     rows = desk("compare", "--metric", "gap", "--format", "json")
-    assert {row["recipe"]: row["n"] for row in rows} == {"baseline": 2, "soft-swap": 2, "flt": 1}
+    assert {row["recipe"]: row["n"] for row in rows} == {"baseline": 2, "soft-swap": 2, "flt": 1, "pair": 1}
 
 
 def test_a_cancelled_job_does_not_wait_for_ever(desk: Desk) -> None:
@@ -174,17 +184,3 @@ def test_a_cancelled_job_does_not_wait_for_ever(desk: Desk) -> None:
     assert desk.slurm.run("scancel", row["slurm_job"]).returncode == 0
     assert desk.statuses()[row["run"]] == "interrupted"
     assert "was cancelled" in desk("runs", "show", row["run"], "--json")["error"]
-
-
-def test_two_processes_of_one_job_train_one_run(desk: Desk, database: str, scenes: Path) -> None:
-    (row,) = desk(
-        "submit", *ONE, "--set", "name=pair", "--cluster", "slurm", "--tasks-per-node", "2", "--json"
-    )
-    command = ("train", *ONE, "--set", "name=pair", "--nproc-per-node", "2")
-    here = {"GAPRUN_DATA": str(scenes), "GAPRUN_DB": str(desk.folder / "here.db")}
-    done = run_gaprun(*command, cwd=desk.folder, env=here)
-    assert done.returncode == 0, done.stderr
-    store = open_store(database)
-    desk.wait(lambda: store.run(row["run"]).status == "finished", 120)
-    run, same = store.run(row["run"]), open_store(here["GAPRUN_DB"]).run(row["run"])
-    assert run.environment["processes"] == 2 and run.checkpoint_hash == same.checkpoint_hash

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +176,25 @@ def test_slurm_without_slurm(gaprun: Gaprun) -> None:
     command = ("submit", f"{RECIPES}/baseline.yaml", "--cluster", "slurm", *TINY)
     late = gaprun(*command, "--time", "1")
     assert late.returncode == 2 and "--signal-delay 90" in late.stderr
+
+
+def test_submitting_needs_no_torch(tmp_path: Path, scenes: Path) -> None:
+    command = [
+        "submit",
+        f"{RECIPES}/baseline.yaml",
+        "--cluster",
+        "slurm",
+        "--dry-run",
+        "--allow-sqlite",
+        *TINY,
+    ]
+    code = (
+        f"import sys; from gaprun.cli.main import app; app({command!r}, standalone_mode=False);"
+        "assert not {'torch', 'open_clip', 'pandas'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "GAPRUN_DATA": str(scenes), "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "#SBATCH --array=0-2%3" in done.stdout and "baseline-s0-" in done.stdout
