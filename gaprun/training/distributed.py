@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -161,6 +161,12 @@ class World:
         with _in_contact():
             dist.gather_object(value, found, dst=0)
         return found or []
+
+    def outlast_first(self) -> None:
+        """On all but the first process, wait until that has ended: a launcher stops the others when one ends."""
+        if not self.first:
+            with suppress(LostProcess):
+                self.from_first(None)
 
     @contextmanager
     def shared_memory(self) -> Iterator[int | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+from typing import Any
 
 from gaprun.errors import Failure
 from gaprun.training.events import Interrupted
@@ -40,11 +42,20 @@ def launch(arguments: list[str], processes: int) -> int:
     except SignalException:
         raise Interrupted("stopped; the same command goes on from the saved checkpoint") from None
     except ChildFailedError as error:
-        for rank, failure in sorted(error.failures.items()):
-            if failure.exitcode < 0:
-                raise Failure(
-                    f"process {rank} of {processes} was killed ({failure.signal_name()}); the last checkpoint is kept "
-                    "and the same command goes on from it"
-                ) from None
-        return error.get_first_failure()[1].exitcode
+        return _exit_code(error.failures, processes)
     return 0
+
+
+def _exit_code(failures: dict[int, Any], processes: int) -> int:
+    """The code of the first process that ended by itself. Raises Failure for one that was killed.
+
+    Once one has ended the launcher stops the others by SIGTERM, so that signal says nothing.
+    """
+    by_time = sorted(failures.items(), key=lambda item: item[1].timestamp)
+    for rank, failure in by_time:
+        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+            raise Failure(
+                f"process {rank} of {processes} was killed ({failure.signal_name()}); the last checkpoint is kept and "
+                "the same command goes on from it"
+            )
+    return next((failure.exitcode for _, failure in by_time if failure.exitcode > 0), 1)

@@ -83,7 +83,7 @@ def train_steps(
         raise
     except GaprunError:
         # A lost loader process, too much damage, a database that stays away: what was trained is kept.
-        books.save_and_wait()
+        world.together(books.save_and_wait)
         raise
     finally:
         books.close()

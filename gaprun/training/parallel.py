@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.recipe.jobs import Job
 from gaprun.training.distributed import ALONE, World, joined
-from gaprun.training.events import Event, Interrupted, Report
+from gaprun.training.events import Event, Interrupted, LostProcess, Report
 from gaprun.training.run import run_job
 
 if TYPE_CHECKING:
@@ -51,10 +51,18 @@ def run_shared(jobs: list[Job], db: str | None, device: str, report: Report, fin
     """
     with joined(device) as world:
         jobs = world.from_first(jobs)
-        if world.first:
-            _one_by_one(jobs, db, device, report, finished, world)
-        else:
-            _one_by_one(jobs, db, device, lambda event: None, lambda outcome: None, world)
+        try:
+            if world.first:
+                _one_by_one(jobs, db, device, report, finished, world)
+            else:
+                _one_by_one(jobs, db, device, lambda event: None, lambda outcome: None, world)
+        except LostProcess:
+            # The launcher will stop this process too; it has yet to say why it ends.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise
+        except GaprunError:
+            world.outlast_first()
+            raise
 
 
 def _one_by_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from gaprun.data.split import open_split
 from gaprun.data.stream import LoadBatch, Plan, Pool
 from gaprun.model.towers import build_towers, original_tokens, tokenizer_for, trimmed
-from gaprun.model.vocabulary import Vocabulary
+from gaprun.model.vocabulary import Tokens, Vocabulary
 from gaprun.training.distributed import ALONE, World
 from gaprun.training.length import run_length
 from gaprun.training.state import Head, TrainState
@@ -32,18 +33,22 @@ METHODS = {
 }
 
 
+@cache
+def _data(scenes: Path) -> tuple[Pool, Tokens]:
+    pool = Pool([open_split("scenes/train", scenes)], 32)
+    tokenizer, context = tokenizer_for(small_job("baseline").recipe.model)
+    return pool, original_tokens(tokenizer, pool.texts, context)
+
+
 def gradients(
     scenes: Path, method: str, *overrides: str, world: World = ALONE, double: bool = True
 ) -> dict[str, torch.Tensor]:
     """Loss and every parameter's gradient of the first step, in float64 arithmetic if `double`; also the buffers."""
     job = small_job(method.split(",")[0], "checkpoint.every_steps=null", *METHODS.get(method, ()), *overrides)
     recipe = job.recipe
-    split = open_split("scenes/train", scenes)
-    pool = Pool([split], 32)
-    length = run_length(recipe, len(pool))
-    tokenizer, context = tokenizer_for(recipe.model)
-    original = original_tokens(tokenizer, pool.texts, context)
+    pool, original = _data(scenes)
     vocabulary = Vocabulary.used_in(original, 49408)
+    length = run_length(recipe, len(pool))
     torch.manual_seed(0)
     towers = build_towers(recipe.model, vocabulary)
     head = Head(recipe.temperature, recipe.loss)
