@@ -52,7 +52,7 @@ class Task:
                 if not (warning.came and is_interrupted(error)):
                     _note_failure(store, job, error)
                     raise
-                _requeue(store, job, warning)
+                requeue(store, job, warning)
         return job.id
 
     def checkpoint(self) -> Any:
@@ -130,7 +130,8 @@ def _run(job: Job, store: Store, warning: TimeWarning) -> None:
         run_job(job, store, "auto", report, world)
 
 
-def _requeue(store: Store, job: Job, warning: TimeWarning) -> None:
+def requeue(store: Store, job: Job, warning: TimeWarning) -> None:
+    """Let the saved run wait again and hand over to submitit, which ends this process; `interrupted` if it refuses."""
     from gaprun.store import queued
 
     if os.environ.get("SLURM_PROCID", "0") != "0":

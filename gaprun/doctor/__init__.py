@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,19 +23,19 @@ def examine(db: str | None) -> Iterator[Finding]:
     """All findings, in the order in which trouble is best solved. A check that breaks is a finding itself."""
     from gaprun.doctor import machine, places, versions
 
-    for check in (
-        versions.python,
-        versions.packages,
-        versions.extras,
-        machine.device_and_decoder,
-        machine.shared_memory,
-        places.data,
-        lambda: places.database(db),
-        lambda: places.disk(db),
-        places.cluster,
-    ):
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "python": versions.python,
+        "packages": versions.packages,
+        "extras": versions.extras,
+        "device": machine.device_and_decoder,
+        "shared memory": machine.shared_memory,
+        "data": places.data,
+        "database": lambda: places.database(db),
+        "disk": lambda: places.disk(db),
+        "slurm": places.cluster,
+    }
+    for name, check in checks.items():
         try:
             yield from check()
         except Exception as error:
-            name = getattr(check, "__name__", "database")
-            yield Finding(name.strip("<>"), "fail", f"{type(error).__name__}: {error}", "please report this")
+            yield Finding(name, "fail", f"{type(error).__name__}: {error}", "please report this")

@@ -25,11 +25,15 @@ def removable_folder(store: Store, run: Run) -> Path | None:
 def remove_run(store: Store, run: Run, keep_files: bool = False) -> str:
     """Remove `run` from the database, then its folder unless `keep_files`; a line that says what was done.
 
-    Raises UserError for a run that is running, Failure when its files cannot be deleted (its rows are gone
+    Raises UserError for a run that is running or queued, Failure when its files cannot be deleted (its rows are gone
     then).
     """
     if run.status == "running":
         raise UserError(f"run {run.id} is running (process {run.pid} on {run.host}): stop it first")
+    if run.status == "queued":
+        job = ((run.notes or {}).get("queue") or {}).get("job")
+        how = f"`scancel {job}`" if job else "stop the `gaprun submit` that sent it"
+        raise UserError(f"run {run.id} is queued and would come back when it starts: {how} first")
     folder = None if keep_files else removable_folder(store, run)
     store.remove(run.id)
     if folder is None:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from gaprun.cluster.plan import check_database
+from gaprun.cluster.plan import check_database, plan
 from gaprun.cluster.resources import Resources, parse_free, parse_minutes
 from gaprun.cluster.slurm import script, submit_tasks
-from gaprun.cluster.task import Task, join_processes, warned
+from gaprun.cluster.task import Task, TimeWarning, join_processes, requeue, warned
 from gaprun.errors import Failure, UserError
+from gaprun.store import open_store
 from gaprun.training.events import StopRequest
 from tests.conftest import RECIPES, TINY, Gaprun
+from tests.training.conftest import small_job
 
 
 @pytest.mark.parametrize(
@@ -153,6 +155,35 @@ def test_a_warning_before_the_loop_listens_is_passed_on_once() -> None:
             warning.ask()  # a second SIGTERM would raise KeyboardInterrupt
             os.kill(os.getpid(), signal.SIGUSR2)
     assert signal.getsignal(signal.SIGUSR2) is before
+
+
+def test_a_stopped_run_waits_again_until_it_was_requeued_too_often(
+    tmp_path: Path, scenes: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("GAPRUN_DATA", str(scenes))
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    store = open_store(str(tmp_path / "results.db"))
+    job = small_job("baseline")
+    (item,) = plan([job], store)
+
+    def stopped(ending: BaseException) -> tuple[str, str | None]:
+        def submitits(number: int, frame: object) -> None:
+            raise ending
+
+        store.begin_run(item.run)
+        store.finish_run(job.id, "interrupted", error="stopped")
+        warning = TimeWarning()
+        warning.submitits = submitits
+        with pytest.raises(type(ending)):
+            requeue(store, job, warning)
+        with store.engine.connect() as connection:  # as it stands, without asking whether it still waits
+            return connection.exec_driver_sql("SELECT status, error FROM runs").one()
+
+    assert stopped(SystemExit(-1)) == ("queued", None)
+    status, error = stopped(RuntimeError("Job not requeued because: timed-out too many times."))
+    assert status == "interrupted" and "too many times" in error and "submit it again" in error
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    requeue(store, job, TimeWarning())  # only the first process speaks for the job
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gaprun.errors import UserError
 from gaprun.store import queued
 from gaprun.store.liveness import this_host
+from gaprun.store.removal import remove_run
 
 
 def states(store):
@@ -56,6 +58,14 @@ def test_withdrawn_runs_leave_no_trace_unless_they_had_begun_before(store, new_r
     assert store.run("new-s0").notes["queue"]["job"] == "12_3"
     queued.withdraw(store, ["begun-s0", "new-s0"], "refused")
     assert states(store) == {"begun-s0": "interrupted"} and store.run("begun-s0").error == "refused"
+
+
+def test_a_queued_run_is_not_removed_from_under_its_job(store, new_run):
+    queued.enqueue(store, [new_run("a")], {"cluster": "slurm"})
+    queued.note_job(store, "a-s0", "12_3", "log")
+    with pytest.raises(UserError, match="scancel 12_3"):
+        remove_run(store, store.run("a-s0"))
+    assert states(store) == {"a-s0": "queued"}
 
 
 def test_a_dead_submitter_leaves_nothing_queued(store, new_run):
