@@ -31,10 +31,9 @@ def launch(arguments: list[str], processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    for name in ("torch.distributed.run", "torch.distributed.elastic"):
-        logging.getLogger(name).setLevel(
-            logging.CRITICAL
-        )  # it tells of each ended process; one line of ours does
+    logging.disable(
+        logging.ERROR
+    )  # the launcher logs every ended process over many lines; one line of ours does
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     command = ["--standalone", "--nproc-per-node", str(processes), "-m", "gaprun", *arguments]
     try:
