@@ -10,10 +10,17 @@ import torch
 from torch import nn
 
 from gaprun.data.cache import DecodedCache
+from gaprun.data.stream import Batch, LoadBatch
 from gaprun.errors import Failure, UserError
+from gaprun.store import open_store
 from gaprun.training.batchnorm import SyncedBatchNorm, synchronised
+from gaprun.training.checkpoint import newest_checkpoint
 from gaprun.training.distributed import World
+from gaprun.training.parallel import _unopened
+from gaprun.training.run import run_job
+from tests.training.conftest import small_job
 from tests.training.gradients import METHODS, VIT, gradients
+from tests.training.test_faults import damage
 
 CHUNKED = (*VIT, "compute.micro_batch=3")
 RESNET = ()
@@ -96,6 +103,58 @@ def norms(world: World, folder: Path) -> None:
         assert "train it on one process" in str(error)
     else:
         raise AssertionError("an unknown variant was accepted")
+
+
+OPTIONS = ("data.cache=none", "data.workers=0")
+
+
+def _ends(world: World, folder: Path, *options: str) -> Failure:
+    """Train two processes into their shared store until it fails, as it must."""
+    job = small_job("baseline", *OPTIONS, *options)
+    store = open_store(str(folder / "results.db")) if world.first else _unopened(str(folder / "results.db"))
+    try:
+        run_job(job, store, "cpu", lambda event: None, world)
+    except Failure as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+def damage_is_counted_over_all(world: World, folder: Path) -> None:
+    """Five damaged pictures, found by both: over a budget of four they end the run everywhere, within five they do
+    not."""
+    samples = [10, 60, 90, 150, 200]
+    if world.first:
+        damage(folder / "own", samples)
+    world.agree(False)
+    error = _ends(world, folder, "data.damage_budget=0.016")
+    assert "5 damaged pictures, more than data.damage_budget allows (4)" in str(error)
+    states = world.from_first([str(path) for path in folder.glob("runs/*/checkpoints/*.pt")])
+    assert states
+    job = small_job("baseline", *OPTIONS, "data.damage_budget=0.02")
+    store = open_store(str(folder / "results.db")) if world.first else _unopened(str(folder / "results.db"))
+    run_job(job, store, "cpu", lambda event: None, world)
+    if world.first:
+        (run,) = store.runs()
+        assert run.status == "finished" and len(run.notes["damaged"]) == 5
+
+
+def an_error_of_the_second_ends_both(world: World, folder: Path) -> None:
+    """The second process cannot read on at step 7: both end with its words, and step 7 is saved."""
+    original = LoadBatch.load
+
+    def load(self: LoadBatch, step: int) -> Batch:
+        if step == 7 and world.rank == 1:
+            raise Failure("00000.tar is gone")
+        return original(self, step)
+
+    LoadBatch.load = load
+    error = _ends(world, folder)
+    assert str(error) == ("00000.tar is gone" if world.rank == 1 else "process 1: 00000.tar is gone")
+    if world.first:
+        (run,) = open_store(str(folder / "results.db")).runs()
+        assert run.status == "failed" and run.error == "process 1: 00000.tar is gone"
+        newest, _ = newest_checkpoint(folder / "runs" / run.id / "checkpoints")
+        assert newest.name == "step-00000007.pt"
 
 
 def _copy(layer: nn.BatchNorm2d) -> nn.BatchNorm2d:

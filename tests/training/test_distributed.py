@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from gaprun.data.stream import Batch
+from gaprun.training.transfer import on_device
 from tests.conftest import RECIPES, TINY, run_gaprun
 from tests.training.gradients import METHODS, VIT, difference, gradients
 from tests.training.rank_work import CHUNKED, RESNET
@@ -49,10 +52,24 @@ def test_a_batch_that_does_not_divide_is_refused(scenes: Path, tmp_path: Path) -
     assert "Traceback" not in done.stderr and done.stderr.count("error:") == 1
 
 
+def test_on_the_cpu_batches_pass_through_untouched() -> None:
+    """The copy stream of a GPU is not tested here: it needs one."""
+    batches = [Batch(step, *(torch.zeros(1) for _ in range(3)), damaged=[]) for step in range(3)]
+    assert [id(batch) for batch in on_device(iter(batches), torch.device("cpu"))] == [id(b) for b in batches]
+
+
+@pytest.mark.parametrize("work", ["damage_is_counted_over_all", "an_error_of_the_second_ends_both"])
+def test_faults_are_shared(work: str, scenes: Path, tmp_path: Path, monkeypatch) -> None:
+    """Each is checked by every process, on an own copy of the data; see rank_work.py."""
+    shutil.copytree(scenes, tmp_path / "own")
+    monkeypatch.setenv("GAPRUN_DATA", str(tmp_path / "own"))
+    together(2, WORK + work, tmp_path)
+
+
 # From here on the real command line: two processes, a few hundred tiny steps.
 
 SETS = ("eval=[{task: gap, data: [scenes/test]}, {task: retrieval, data: [scenes/test]}]",)
-STEPS = ("schedule.steps=200", "swap.probability=0.5", "checkpoint.every_steps=20", *VIT)
+STEPS = ("schedule.steps=160", "swap.probability=0.5", "checkpoint.every_steps=20", *VIT)
 
 
 class Cluster:
@@ -175,7 +192,7 @@ def test_a_stopped_launcher_saves_and_another_number_of_processes_goes_on(cluste
     code, said = cluster.cut("stopped", lambda launcher: launcher.send_signal(signal.SIGTERM))
     assert code == 130 and "stopped at step" in said and "Traceback" not in said
     shown = cluster.shown("stopped")
-    assert shown["status"] == "interrupted" and 20 <= shown["step"] < 200
+    assert shown["status"] == "interrupted" and 20 <= shown["step"] < 160
     checkpoints = sorted((cluster.place / "stopped").glob("runs/*/checkpoints/*.pt"))
     assert checkpoints[-1].name == f"step-{shown['step']:08d}.pt"
     cluster.run("stopped", processes=1)
