@@ -106,10 +106,10 @@ def test_a_writer_waits_for_a_lock_and_readers_do_not(url, new_run, monkeypatch)
     monkeypatch.setattr(engine, "BUSY_SECONDS", 0.05)
     store = open_store(url)
     store.begin_run(new_run())
-    store.run("baseline-s0")  # connected: what follows times the question alone
-    threading.Timer(0.6, hold_a_write(url)).start()
+    commit = hold_a_write(url)
+    assert store.run("baseline-s0").step == 0  # a reader that waited would wait for ever
     start = time.monotonic()
-    assert store.run("baseline-s0").step == 0 and time.monotonic() - start < 0.4
+    threading.Timer(0.6, commit).start()
     store.record("baseline-s0", [{"step": 9, "loss": 1.0}])
     assert time.monotonic() - start > 0.5
     assert store.run("baseline-s0").step == 9
@@ -185,10 +185,8 @@ def test_a_server_restart_in_the_middle_of_writing_loses_nothing(own_server, mod
         time.sleep(0.01)
     own_server.stop(mode)
     time.sleep(1.0)
-    assert all(process.is_alive() for process in processes), "they wait for the server"
+    assert all(process.is_alive() for process in processes), "none was at its end: they wait for the server"
     own_server.start()
-    left = steps_of_all()
-    assert max(left) < steps - 1, "the restart fell into the middle"
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0] * writers
