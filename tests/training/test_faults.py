@@ -75,6 +75,20 @@ def test_too_much_damage_stops_names_the_shards_and_saves(
     assert store.runs()[0].status == "finished" and len(store.runs()[0].notes["damaged"]) == 5
 
 
+def test_a_truncated_shard_loses_only_what_was_cut_off(
+    copied: Path, run_small: RunSmall, tmp_path: Path
+) -> None:
+    split = open_split("scenes/train", copied)
+    last = max(range(split.samples), key=lambda i: tuple(split.places[i][:2]))
+    shard, offset, size = split.places[last]
+    with split.shards[shard].open("r+b") as file:
+        file.truncate(int(offset + size // 2))
+    run_small("baseline", *STREAM)
+    _, run = ended(tmp_path)
+    assert run.status == "finished" and len(run.notes["damaged"]) == 1
+    assert split.keys[last] in run.notes["damaged"][0] and split.shards[shard].name in run.notes["damaged"][0]
+
+
 def test_a_vanished_shard_stops_and_is_named(
     copied: Path, run_small: RunSmall, tmp_path: Path, monkeypatch
 ) -> None:
