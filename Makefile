@@ -29,7 +29,7 @@ example: $(VENV)/.gaprun
 
 # Tests run side by side, two at a time; real data is used where GAPRUN_TEST_DATA names it.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,15 @@ def hold(desk: Desk, store, run: str) -> int:
     return pid or 0
 
 
+def keep_asleep(pid: int) -> None:
+    """Stop the process again whenever SLURM wakes it (to warn it), until it is gone: left alone it would finish."""
+    while state(pid) not in ("", "Z"):
+        if state(pid) != "T":
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.01)
+
+
 def test_sweep_with_time_limits(desk: Desk, database: str, scenes: Path, monkeypatch) -> None:
     monkeypatch.setenv("SLURM_CONF", desk.environment["SLURM_CONF"])
     sweep = desk.folder / "sweep.yaml"
@@ -136,6 +147,8 @@ def test_sweep_with_time_limits(desk: Desk, database: str, scenes: Path, monkeyp
     requeued = next(run for run in jobs if run.startswith("baseline-s0"))
     hold(desk, store, requeued)
     pid = hold(desk, store, killed)
+    asleep = threading.Thread(target=keep_asleep, args=(pid,))
+    asleep.start()
     assert desk.statuses()[killed] == "running"
     log = desk.folder / "runs" / "slurm" / f"{jobs[requeued]}_0_log.out"
     # SLURM wakes it to warn it; it saves, is requeued, and waits again until SLURM lets it.
@@ -152,19 +165,15 @@ def test_sweep_with_time_limits(desk: Desk, database: str, scenes: Path, monkeyp
             done = run_gaprun("train", *what, cwd=desk.folder, env=whole)
             assert done.returncode == 0, done.stderr
 
-    def is_killed() -> bool:
-        if state(pid) not in ("T", "", "Z"):
-            os.kill(pid, signal.SIGSTOP)
-        return status(killed) == "interrupted"
-
     with ThreadPoolExecutor(1) as pool:
         reference = pool.submit(undisturbed)
-        desk.wait(is_killed, 100)
+        desk.wait(lambda: status(killed) == "interrupted", 100)
         shown = ("scontrol", "show", "job", other[0]["slurm_job"])
         desk.wait(lambda: "JobState=TIMEOUT" in desk.slurm.run(*shown).stdout, 30)
         (again,) = desk("submit", *ONE, *limits)
         assert again["run"] == killed and again["action"] == "submit"
         reference.result()
+    asleep.join()
     desk.wait(lambda: {row.status for row in store.runs(light=True)} == {"finished"}, 150)
     hashes = {run.id: run.checkpoint_hash for run in open_store(whole["GAPRUN_DB"]).runs()}
     assert len(hashes) == 6 and {run.id: run.checkpoint_hash for run in store.runs()} == hashes
