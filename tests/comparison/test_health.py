@@ -34,6 +34,12 @@ def converged(p):
     return max(4 - 8 * p, 0.5)
 
 
+def test_a_closed_gap_is_not_taken_for_one_that_persists_because_batches_are_small():
+    small = path(lambda p: max(0.8 - 2 * p, 0.14), converged)
+    assert status("gap-persists", trajectory=small) == "flagged"
+    assert status("gap-persists", {"schedule": {"batch_size": 128}}, trajectory=small) == "clear"
+
+
 @pytest.mark.parametrize(
     "gap, loss, expected",
     [
