@@ -78,9 +78,6 @@ def test_a_dead_submitter_leaves_nothing_queued(store, new_run):
     assert "submitter is gone" in store.run("orphan-s0").error
 
 
-NOW = datetime.now(UTC)
-
-
 @pytest.mark.parametrize(
     ("note", "hours", "known", "expected"),
     [
@@ -95,8 +92,9 @@ NOW = datetime.now(UTC)
     ],
 )
 def test_slurm_is_believed_where_it_answers_and_time_decides_elsewhere(note, hours, known, expected):
-    submitted = (NOW - timedelta(hours=hours)).isoformat()
-    reason = queued.lost_queued({"cluster": "slurm", "submitted": submitted, **note}, NOW, known)
+    now = datetime.now(UTC)
+    submitted = (now - timedelta(hours=hours)).isoformat()
+    reason = queued.lost_queued({"cluster": "slurm", "submitted": submitted, **note}, now, known)
     assert reason is None if expected is None else expected in reason
 
 
