@@ -17,7 +17,7 @@ from gaprun.errors import UserError
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store, queued
 from gaprun.store.liveness import this_host
-from gaprun.training.preflight import is_finished, prepare_job
+from gaprun.training.preflight import is_finished, new_run, prepare_job
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,8 @@ def plan(jobs: Sequence[Job], store: Store | None) -> list[Planned]:
         status = statuses.get(job.id)
         done = store is not None and is_finished(store, job)
         action = "finished" if done else str(status) if status in ("queued", "running") else "submit"
-        run = NewRun(
-            id=job.id,
-            recipe=job.recipe.name,
-            kind="train",
-            seed=job.seed,
-            recipe_hash=job.recipe_hash,
-            resolved_recipe=job.recipe.model_dump(mode="json"),
-            environment={"data": ready.fingerprints},
-            code_version=gaprun.__version__,
-            folder=f"{store.artifacts.name if store else 'runs'}/{job.id}",
-            total_steps=ready.length.total,
-        )
+        folder = store.artifacts if store else Path("runs")
+        run = new_run(job, ready, folder, gaprun.__version__, {})
         planned.append(Planned(job, action, run))
     return planned
 

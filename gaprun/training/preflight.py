@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
 from gaprun.recipe.jobs import Job
-from gaprun.store import Store
+from gaprun.store import NewRun, Store
 from gaprun.store.models import Run
 from gaprun.training.length import Length, run_length
 
@@ -56,6 +57,24 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
                 f"name or remove the run with `gaprun runs rm {job.id}`"
             )
     return prepared
+
+
+def new_run(
+    job: Job, ready: Prepared, artifacts: Path, code_version: str, environment: dict[str, object]
+) -> NewRun:
+    """The store's row of `job` as it waits or begins, its folder under `artifacts`; `environment` gains the data."""
+    return NewRun(
+        id=job.id,
+        recipe=job.recipe.name,
+        kind="train",
+        seed=job.seed,
+        recipe_hash=job.recipe_hash,
+        resolved_recipe=job.recipe.model_dump(mode="json"),
+        environment=environment | {"data": ready.fingerprints},
+        code_version=code_version,
+        folder=f"{artifacts.name}/{job.id}",
+        total_steps=ready.length.total,
+    )
 
 
 def is_finished(store: Store, job: Job) -> bool:

@@ -14,13 +14,13 @@ from gaprun.evaluation.run import evaluate_run
 from gaprun.model.towers import build_towers, full_vocabulary
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
-from gaprun.store import NewRun, Store
+from gaprun.store import Store
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from gaprun.training.distributed import ALONE, World
 from gaprun.training.environment import code_version, environment, pick_device, prepare
 from gaprun.training.events import Event, Interrupted, Report, StopRequest
 from gaprun.training.loop import checkpoint_content, job_tokens, train_steps
-from gaprun.training.preflight import Prepared, prepare_job
+from gaprun.training.preflight import Prepared, new_run, prepare_job
 from gaprun.training.state import Head, TrainState
 
 BEAT_SECONDS = 60.0
@@ -43,7 +43,8 @@ def run_job(job: Job, store: Store, device_name: str, report: Report, world: Wor
 
     ready = world.together(check)
     folder = store.artifacts / job.id
-    world.on_first(lambda: store.begin_run(_new_run(job, store, device, ready, world)))
+    here = environment(device) | {"processes": world.size}
+    world.on_first(lambda: store.begin_run(new_run(job, ready, store.artifacts, code_version(), here)))
     with StopRequest().listening() as stop:
         try:
             _train_and_measure(job, store, device, ready, folder, stop, report, world)
@@ -59,21 +60,6 @@ def _record_end(store: Store, job: Job, error: BaseException) -> None:
         return
     text = str(error) if isinstance(error, GaprunError) else f"{type(error).__name__}: {error}"
     store.finish_run(job.id, "failed", error=text.splitlines()[0] if text else type(error).__name__)
-
-
-def _new_run(job: Job, store: Store, device: torch.device, ready: Prepared, world: World) -> NewRun:
-    return NewRun(
-        id=job.id,
-        recipe=job.recipe.name,
-        kind="train",
-        seed=job.seed,
-        recipe_hash=job.recipe_hash,
-        resolved_recipe=job.recipe.model_dump(mode="json"),
-        environment=environment(device) | {"data": ready.fingerprints, "processes": world.size},
-        code_version=code_version(),
-        folder=f"{store.artifacts.name}/{job.id}",
-        total_steps=ready.length.total,
-    )
 
 
 def _train_and_measure(
