@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import arguments, child, report
-from throughput import INLINE, RECIPE, write_shards
+from harness import child, report
+from throughput import INLINE, RECIPE, training_arguments, training_size, write_shards
 
 PARTS = ("data", "crop", "image tower", "text tower", "backward", "optimiser", "loss and rest", "bookkeeping")
 
@@ -103,25 +103,16 @@ def _mean(steps: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Print milliseconds and shares of both epochs."""
-    parser = arguments(__doc__)
-    parser.add_argument("--tower", default="tiny", help="tiny, or an open_clip architecture such as RN50")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--workers", type=int, default=1, help="loader processes")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--batch", type=int, help="pairs a step")
-    options = parser.parse_args()
+    options = training_arguments(__doc__).parse_args()
     if options.child:
         os.environ["OMP_NUM_THREADS"] = str(options.size["threads"])
         print(json.dumps(ours(options.size)))
         return
-    tiny = options.tower == "tiny"
-    batch = options.batch or (32 if tiny else 8)
-    steps = (12 if options.small else 60) if tiny else 10
+    steps = (12 if options.small else 60) if options.tower == "tiny" else 10
     folder = Path(tempfile.mkdtemp(prefix="gaprun-step-"))
-    names = ("tower", "threads", "workers", "device")
-    size = {"folder": str(folder), "batch": batch} | {name: getattr(options, name) for name in names}
+    size = training_size(options, folder)
     try:
-        write_shards(folder, batch * steps)
+        write_shards(folder, size["batch"] * steps)
         found = child(__file__, "ours", size)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -134,7 +125,7 @@ def main() -> None:
             (found[epoch][part], found[epoch][part] / found[epoch]["whole"]) for epoch in ("stream", "cached")
         ]
         lines.append(f"| {part} |" + "".join(f" {value:.1f} | {share:.0%} |" for value, share in cells))
-    report(lines, {"tower": options.tower, "batch": batch, **found}, options.json)
+    report(lines, {"tower": options.tower, "batch": size["batch"], **found}, options.json)
 
 
 if __name__ == "__main__":

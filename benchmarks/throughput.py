@@ -12,6 +12,7 @@ Pictures are the photographs in GAPRUN_TEST_DATA (repeated under new keys) where
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -163,35 +164,41 @@ def peer(size: dict[str, Any]) -> float:
     return statistics.median(rates[1:-1])
 
 
-def main() -> None:
-    """Alternate the contenders and print images a second and ratios."""
-    parser = arguments(__doc__)
+def training_arguments(about: str | None) -> argparse.ArgumentParser:
+    """The shared options and those of a training: tower, threads, workers, device, batch."""
+    parser = arguments(about)
     parser.add_argument("--tower", default="tiny", help="tiny, or an open_clip architecture such as RN50")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each contender")
     parser.add_argument("--workers", type=int, default=1, help="loader processes of each contender")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--batch", type=int, help="pairs a step")
+    parser.add_argument("--batch", type=int, help="pairs a step; default 32, or 8 for a named tower")
+    return parser
+
+
+def training_size(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """What a child process is told of `options`, and the folder of its shards."""
+    names = ("tower", "threads", "workers", "device")
+    batch = options.batch or (32 if options.tower == "tiny" else 8)
+    return {"folder": str(folder), "batch": batch, **{name: getattr(options, name) for name in names}}
+
+
+def main() -> None:
+    """Alternate the contenders and print images a second and ratios."""
+    parser = training_arguments(__doc__)
     parser.add_argument("--rounds", type=int, help="turns of each contender")
     options = parser.parse_args()
     if options.child:
         os.environ["OMP_NUM_THREADS"] = str(options.size["threads"])
         print(json.dumps(ours(options.size)))
         return
-    tiny = options.tower == "tiny"
-    batch = options.batch or (32 if tiny else 8)
-    steps = (14 if options.small else 40) if tiny else 10
+    steps = (14 if options.small else 40) if options.tower == "tiny" else 10
     rounds = options.rounds or (1 if options.small else 3)
     folder = Path(tempfile.mkdtemp(prefix="gaprun-speed-"))
-    size = {
-        "folder": str(folder),
-        "tower": options.tower,
-        "threads": options.threads,
-        "workers": options.workers,
-    }
-    size |= {"device": options.device, "batch": batch, "samples": batch * steps}
+    size = training_size(options, folder)
+    size["samples"] = size["batch"] * steps
     found: dict[str, list[float]] = {"peer": [], "stream": [], "cached": [], "ceiling": []}
     try:
-        write_shards(folder, batch * steps)
+        write_shards(folder, size["samples"])
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
             found["peer"].append(peer(size))
@@ -208,7 +215,8 @@ def main() -> None:
         **{f"{name}_images_s": round(rate, 1) for name, rate in best.items() if name != "gpu_memory_gib"},
     }
     print(
-        f"{options.tower}, batch {batch}, {options.threads} threads, {options.workers} workers, {options.device}"
+        f"{options.tower}, batch {size['batch']}, {options.threads} threads, {options.workers} workers, "
+        f"{options.device}"
     )
     for name in ("peer", "stream", "cached", "ceiling"):
         print(f"  {name:8} {best[name]:8.1f} images/s   ({best[name] / best['peer']:.2f} x peer)")
