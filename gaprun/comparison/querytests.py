@@ -26,7 +26,7 @@ def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping
     rows: those the comparison was built from. Runs are paired by seed where they share seeds. What could not be
     tested, and why, is added to the comparison's notes.
     """
-    if comparison.baseline is None:
+    if not comparison.baselines:
         comparison.notes.append("no tests over queries without a baseline: name one with --baseline")
         return
     ids = sorted({row["id"] for row in rows})
@@ -44,8 +44,9 @@ def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping
             unit = row["id"] if row["seed"] is None else row["seed"]
             outcomes.setdefault((row["group"], column), {})[unit] = found
     for (group, column), ours in outcomes.items():
-        theirs = outcomes.get((comparison.baseline, column))
-        if group == comparison.baseline or theirs is None:
+        baseline = comparison.baselines.get(group, group)
+        theirs = outcomes.get((baseline, column))
+        if group == baseline or theirs is None:
             continue
         shared = [unit for unit in ours if unit in theirs]
         first, second = ([side[u][0] for u in shared or side] for side in (ours, theirs))

@@ -102,8 +102,11 @@ def legend(comparison: Comparison, brief: bool = False) -> list[str]:
         about += ", [95 % Student-t interval of the mean]"
     lines.append(about + "; ↑ higher is better, ↓ lower is better; the best mean of a column is marked.")
     tests = sorted({d.test for cell in comparison.cells.values() if (d := cell.difference) and d.test})
-    if comparison.baseline is not None and not brief:
-        delta = f"Δ: difference from {comparison.baseline}"
+    if comparison.baselines and not brief:
+        baselines = list(dict.fromkeys(comparison.baselines.values()))
+        delta = f"Δ: difference from {' or '.join(baselines)}"
+        if len(baselines) > 1:
+            delta += ", whichever shares the row's set-up (all but temperature and swap)"
         if any(cell.difference and cell.difference.pairs for cell in comparison.cells.values()):
             delta += f", paired by {unit}"
         if tests:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,10 @@ def load(
     all_statuses: bool = False,
     allow_mixed: bool = False,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The metric rows to compare, each with its `group`, and notes for the reader.
+    """The metric rows to compare, each with its `group` and its `setup`, and notes for the reader.
+
+    `setup` tells trainings apart that differ in more than their method (`setup_of`); it is the same for all rows while
+    each recipe's name has one recipe only.
 
     Only finished runs, unless `all_statuses` or `where` speaks of status. Raises UserError when nothing is
     found, and (unless `allow_mixed`) when a column would mix data, sizes, definitions or options.
@@ -73,11 +77,13 @@ def load(
     notes = [f"no results for {name}" for name in names if all(row["metric"] != name for row in rows)]
     if by != "recipe":
         for row in rows:
-            row["group"] = _text(row[by])
+            row["group"], row["setup"] = _text(row[by]), ""
         return rows, notes
     labels = variant_labels(store, rows)
+    setups = _setups(store, rows)
     for row in rows:
         row["group"] = labels[row["recipe"], row["recipe_hash"]]
+        row["setup"] = setups.get(row["recipe_hash"], "")
     unique = latest_of_each_seed(rows)
     if len(unique) < len(rows):
         notes.append("of several runs of one recipe with one seed only the latest counts")
@@ -123,6 +129,21 @@ def variant_labels(store: Store, rows: Iterable[Mapping[str, Any]]) -> dict[tupl
                 more = f", … {key[:8]}" if len(differing) > 3 else ""
                 labels[name, key] = f"{name} [{', '.join(parts)}{more}]"
     return labels
+
+
+def setup_of(recipe: Mapping[str, Any]) -> str:
+    """Everything in a resolved recipe that is not method, label or measurement, as canonical text."""
+    apart = (*LABELS, "temperature", "swap", "compute")
+    return json.dumps({k: v for k, v in recipe.items() if k not in apart}, sort_keys=True)
+
+
+def _setups(store: Store, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Set-up by recipe hash; empty where no name has several recipes, so that nothing is read for nothing."""
+    samples = {row["recipe_hash"]: row["id"] for row in rows}
+    if len({(row["recipe"], row["recipe_hash"]) for row in rows}) == len({row["recipe"] for row in rows}):
+        return {}
+    documents = store.resolved_recipes(list(samples.values()))
+    return {key: setup_of(documents[run]) for key, run in samples.items()}
 
 
 def latest_of_each_seed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -50,6 +50,7 @@ class Cell:
 class Comparison:
     """Groups by columns. `family` is the number of tests that Holm's correction accounts for.
 
+    `baselines`: the group that each group is compared with, itself where it is one; missing where there is none.
     `queries` and `query_p` (Holm-corrected): tests over queries, where they were asked for; `marks`: what is
     flagged about a group's runs.
     """
@@ -58,7 +59,7 @@ class Comparison:
     groups: list[str]
     columns: list[Column]
     cells: dict[tuple[str, Column], Cell]
-    baseline: str | None
+    baselines: dict[str, str]
     unit: str
     notes: list[str]
     queries: dict[tuple[str, Column], QueryTest] = field(default_factory=dict)
@@ -96,9 +97,10 @@ def build(
 ) -> Comparison:
     """The comparison of metric rows that carry their `group` (see `select.load`).
 
-    Differences pair groups by seed, or by recipe when the groups are seeds. `metrics` gives the columns'
-    order, `sort` the metric whose first column orders the rows, best first; else the baseline comes first,
-    then by name. Raises UserError for a baseline or a sort metric that is not there.
+    Differences pair groups by seed, or by recipe when the groups are seeds. Where several groups bear the
+    baseline's name, each group is compared with the one of its own `setup`. `metrics` gives the columns'
+    order, `sort` the metric whose first column orders the rows, best first; else a baseline comes first,
+    then its groups by name. Raises UserError for a baseline or a sort metric that is not there.
     """
     unit = "recipe" if by == "seed" else "seed"
     values: dict[tuple[str, Column], dict[Any, list[float]]] = {}
@@ -123,9 +125,10 @@ def build(
         ),
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
-    baseline = _baseline(baseline, groups, by)
-    cells = _cells(values, recipes, groups, columns, baseline)
-    result = Comparison(by, groups, columns, cells, baseline, unit, list(notes))
+    setups = {row["group"]: row["setup"] for row in rows}
+    baselines = _baselines(baseline, {group: setups[group] for group in groups}, by)
+    cells = _cells(values, recipes, groups, columns, baselines)
+    result = Comparison(by, groups, columns, cells, baselines, unit, list(notes))
     if undefined:
         result.notes.append(f"{undefined} value(s) that were not defined (NaN) are left out")
     result.groups = _sorted(result, sort)
@@ -143,13 +146,14 @@ def _cells(
     recipes: dict[tuple[str, Column], dict[str, None]],
     groups: Sequence[str],
     columns: Sequence[Column],
-    baseline: str | None,
+    baselines: dict[str, str],
 ) -> dict[tuple[str, Column], Cell]:
     keys = [(group, column) for group in groups for column in columns if (group, column) in values]
     summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
     differences: dict[tuple[str, Column], Difference | None] = {}
     for group, column in keys:
-        reference = values.get((baseline, column)) if baseline is not None and group != baseline else None
+        baseline = baselines.get(group, group)
+        reference = values.get((baseline, column)) if group != baseline else None
         differences[group, column] = (
             None if reference is None else difference(values[group, column], reference)
         )
@@ -176,19 +180,30 @@ def _unit_order(unit: Any) -> tuple[bool, bool, Any]:
     return (unit is None, isinstance(unit, str), unit or 0)
 
 
-def _baseline(wanted: str | None, groups: Sequence[str], by: str) -> str | None:
-    if wanted is None:
-        return "baseline" if by == "recipe" and "baseline" in groups else None
-    if wanted in groups:
-        return wanted
-    variants = [group for group in groups if group.startswith(f"{wanted} [")]
-    close = variants or nearest(wanted, groups) or list(groups[:8])
-    raise UserError(f"--baseline {wanted!r} is none of the groups compared; there are {', '.join(close)}")
+def _baselines(wanted: str | None, setups: dict[str, str], by: str) -> dict[str, str]:
+    """Each group's baseline: the group `wanted`, or of several that are called so the one of the same set-up."""
+    name = wanted if wanted is not None else "baseline"
+    if name in setups:
+        return dict.fromkeys(setups, name) if wanted is not None or by == "recipe" else {}
+    variants = [group for group in setups if group.startswith(f"{name} [")]
+    of_setup: dict[str, list[str]] = {}
+    for group in variants:
+        of_setup.setdefault(setups[group], []).append(group)
+    found = {group: of_setup[s][0] for group, s in setups.items() if len(of_setup.get(s, ())) == 1}
+    if wanted is not None and not found:
+        close = variants or nearest(wanted, list(setups)) or list(setups)[:8]
+        raise UserError(f"--baseline {wanted!r} is none of the groups compared; there are {', '.join(close)}")
+    return found
 
 
 def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
     if sort is None:
-        return sorted(comparison.groups, key=lambda group: (group != comparison.baseline, natural(group)))
+
+        def place(group: str) -> tuple[Any, ...]:
+            baseline = comparison.baselines.get(group)
+            return (baseline is None, natural(baseline or ""), group != baseline, natural(group))
+
+        return sorted(comparison.groups, key=place)
     from gaprun.evaluation.names import expand_metric
 
     names = [sort] if any(c.metric == sort for c in comparison.columns) else expand_metric(sort)
@@ -222,7 +237,7 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Cell) -> d
         "ci95": list(summary.ci95) if summary.ci95 else None,
         "best": cell.best,
         comparison.unit + "s": [unit for unit in cell.units if unit is not None],
-        "baseline": comparison.baseline,
+        "baseline": comparison.baselines.get(group),
         "delta": found.delta if found else None,
         "delta_ci95": list(found.ci95) if found and found.ci95 else None,
         "p_value": found.p_value if found else None,

@@ -6,12 +6,11 @@ else share a set-up and may stand in one table.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gaprun.comparison.select import LABELS
+from gaprun.comparison.select import setup_of
 from gaprun.errors import UserError
 from gaprun.store.where import parse_conditions
 
@@ -150,7 +149,7 @@ def load_study(store: Store, where: Sequence[str] = ()) -> Study:
     for run in store.runs(conditions):  # newest first
         setting = setting_of(run.resolved_recipe)
         if setting is not None and run.seed is not None and run.kind == "train":
-            studies.setdefault(_setup(run.resolved_recipe), {}).setdefault((setting, run.seed), run)
+            studies.setdefault(setup_of(run.resolved_recipe), {}).setdefault((setting, run.seed), run)
     if not studies:
         raise UserError(
             "no finished run of a method of the paper"
@@ -191,12 +190,6 @@ def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _right_protocol(row: Mapping[str, Any]) -> bool:
     pooled = row["metric"] in ("gap", "uniformity_w2_joint", "image_recall@1", "text_recall@1")
     return row["protocol"].startswith("pool") if pooled else row["protocol"] in ("full", "final")
-
-
-def _setup(recipe: Mapping[str, Any]) -> str:
-    """Everything that is not method, label or measurement, as canonical text."""
-    apart = (*LABELS, "temperature", "swap", "compute")
-    return json.dumps({k: v for k, v in recipe.items() if k not in apart}, sort_keys=True)
 
 
 def _model(model: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from gaprun.comparison import compare, select
+from gaprun.comparison.render import legend
 from gaprun.errors import UserError
 
 
@@ -133,6 +134,26 @@ def test_one_name_with_two_recipes_becomes_two_rows(store, add):
     ]  # fmt: skip
     with pytest.raises(UserError, match=r"--baseline 'flt' is none of .* flt \[temperature.tau=0.04\]"):
         compare("gap", db=store.place.name, baseline="flt")
+
+
+def test_each_length_has_its_own_baseline(store, add):
+    gaps = {("baseline", 600): 0.7, ("reparam", 600): 0.5, ("baseline", 6000): 0.6, ("reparam", 6000): 0.1}
+    for (recipe, steps), gap in gaps.items():
+        for seed in range(3):
+            resolved = {"schedule": {"steps": steps}, "temperature": {"rule": recipe}}
+            add(recipe, seed, gap=gap + seed / 100, tag=f"-{steps}", resolved=resolved)
+    add("flt", 0, gap=0.4, resolved={"schedule": {"steps": 6000}})
+    add("slrt", 0, gap=0.4, resolved={"schedule": {"steps": 60}})  # no baseline of that length
+    found = compare("gap", db=store.place.name)
+    short, long = "baseline [schedule.steps=600]", "baseline [schedule.steps=6000]"
+    assert [(r["group"], r["baseline"], r["delta"] and round(r["delta"], 6)) for r in found.records()] == [
+        (short, short, None), ("reparam [schedule.steps=600]", short, -0.2),
+        (long, long, None), ("flt", long, -0.2), ("reparam [schedule.steps=6000]", long, -0.5),
+        ("slrt", None, None),
+    ]  # fmt: skip
+    assert f"difference from {short} or {long}, whichever shares the row's set-up" in " ".join(legend(found))
+    chosen = compare("gap", db=store.place.name, baseline=short)
+    assert {r["baseline"] for r in chosen.records()} == {short}
 
 
 def test_a_repeated_seed_is_no_further_evidence(store, add):
