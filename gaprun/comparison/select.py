@@ -118,17 +118,23 @@ def variant_labels(store: Store, rows: Iterable[Mapping[str, Any]]) -> dict[tupl
     several = {name: hashes for name, hashes in samples.items() if len(hashes) > 1}
     documents = store.resolved_recipes([run for hashes in several.values() for run in hashes.values()])
     for name, hashes in several.items():
-        recipes = {key: documents[run] for key, run in hashes.items()}
-        keys = sorted(
-            {k for recipe in recipes.values() for k in dotted_keys(recipe) if k.split(".")[0] not in LABELS}
-        )
-        differing = [k for k in keys if len({_text(lookup(recipe, k)) for recipe in recipes.values()}) > 1]
-        for key, recipe in recipes.items():
-            if differing:
-                parts = [f"{k}={_text(lookup(recipe, k))}" for k in differing[:3]]
-                more = f", … {key[:8]}" if len(differing) > 3 else ""
-                labels[name, key] = f"{name} [{', '.join(parts)}{more}]"
+        for key, text in what_differs({key: documents[run] for key, run in hashes.items()}).items():
+            labels[name, key] = f"{name} [{text}]" if text else name
     return labels
+
+
+def what_differs(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """For each recipe its values of the (first three) keys in which the recipes differ; labels do not count."""
+    keys = sorted(
+        {k for recipe in recipes.values() for k in dotted_keys(recipe) if k.split(".")[0] not in LABELS}
+    )
+    differing = [k for k in keys if len({_text(lookup(recipe, k)) for recipe in recipes.values()}) > 1]
+    more = len(differing) > 3
+    return {
+        key: ", ".join(f"{k}={_text(lookup(recipe, k))}" for k in differing[:3])
+        + (f", … {key[:8]}" if more else "")
+        for key, recipe in recipes.items()
+    }
 
 
 def setup_of(recipe: Mapping[str, Any]) -> str:

@@ -88,11 +88,17 @@ def curves(paths: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) -> list
     return data
 
 
-def points(rows: Mapping[str, Sequence[tuple[float, float, str]]]) -> list[Spec]:
-    """For each row its runs as small points (x, y, hover text) and their mean as a large one."""
+def points(rows: Mapping[str, Sequence[tuple[float, float, str]]], families: Mapping[str, str]) -> list[Spec]:
+    """For each row its runs as small points (x, y, hover text) and their mean as a large one.
+
+    Rows of one family (by row) share a look and an entry of the legend.
+    """
     data: list[Spec] = []
-    for index, (name, runs) in enumerate(rows.items()):
-        colour, symbol = style(index)
+    looks = {family: style(index) for index, family in enumerate(dict.fromkeys(families[r] for r in rows))}
+    named: set[str] = set()
+    for row, runs in rows.items():
+        name = families[row]
+        colour, symbol = looks[name]
         x, y, text = [run[0] for run in runs], [run[1] for run in runs], [run[2] for run in runs]
         if len(runs) > 1:
             small = {"color": colour, "symbol": symbol, "size": 6, "opacity": 0.45}
@@ -101,7 +107,11 @@ def points(rows: Mapping[str, Sequence[tuple[float, float, str]]]) -> list[Spec]
             )
         big = {"color": colour, "symbol": symbol, "size": 12, "line": {"color": "#ffffff", "width": 1}}
         mean = _markers([sum(x) / len(x)], [sum(y) / len(y)], name, big)
-        data.append(mean | {"legendgroup": name, "text": [f"{name}, mean of {len(runs)}"]})
+        shown = name not in named
+        named.add(name)
+        data.append(
+            mean | {"legendgroup": name, "showlegend": shown, "text": [f"{row}, mean of {len(runs)}"]}
+        )
     return data
 
 

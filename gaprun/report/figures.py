@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gaprun.comparison.correlation import correlate
+from gaprun.comparison.select import what_differs
 from gaprun.comparison.statistics import summarise
 from gaprun.paper.published import TABLES
 from gaprun.paper.settings import Setting
@@ -27,24 +29,43 @@ WORDS = {
 
 
 def along_training(material: Material) -> Found:
-    """Gap and temperature against the step, a line a row, with switches between linear and log axes."""
-    result = []
-    for column, words in (("gap", "gap of the training batch"), ("temperature", "temperature τ")):
-        paths = _paths(material, column)
-        if not paths:
-            continue
-        ends = ", ".join(f"{name} ends at {_mean_end(runs):.3g}" for name, runs in paths.items())
-        look = layout("training step + 1", words, xaxis={"type": "log"})
-        result.append(
-            Chart(
-                f"train-{column}",
-                f"{words} along training: {ends}.",
-                charts.curves(paths),
-                look,
-                ("xaxis", "yaxis"),
+    """Gap and temperature against the step, a line a row, with switches between linear and log axes.
+
+    More rows than there are colours get a pair of charts a method, each with the baseline for comparison.
+    """
+    result: list[Chart] = []
+    for number, (title, labels) in enumerate(_panels(material)):
+        for column, words in (("gap", "gap of the training batch"), ("temperature", "temperature τ")):
+            own = _paths(material, column, labels)
+            if not own:
+                continue
+            baseline = material.comparison.baselines.get(labels[0], labels[0])
+            beside = title and material.setups[baseline] == material.setups[labels[0]]
+            paths = {**_paths(material, column, [baseline] if beside else []), **own}
+            ends = ", ".join(f"{name} ends at {_mean_end(runs):.3g}" for name, runs in paths.items())
+            result.append(
+                Chart(
+                    f"train-{column}" + (f"-{number}" if title else ""),
+                    f"{title + ', ' if title else ''}{words} along training: {ends}.",
+                    charts.curves(paths),
+                    layout("training step + 1", words, xaxis={"type": "log"}),
+                    ("xaxis", "yaxis"),
+                    title,
+                )
             )
-        )
     return result or "no run recorded a gap or a temperature while training"
+
+
+def _panels(material: Material) -> list[tuple[str, list[str]]]:
+    """(title, rows) of each pair of charts along training."""
+    if len(material.labels) <= len(charts.COLOURS):
+        return [("", material.labels)]
+    names = what_differs({setup: json.loads(setup) for setup in material.setups.values()})
+    found: dict[str, list[str]] = {}
+    for label in material.labels:
+        of = names[material.setups[label]]
+        found.setdefault(material.family(label) + (f" [{of}]" if of else ""), []).append(label)
+    return list(found.items())
 
 
 def closing(material: Material) -> Found:
@@ -86,14 +107,15 @@ def first_steps(material: Material) -> Found:
     """Change of the gap over the first ten steps, a line a run."""
     paths: dict[str, list[list[tuple[float, float]]]] = {}
     changes = []
-    for label in material.labels:
+    families = _families(material)
+    for label, family in families.items():
         for run in material.runs_of(label):
             rows = [
                 r for r in material.paths.get(run, ()) if r["step"] <= FIRST_STEPS and r["gap"] is not None
             ]
             if len(rows) > 1 and rows[0]["step"] == 0:
                 line = [(r["step"], r["gap"] - rows[0]["gap"]) for r in rows]
-                paths.setdefault(label, []).append(line)
+                paths.setdefault(family, []).append(line)
                 changes.append(line[-1][1])
     if not paths:
         return "no run recorded the gap over its first ten steps"
@@ -106,13 +128,13 @@ def first_steps(material: Material) -> Found:
 
 
 def against(material: Material) -> Found:
-    """Retrieval and classification against gap and against uniformity, a point a run."""
-    values = _values(material)
+    """Retrieval and classification against gap and against uniformity, a point a run of the set-up that is judged."""
+    values, families = _values(material), _families(material)
     result = []
     for x in ("gap", "uniformity_w2_joint"):
         for y in ("retrieval", "zeroshot_top1", "probe_top1"):
             rows: dict[str, list[tuple[float, float, str]]] = {}
-            for label in material.labels:
+            for label in families:
                 for run in material.runs_of(label):
                     found = values.get(run, {})
                     if x in found and y in found:
@@ -124,7 +146,12 @@ def against(material: Material) -> Found:
                 )
                 alt = f"{WORDS[y]} against {WORDS[x]}, {len(rows)} rows: {text}."
                 result.append(
-                    Chart(f"{y}-{x}".replace("_", "-"), alt, charts.points(rows), layout(WORDS[x], WORDS[y]))
+                    Chart(
+                        f"{y}-{x}".replace("_", "-"),
+                        alt,
+                        charts.points(rows, families),
+                        layout(WORDS[x], WORDS[y]),
+                    )
                 )
     return result or "no run has both a gap (or uniformity) and retrieval or classification"
 
@@ -182,9 +209,17 @@ def clouds(
     ]
 
 
-def _paths(material: Material, column: str) -> dict[str, list[list[tuple[float, float]]]]:
+def _families(material: Material) -> dict[str, str]:
+    """By row of the set-up that is judged, what it is drawn as: itself, or its method if rows are too many."""
+    few = len(material.main) <= len(charts.COLOURS)
+    return {label: label if few else material.family(label) for label in material.main}
+
+
+def _paths(
+    material: Material, column: str, labels: Sequence[str]
+) -> dict[str, list[list[tuple[float, float]]]]:
     found: dict[str, list[list[tuple[float, float]]]] = {}
-    for label in material.labels:
+    for label in labels:
         for run in material.runs_of(label):
             path = [
                 (r["step"] + 1, r[column]) for r in material.paths.get(run, ()) if r.get(column) is not None

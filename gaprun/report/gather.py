@@ -11,7 +11,7 @@ from gaprun.comparison.health import Finding, flagged
 from gaprun.comparison.table import Comparison
 from gaprun.errors import UserError
 from gaprun.paper.claims import Verdict, judge_claims
-from gaprun.paper.settings import Setting, Study, load_study, setting_of
+from gaprun.paper.settings import WORDS, Setting, Study, load_study, setting_of
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -39,7 +39,10 @@ Path = Sequence[Mapping[str, Any]]
 
 @dataclass
 class Material:
-    """Everything but pictures. `paths`, `health`, `groups` are by run; `groups` maps a run to its comparison row."""
+    """Everything but pictures. `paths`, `health`, `groups` are by run; `groups` maps a run to its comparison row.
+
+    `setups` is by row: equal in rows that differ in temperature rule and swap only (`select.setup_of`).
+    """
 
     comparison: Comparison
     groups: dict[str, str]
@@ -48,6 +51,7 @@ class Material:
     paths: dict[str, Path]
     health: dict[str, list[Finding]]
     settings: dict[str, Setting | None]
+    setups: dict[str, str]
     study: Study | None
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -56,6 +60,19 @@ class Material:
     def labels(self) -> list[str]:
         """The comparison's rows, in its order."""
         return self.comparison.groups
+
+    @property
+    def main(self) -> list[str]:
+        """The rows of the set-up that claims are judged in; all rows where there is none."""
+        if self.study is None:
+            return self.labels
+        chosen = self.setups[self.groups[self.study.results[0].run]]
+        return [label for label in self.labels if self.setups[label] == chosen]
+
+    def family(self, label: str) -> str:
+        """What a row is listed under where rows are too many to be told apart: its method, else its own name."""
+        setting = self.settings.get(self.runs_of(label)[0])
+        return WORDS[setting.method] if setting else label
 
     def runs_of(self, label: str) -> list[str]:
         """The runs behind one row, by seed."""
@@ -100,6 +117,7 @@ def gather(store: Store, where: Sequence[str] = ()) -> Material:
         paths={run: path for run, path in store.trajectories(drawn).items() if path},
         health=flagged(store, drawn),
         settings={run: setting_of(recipe) for run, recipe in recipes.items()},
+        setups={groups[run]: select.setup_of(recipe) for run, recipe in recipes.items()},
         study=study,
         verdicts=judge_claims(store, study) if study else [],
         notes=notes,

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaprun.comparison import render, views
+from gaprun.comparison import render, table, views
 from gaprun.comparison.health import SIGNS
 from gaprun.paper.published import SETTING, SOURCE, TABLES
 from gaprun.paper.settings import Setting
 from gaprun.paper.tables import beside
 from gaprun.report import blocks, figures
 from gaprun.report.blocks import escape
-from gaprun.report.gather import Material
+from gaprun.report.gather import METRICS, Material
 
 if TYPE_CHECKING:
     from gaprun.report.pictures import Pictures
@@ -84,7 +84,8 @@ def sections(material: Material, pictures: Mapping[str, Pictures | str]) -> list
         Section(
             "training",
             "Gap and temperature along training",
-            "Thick lines are means over seeds, thin lines single runs. Measured on the training batch.",
+            "Thick lines are means over seeds, thin lines single runs. Measured on the training batch. With more rows "
+            "than can be told apart, each method has charts of its own, with its baseline first.",
             blocks.charts(figures.along_training(material)),
         ),
         Section(
@@ -104,7 +105,8 @@ def sections(material: Material, pictures: Mapping[str, Pictures | str]) -> list
         Section(
             "against",
             "What goes with the gap, what with uniformity",
-            "Large marks are a method's mean, small ones its runs (Figs. 6 and 7 of the paper).",
+            "Large marks are a row's mean, small ones its runs (Figs. 6 and 7 of the paper). Of several set-ups "
+            "(sizes, lengths) only the one that the claims are judged in.",
             blocks.charts(figures.against(material)) + _correlations(material),
         ),
         Section(
@@ -206,13 +208,15 @@ def _examples(pictures: Mapping[str, Pictures | str]) -> str:
 def _correlations(material: Material) -> str:
     wanted = ("gap", "uniformity_w2_joint")
     shown = ("image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
-    comparison = material.comparison
+    main = set(material.main)
+    rows = [row for row in material.rows if row["group"] in main]
+    comparison = table.build(rows, "recipe", None, METRICS)
     predictors = [name for name in wanted if any(c.metric == name for c in comparison.columns)]
     if not predictors:
         return ""
     view = views.correlations(comparison, predictors)
-    rows = [row for row in view.rows if row[0] in shown]
-    return blocks.plain(view.heads, rows) + f'<p class="note">{escape(" ".join(view.legend))}</p>'
+    found = [row for row in view.rows if row[0] in shown]
+    return blocks.plain(view.heads, found) + f'<p class="note">{escape(" ".join(view.legend))}</p>'
 
 
 def _flags(material: Material) -> dict[str, str]:

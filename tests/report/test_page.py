@@ -13,13 +13,15 @@ from gaprun.report import figures
 from gaprun.report.gather import gather
 from gaprun.report.page import write_report
 from gaprun.store import open_store
+from tests.paper.conftest import add_run, recipe_of
 
 
-@pytest.fixture
-def page(bare, tmp_path):
-    """The text of a report without checkpoints, and its material."""
+@pytest.fixture(params=[(), ("recipe!=flt-0.2",)], ids=["many rows", "ten rows"])
+def page(bare, tmp_path, request):
+    """The text of a report without checkpoints, and its material: with more rows than colours, and with as many."""
     out = tmp_path / "deep" / "report.html"
-    material = write_report(open_store(str(bare)), out)
+    material = write_report(open_store(str(bare)), out, request.param)
+    assert len(material.labels) == 11 - len(request.param)
     return out.read_text(), material
 
 
@@ -88,9 +90,14 @@ def test_charts_carry_the_stored_numbers(page):
         assert mean == pytest.approx(np.mean(values), rel=1e-4) and spread == pytest.approx(
             np.std(values, ddof=1), rel=1e-3
         )
-    gap = [
-        trace for trace in found["train-gap"]["data"] if trace["name"] == "baseline" and trace["showlegend"]
-    ]
+    many = len(material.labels) > 10
+    baseline, softplus = ("train-gap-0", "train-gap-3") if many else ("train-gap", "train-gap")
+    assert [name for name in found if name.startswith("train-gap")] == list(
+        dict.fromkeys([baseline, softplus])
+    )
+    drawn = [trace["name"] for trace in found[softplus]["data"] if trace["showlegend"]]
+    assert drawn == ["baseline", "reparam"]
+    gap = [trace for trace in found[baseline]["data"] if trace["name"] == "baseline" and trace["showlegend"]]
     paths = [[row["gap"] for row in material.paths[run]] for run in material.runs_of("baseline")]
     assert gap[0]["y"] == pytest.approx(np.mean(paths, axis=0), rel=1e-4)
     assert gap[0]["x"][0] == 1  # step 0 on a logarithmic axis
@@ -109,11 +116,17 @@ def test_the_fitted_line_is_the_law_that_made_the_path(page):
 def test_points_and_their_means(page):
     text, material = page
     traces = charts_of(text)["retrieval-gap"]["data"]
-    small = next(t for t in traces if t["name"] == "flt-0.04" and not t.get("showlegend", True))
-    large = next(t for t in traces if t["name"] == "flt-0.04" and t.get("showlegend", True))
+    big = next(i for i, trace in enumerate(traces) if trace["text"] == ["flt-0.04, mean of 3"])
+    small, large = traces[big - 1], traces[big]
     assert len(small["x"]) == 3 and large["x"] == pytest.approx([np.mean(small["x"])], rel=1e-3)
-    labels = [t["name"] for t in traces if t.get("showlegend", True)]
-    assert labels == material.labels
+    named = [t["name"] for t in traces if t["showlegend"]]
+    assert [t["text"][0].partition(",")[0] for t in traces if len(t["x"]) == 1] == material.labels
+    if len(material.labels) <= 10:
+        assert named == material.labels
+    else:  # a colour a method
+        assert named == ["CLIP baseline", "fixed large temperature", "hard swap", "softplus temperature",
+                         "temperature scheduling", "smaller temperature rate", "soft swap"]  # fmt: skip
+        assert small["name"] == large["name"] == "fixed large temperature"
 
 
 def test_names_cannot_break_out_of_the_page(tmp_path, bare):
@@ -122,6 +135,8 @@ def test_names_cannot_break_out_of_the_page(tmp_path, bare):
     evil = "</script><b>"
     material.comparison.groups = [evil if g == "slrt" else g for g in material.comparison.groups]
     material.groups = {r: evil if g == "slrt" else g for r, g in material.groups.items()}
+    material.setups[evil] = material.setups["slrt"]
+    material.settings = {r: None if g == evil else material.settings[r] for r, g in material.groups.items()}
     from gaprun.report import blocks
 
     text = blocks.charts(figures.against(material))
@@ -142,3 +157,19 @@ def test_fit_is_numpys():
     slope, intercept, share = figures._fit(x.tolist(), y.tolist())
     assert (slope, intercept) == pytest.approx(tuple(np.polyfit(x, y, 1)))
     assert share == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2) and math.isfinite(share)
+
+
+def test_a_longer_training_is_drawn_apart(bare):
+    store = open_store(str(bare))
+    recipe = recipe_of("reparam")
+    recipe["schedule"]["steps"] = 10_000
+    for seed in range(3):  # a gap and a recall that would change every correlation
+        values = {"gap": 5.0, "image_recall@1": 99.0, "text_recall@1": 99.0}
+        add_run(store, "long", seed, values, [(0, 1.0), (1, 2.0)], recipe | {"name": "long"})
+    material = gather(store)
+    assert "long" in material.labels and "long" not in material.main
+    charts = {chart.name: chart for chart in figures.against(material)}
+    assert all(max(trace["x"]) < 1 for trace in charts["retrieval-gap"].data)
+    titles = {chart.title: [t["name"] for t in chart.data] for chart in figures.along_training(material)}
+    assert set(titles["softplus temperature [schedule.steps=10000]"]) == {"long"}
+    assert set(titles["softplus temperature [schedule.steps=1000]"]) == {"baseline", "reparam"}
