@@ -61,6 +61,20 @@ def layout(x: str, y: str, **more: Any) -> Spec:
     return result | more
 
 
+def right_axis(look: Spec, words: str, colour: str) -> Spec:
+    """`look` with a second y axis (y2) on the right, from zero, in its curve's colour."""
+    title = {"text": words, "standoff": 8}
+    own = {
+        "overlaying": "y",
+        "side": "right",
+        "showgrid": False,
+        "rangemode": "tozero",
+        "color": colour,
+        "tickmode": "auto",
+    }
+    return look | {"yaxis2": {**look["yaxis"], **own, "title": title}}
+
+
 def style(index: int) -> tuple[str, str]:
     """Colour and symbol of the `index`-th row."""
     return COLOURS[index % len(COLOURS)], SYMBOLS[index % len(SYMBOLS)]

@@ -18,6 +18,7 @@ from gaprun.report.gather import Material
 
 Found = list[Chart] | str
 FIRST_STEPS = 10
+RIGHT = "#D55E00"
 SWEPT = (("image_recall@1", "image recall@1 (%)"), ("text_recall@1", "text recall@1 (%)"), ("gap", "gap"))
 WORDS = {
     "gap": "modality gap",
@@ -180,15 +181,18 @@ def inverted_u(material: Material) -> Found:
         place = next(i for i, m in enumerate(sweep.measures) if m.metric == metric)
         published = [(row.value or 0.0, row.published[place] or 0.0) for row in sweep.rows]
         xs, ys = [tau for tau, _ in published], [value for _, value in published]
-        data.append(charts.straight(xs, ys, "published (RN50, MSCOCO)", "#D55E00"))
+        data.append(charts.straight(xs, ys, "published (RN50, MSCOCO), right axis", RIGHT) | {"yaxis": "y2"})
         best = taus[means.index(max(means))]
         alt = f"{words} against the fixed temperature: ours " + ", ".join(
             f"{t:g}: {m:.3g}" for t, m in zip(taus, means, strict=True)
         )
-        alt += f"; highest at {best:g}. The published curve is dashed."
+        alt += f"; highest at {best:g}. Published (dashed, right axis): "
+        alt += ", ".join(f"{t:g}: {v:.3g}" for t, v in published) + "."
         name = f"sweep-{metric}".replace("@", "-").replace("_", "-")
-        look = layout("fixed temperature τ", words, xaxis={"type": "log"})
-        result.append(Chart(name, alt, data, look))
+        look = layout(
+            "fixed temperature τ", f"{words}, ours", xaxis={"type": "log"}, yaxis={"rangemode": "tozero"}
+        )
+        result.append(Chart(name, alt, data, charts.right_axis(look, f"{words}, published", RIGHT)))
     return result or "the fixed temperatures that were run have no retrieval results"
 
 
