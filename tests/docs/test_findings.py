@@ -1,64 +1,125 @@
-"""The table of docs/findings.md is what `gaprun compare` says of results.db.example, number by number."""
+"""Every number in the tables of docs/findings.md is what the command above it says of results.db.example."""
 
 import json
 import re
+import shlex
 
 import pytest
 
 from tests.conftest import REPO, run_gaprun
 
-ROWS = {
-    "baseline": "baseline",
-    "FLT 0.04 (published)": "flt",
-    "FLT 0.16 (scaled)": "flt-scaled",
-    "TS 0.01 -> 0.05 (published)": "schedule",
-    "TS 0.04 -> 0.2 (scaled)": "schedule-scaled",
-    "TR softplus": "reparam",
-    "SLRT 0.1": "slrt",
-    "HS 0.001 (published)": "hard-swap",
-    "HS 0.02 (scaled)": "hard-swap-scaled",
-    "SS 0.05": "soft-swap",
+SWEEP = {f"FLT {tau}": f"flt-tau={tau}" for tau in ("0.01", "0.02", "0.07", "0.1", "0.2", "0.4")}
+GROUPS = {
+    "Published values and scaled values": {
+        "baseline": "baseline",
+        "FLT 0.04 (published)": "flt",
+        "FLT 0.16 (scaled)": "flt-scaled",
+        "TS 0.01 -> 0.05 (published)": "schedule",
+        "TS 0.04 -> 0.2 (scaled)": "schedule-scaled",
+        "TR softplus": "reparam",
+        "SLRT 0.1": "slrt",
+        "HS 0.001 (published)": "hard-swap",
+        "HS 0.02 (scaled)": "hard-swap-scaled",
+        "SS 0.05": "soft-swap",
+    },
+    "The inverted U": {
+        **SWEEP,
+        "FLT 0.04": "flt",
+        "FLT 0.062": "flt-same-end",
+        "FLT 0.16": "flt-scaled",
+    },
+    "Swapping in a growing share of steps": {
+        "HS 0.001": "hard-swap",
+        "HS 0.02": "hard-swap-scaled",
+        "HS 0.2": "hard-swap-probability=0.2",
+        "HS 1": "hard-swap-probability=1",
+        "SS 0.001": "soft-swap-probability=0.001",
+        "SS 0.05": "soft-swap",
+        "SS 0.2": "soft-swap-probability=0.2",
+        "SS 1": "soft-swap-probability=1",
+    },
+    "Reparameterisation or schedule?": {
+        "baseline": "baseline",
+        "TR softplus": "reparam",
+        "TS 0.07 -> 0.062": "schedule-same-ends",
+        "FLT 0.062": "flt-same-end",
+        "TS 0.01 -> 0.062": "schedule-same-end",
+    },
+    "Ten times the steps": {
+        "baseline": "baseline",
+        "TS 0.01 -> 0.05": "schedule",
+        "TR softplus": "reparam",
+        "SLRT 0.1": "slrt",
+    },
 }
-COLUMNS = ("gap", "text_recall@5", "image_recall@5", "zeroshot_top1", "probe_top1", "temperature")
+WORDS = {
+    "gap": "gap",
+    "text recall@5": "text_recall@5",
+    "image recall@5": "image_recall@5",
+    "text recall@1": "text_recall@1",
+    "image recall@1": "image_recall@1",
+    "zero-shot": "zeroshot_top1",
+    "probe": "probe_top1",
+    "final tau": "temperature",
+    "matched cosine": "matched_cosine",
+    "unmatched cosine": "mismatched_cosine",
+}
 
 
-@pytest.fixture(scope="module")
-def compared():
-    """mean and standard deviation by (recipe, metric)."""
-    words = ["compare", "--db", "results.db.example", "--format", "json"]
-    for metric in COLUMNS:
-        words += ["--metric", metric]
-    done = run_gaprun(*words, cwd=REPO)
-    assert done.returncode == 0, done.stderr
-    rows = [row for row in json.loads(done.stdout) if row["protocol"] in ("full", "final")]
-    return {(row["recipe"], row["metric"]): (row["mean"], row["std"], row["p_holm"]) for row in rows}
-
-
-def test_every_number_of_the_table(compared):
+def sections():
     text = (REPO / "docs" / "findings.md").read_text()
-    lines = {
-        cells[1].strip(): cells[2:-1] for line in text.splitlines() if len(cells := line.split("|")) == 9
-    }
-    for name, recipe in ROWS.items():
-        for metric, cell in zip(COLUMNS, lines[name], strict=True):
-            mean, std, _ = compared[recipe, metric]
+    return {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
+
+
+def ask(section):
+    """What the section's `gaprun compare` command answers, by (row, metric, protocol)."""
+    command = re.search(r"`gaprun (compare --db results.db.example [^`]+)`", section)[1]
+    done = run_gaprun(*shlex.split(command), "--format", "json", cwd=REPO)
+    assert done.returncode == 0, done.stderr
+    return {(r["group"], r["metric"], r["protocol"]): r for r in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize("title", GROUPS)
+def test_every_number_of_the_tables(title):
+    section = sections()[title]
+    answers = ask(section)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.split("\n") if "|" in line]
+    heads, rows = lines[0], {line[0]: line[1:] for line in lines[2:]}
+    assert rows.keys() == GROUPS[title].keys() and heads[:2] == ["setting", "n"]
+    for name, (n, *cells) in rows.items():
+        for head, cell in zip(heads[2:], cells, strict=True):
+            words, _, protocol = head.partition(" (")
+            metric = WORDS[words]
+            protocol = protocol.rstrip(")") or ("final" if metric == "temperature" else "full")
+            found = answers[GROUPS[title][name], metric, protocol]
+            assert found["n"] == int(n), (name, head)
             said = re.findall(r"[\d.]+", cell)
             places = len(said[0].partition(".")[2])
-            assert float(said[0]) == pytest.approx(mean, abs=0.51 * 10**-places), (name, metric)
+            assert float(said[0]) == pytest.approx(found["mean"], abs=0.51 * 10**-places), (name, head)
+            assert len(said) == 1 + (metric != "temperature" and int(n) > 1), (name, head)
             if len(said) > 1:
-                assert float(said[1]) == pytest.approx(std, abs=0.51 * 10**-places), (name, metric)
+                assert float(said[1]) == pytest.approx(found["std"], abs=0.51 * 10**-places), (name, head)
 
 
-def test_what_differs_from_the_baseline(compared):
-    shrunk = {r for (r, m), (_, _, p) in compared.items() if m == "gap" and p is not None and p < 0.05}
-    assert shrunk == {"flt-scaled", "schedule-scaled", "hard-swap-scaled", "reparam", "slrt", "soft-swap"}
-    others = [
-        p for (_, m), (_, _, p) in compared.items() if m not in ("gap", "temperature") and p is not None
-    ]
-    assert min(others) > 0.05
+def test_what_differs_from_the_baseline():
+    answers = ask(sections()["Published values and scaled values"])
+    found = {(r, m) for (r, m, _), row in answers.items() if row["p_holm"] is not None and row["p_holm"] < 0.05}
+    shrunk = {"flt-scaled", "schedule-scaled", "hard-swap-scaled", "reparam", "slrt", "soft-swap"}
+    assert {row for row, metric in found if metric == "gap"} == shrunk
+    assert {row for row, metric in found if metric not in ("gap", "temperature")} == {"soft-swap-probability=1"}
 
 
-def test_the_verdicts(compared):
+def test_softplus_and_the_schedule_of_its_ends(tmp_path):
+    section = sections()["Reparameterisation or schedule?"]
+    said = re.search(r"by ([+-][\d.]+) \[([-\d.]+), ([\d.]+)\]", section)
+    words = ["compare", "--db", "results.db.example", "--where", "schedule.steps=600", "--metric", "gap"]
+    done = run_gaprun(*words, "--baseline", "reparam", "--format", "json", cwd=REPO)
+    rows = {r["group"]: r for r in json.loads(done.stdout) if r["protocol"] == "full"}
+    row = rows["schedule-same-ends"]
+    assert [float(x) for x in said.groups()] == pytest.approx([row["delta"], *row["delta_ci95"]], abs=6e-4)
+
+
+def test_the_verdicts():
     done = run_gaprun("paper", "claims", "--db", "results.db.example", "--json", cwd=REPO)
     found = {claim["claim"]: claim["verdict"] for claim in json.loads(done.stdout)}
     text = (REPO / "docs" / "findings.md").read_text()
