@@ -103,10 +103,14 @@ def test_every_number_of_the_tables(title):
 
 def test_what_differs_from_the_baseline():
     answers = ask(sections()["Published values and scaled values"])
-    found = {(r, m) for (r, m, _), row in answers.items() if row["p_holm"] is not None and row["p_holm"] < 0.05}
+    found = {
+        (r, m) for (r, m, _), row in answers.items() if row["p_holm"] is not None and row["p_holm"] < 0.05
+    }
     shrunk = {"flt-scaled", "schedule-scaled", "hard-swap-scaled", "reparam", "slrt", "soft-swap"}
     assert {row for row, metric in found if metric == "gap"} == shrunk
-    assert {row for row, metric in found if metric not in ("gap", "temperature")} == {"soft-swap-probability=1"}
+    assert {row for row, metric in found if metric not in ("gap", "temperature")} == {
+        "soft-swap-probability=1"
+    }
 
 
 def test_softplus_and_the_schedule_of_its_ends(tmp_path):
