@@ -124,14 +124,19 @@ def variant_labels(store: Store, rows: Iterable[Mapping[str, Any]]) -> dict[tupl
 
 
 def what_differs(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """For each recipe its values of the (first three) keys in which the recipes differ; labels do not count."""
+    """For each recipe its values of the (first three) keys in which the recipes differ; labels do not count.
+
+    Keys are named by their last part, as in the names of a grid's jobs, unless two of them end alike.
+    """
     keys = sorted(
         {k for recipe in recipes.values() for k in dotted_keys(recipe) if k.split(".")[0] not in LABELS}
     )
     differing = [k for k in keys if len({_text(lookup(recipe, k)) for recipe in recipes.values()}) > 1]
     more = len(differing) > 3
+    ends = [k.rpartition(".")[2] for k in differing]
+    names = {k: end if ends.count(end) == 1 else k for k, end in zip(differing, ends, strict=True)}
     return {
-        key: ", ".join(f"{k}={_text(lookup(recipe, k))}" for k in differing[:3])
+        key: ", ".join(f"{names[k]}={_text(lookup(recipe, k))}" for k in differing[:3])
         + (f", … {key[:8]}" if more else "")
         for key, recipe in recipes.items()
     }

@@ -107,7 +107,6 @@ def closing(material: Material) -> Found:
 def first_steps(material: Material) -> Found:
     """Change of the gap over the first ten steps, a line a run."""
     paths: dict[str, list[list[tuple[float, float]]]] = {}
-    changes = []
     families = _families(material)
     for label, family in families.items():
         for run in material.runs_of(label):
@@ -117,12 +116,15 @@ def first_steps(material: Material) -> Found:
             if len(rows) > 1 and rows[0]["step"] == 0:
                 line = [(r["step"], r["gap"] - rows[0]["gap"]) for r in rows]
                 paths.setdefault(family, []).append(line)
-                changes.append(line[-1][1])
     if not paths:
         return "no run recorded the gap over its first ten steps"
-    grown = sum(change > 0 for change in changes)
-    alt = f"Change of the gap over the first ten steps: it grows in {grown} of {len(changes)} runs, by "
-    alt += f"{sum(changes) / len(changes):+.3f} on average. Runs with one seed begin with the same weights."
+    parts = []
+    for name, runs in paths.items():
+        ends = [run[-1][1] for run in runs]
+        grown = sum(end > 0 for end in ends)
+        parts.append(f"{name} in {grown} of {len(ends)} runs, by {sum(ends) / len(ends):+.3f} on average")
+    alt = f"Change of the gap over the first ten steps. It grows: {'; '.join(parts)}."
+    alt += " Runs with one seed begin with the same weights."
     return [
         Chart("first-steps", alt, charts.curves(paths), layout("training step", "gap minus gap at step 0"))
     ]

@@ -130,9 +130,9 @@ def test_one_name_with_two_recipes_becomes_two_rows(store, add):
             )
     add("baseline", 0, gap=0.5)
     assert compare("gap", db=store.place.name).groups == [
-        "baseline", "flt [temperature.tau=0.04]", "flt [temperature.tau=0.07]",
+        "baseline", "flt [tau=0.04]", "flt [tau=0.07]",
     ]  # fmt: skip
-    with pytest.raises(UserError, match=r"--baseline 'flt' is none of .* flt \[temperature.tau=0.04\]"):
+    with pytest.raises(UserError, match=r"--baseline 'flt' is none of .* flt \[tau=0.04\]"):
         compare("gap", db=store.place.name, baseline="flt")
 
 
@@ -145,10 +145,10 @@ def test_each_length_has_its_own_baseline(store, add):
     add("flt", 0, gap=0.4, resolved={"schedule": {"steps": 6000}})
     add("slrt", 0, gap=0.4, resolved={"schedule": {"steps": 60}})  # no baseline of that length
     found = compare("gap", db=store.place.name)
-    short, long = "baseline [schedule.steps=600]", "baseline [schedule.steps=6000]"
+    short, long = "baseline [steps=600]", "baseline [steps=6000]"
     assert [(r["group"], r["baseline"], r["delta"] and round(r["delta"], 6)) for r in found.records()] == [
-        (short, short, None), ("reparam [schedule.steps=600]", short, -0.2),
-        (long, long, None), ("flt", long, -0.2), ("reparam [schedule.steps=6000]", long, -0.5),
+        (short, short, None), ("reparam [steps=600]", short, -0.2),
+        (long, long, None), ("flt", long, -0.2), ("reparam [steps=6000]", long, -0.5),
         ("slrt", None, None),
     ]  # fmt: skip
     assert f"difference from {short} or {long}, whichever shares the row's set-up" in " ".join(legend(found))

@@ -171,5 +171,5 @@ def test_a_longer_training_is_drawn_apart(bare):
     charts = {chart.name: chart for chart in figures.against(material)}
     assert all(max(trace["x"]) < 1 for trace in charts["retrieval-gap"].data)
     titles = {chart.title: [t["name"] for t in chart.data] for chart in figures.along_training(material)}
-    assert set(titles["softplus temperature [schedule.steps=10000]"]) == {"long"}
-    assert set(titles["softplus temperature [schedule.steps=1000]"]) == {"baseline", "reparam"}
+    assert set(titles["softplus temperature [steps=10000]"]) == {"long"}
+    assert set(titles["softplus temperature [steps=1000]"]) == {"baseline", "reparam"}
