@@ -59,7 +59,7 @@ def test_all_recipes_without_a_beginning() -> None:
 
 def test_run_ids_come_from_the_database_named_on_the_line() -> None:
     found = complete("gaprun runs show --db results.db.example slrt-s")
-    assert len(found) == 5 and all(run.startswith("slrt-s") for run in found)
+    assert len(found) == 8 and all(run.startswith("slrt-s") for run in found)
     assert complete("gaprun eval --ckpt slrt-s", GAPRUN_DB="results.db.example") == found
 
 
