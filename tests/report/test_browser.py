@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from gaprun.cli import report as cli
 from gaprun.report.pictures import principal_plane
+from tests.conftest import REPO, run_gaprun
 
 pytestmark = pytest.mark.slow
 WIDTHS = (1440, 390)
@@ -39,6 +40,15 @@ def report(trained):
     args = ["--out", str(folder / "report.html")]
     CliRunner(env=env).invoke(app, args, catch_exceptions=False)
     return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def example_report(tmp_path_factory):
+    """The report on results.db.example, whose checkpoints are nowhere."""
+    out = tmp_path_factory.mktemp("example") / "example.html"
+    done = run_gaprun("report", "--db", "results.db.example", "--out", str(out), cwd=REPO)
+    assert done.returncode == 0, done.stderr
+    return out
 
 
 @pytest.fixture(params=WIDTHS)
@@ -71,39 +81,67 @@ def browser(request):
 
 
 def test_the_report_works_in_a_browser(browser, report):
+    names = _opens(browser, report)
+    assert {"train-gap", "train-temperature", "closing", "first-steps", "retrieval-gap", "probe-top1-gap",
+            "sweep-gap", "cloud-0-before", "cloud-0-after"} <= names  # fmt: skip
+    pictures = "return [...document.images].map(i => i.complete && i.naturalWidth)"
+    sizes = browser.execute_script(pictures)
+    assert len(sizes) == 12 and all(sizes)
+    _sorts_and_filters(browser, 3, 2)
+    _switches_axes(browser, "train-gap")
+    _is_silent(browser, report)
+    if browser.width > 600:
+        _prints(browser)
+
+
+def test_the_report_of_the_example_database_works_too(browser, example_report):
+    names = _opens(browser, example_report)
+    methods, longer = 7, 4  # a pair of charts each
+    assert {f"train-{c}-{i}" for c in ("gap", "temperature") for i in range(methods + longer)} <= names
+    assert {
+        "closing",
+        "first-steps",
+        "retrieval-gap",
+        "zeroshot-top1-uniformity-w2-joint",
+        "sweep-gap",
+    } <= names
+    for name in ("clouds", "examples"):
+        assert "No data." in browser.find_element("id", name).text
+    _sorts_and_filters(browser, 28, 9)
+    _switches_axes(browser, "train-gap-0")
+    _is_silent(browser, example_report)
+    if browser.width > 600:
+        _prints(browser)
+
+
+def _opens(browser, report):
+    """Open the page, wait for its charts, check that each shows its data within the width; returns their names."""
     browser.get(report.as_uri())
     drawn = (
         "return charts.map(c => [c.id.replace('chart-', ''), c.querySelectorAll('.main-svg').length,"
         " c.data.map(t => t.x.length)])"
     )
-    for _ in range(100):
+    for _ in range(200):
         charts = browser.execute_script(drawn)
         if charts and all(found[1] for found in charts):
             break
         time.sleep(0.1)
-    names = {name for name, _, _ in charts}
-    assert {"train-gap", "train-temperature", "closing", "first-steps", "retrieval-gap", "probe-top1-gap",
-            "sweep-gap", "cloud-0-before", "cloud-0-after"} <= names  # fmt: skip
     for name, svgs, lengths in charts:
         assert svgs and lengths and all(lengths), name
     shapes = "return charts.map(c => c.querySelectorAll('.scatterlayer .trace path').length)"
     assert all(count > 0 for count in browser.execute_script(shapes))
-    pictures = "return [...document.images].map(i => i.complete && i.naturalWidth)"
-    sizes = browser.execute_script(pictures)
-    assert len(sizes) == 12 and all(sizes)
-
     assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
     assert all(w <= browser.width for w in browser.execute_script("return charts.map(c => c.clientWidth)"))
-    _sorts_and_filters(browser)
-    _switches_axes(browser)
+    return {name for name, _, _ in charts}
 
+
+def _is_silent(browser, report):
+    """Nothing in the console, nothing loaded but the page; keeps the screenshot."""
     assert [entry for entry in browser.get_log("browser") if entry["level"] != "DEBUG"] == []
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     addresses = {m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"}
     assert {a for a in addresses if not a.startswith("data:")} == {report.as_uri()}
-    _screenshot(browser)
-    if browser.width > 600:
-        _prints(browser)
+    _screenshot(browser, report.stem)
 
 
 def _prints(browser):
@@ -115,13 +153,14 @@ def _prints(browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
-def _sorts_and_filters(browser):
+def _sorts_and_filters(browser, count, flt):
+    """By the second column, over `count` rows; `flt` of them contain that word."""
     column = "return [...document.querySelectorAll('#compared tbody tr')].map(r => r.cells[2].dataset.value)"
     button = browser.find_elements("css selector", "#compared thead button")[2]
     for descending in (False, True):
         browser.execute_script("arguments[0].click()", button)
         values = [float(v) for v in browser.execute_script(column)]
-        assert len(values) == 3 and values == sorted(values, reverse=descending)
+        assert len(values) == count and values == sorted(values, reverse=descending)
     rows, columns = browser.find_elements("css selector", "#compared-tools input")
     rows.send_keys("flt")
     shown = (
@@ -129,7 +168,7 @@ def _sorts_and_filters(browser):
         ".filter(r => !r.hidden).map(r => r.cells[0].innerText)"
     )
     names = browser.execute_script(shown)
-    assert len(names) == 2 and all("flt" in name for name in names)
+    assert len(names) == flt and all("flt" in name for name in names)
     columns.send_keys("probe")
     heads = (
         "return [...document.querySelectorAll('#compared th')].filter(h => !h.hidden).map(h => h.innerText)"
@@ -138,20 +177,20 @@ def _sorts_and_filters(browser):
     for box in (rows, columns):
         box.clear()
         browser.execute_script("arguments[0].dispatchEvent(new Event('input'))", box)
-    assert len(browser.execute_script(shown)) == 3
+    assert len(browser.execute_script(shown)) == count
 
 
-def _switches_axes(browser):
-    now = "return document.getElementById('chart-train-gap').layout"
+def _switches_axes(browser, name):
+    now = f"return document.getElementById('chart-{name}').layout"
     for axis, kind in (("xaxis", "linear"), ("yaxis", "log"), ("xaxis", "log")):
-        path = f'button[data-chart="chart-train-gap"][data-axis="{axis}"][data-type="{kind}"]'
+        path = f'button[data-chart="chart-{name}"][data-axis="{axis}"][data-type="{kind}"]'
         browser.execute_script("document.querySelector(arguments[0]).click()", path)
         assert browser.execute_script(now)[axis]["type"] == kind
         pressed = browser.execute_script("return document.querySelector(arguments[0]).ariaPressed", path)
         assert pressed == "true"
 
 
-def _screenshot(browser):
+def _screenshot(browser, name):
     folder = os.environ.get("GAPRUN_SCREENSHOTS")
     if not folder:
         return
@@ -162,5 +201,5 @@ def _screenshot(browser):
             "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
         )
         Path(folder).mkdir(parents=True, exist_ok=True)
-        path = Path(folder) / f"report-{browser.width}-{number}.png"
+        path = Path(folder) / f"{name}-{browser.width}-{number}.png"
         path.write_bytes(base64.b64decode(shot["data"]))
