@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gaprun.store import Store
 
 ASSETS = Path(__file__).parent / "assets"
+MOST_OPEN = 12  # rows of a list that is shown without a click
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,16 @@ def document(title: str, parts: Sequence[Section]) -> str:
 
 
 def _pictures(store: Store, material: Material) -> dict[str, Pictures | str]:
-    """Of the baseline and of the row with the smallest gap: their first run whose checkpoint can be read."""
+    """Of the baseline and of the row with the smallest gap, in the set-up that is judged: their first run whose
+    checkpoint can be read.
+    """
     from gaprun.report.pictures import read_pictures
 
-    comparison = material.comparison
-    gaps = {g: cell.summary.mean for (g, c), cell in comparison.cells.items() if c.metric == "gap"}
-    plain = [run for run in material.groups if material.settings[run] == Setting("baseline")]
+    main = set(material.main)
+    cells = material.comparison.cells
+    gaps = {g: cell.summary.mean for (g, c), cell in cells.items() if c.metric == "gap" and g in main}
+    baseline = Setting("baseline")
+    plain = [r for r, group in material.groups.items() if group in main and material.settings[r] == baseline]
     labels = list(
         dict.fromkeys(
             [*(material.groups[run] for run in plain[:1]), *sorted(gaps, key=lambda g: gaps[g])[:1]]
@@ -239,7 +244,12 @@ def _health(material: Material) -> str:
         for finding in found
     ]
     count = f"<p>{len(material.health)} of {len(material.paths)} runs with recorded curves are flagged.</p>"
-    return count + (blocks.plain(("run", "signature", "numbers"), sorted(rows), wrap=True) if rows else "")
+    if not rows:
+        return count
+    table = blocks.plain(("run", "signature", "numbers"), sorted(rows), wrap=True)
+    return count + (
+        table if len(rows) <= MOST_OPEN else f"<details><summary>All of them</summary>{table}</details>"
+    )
 
 
 def _sizes(ours: Mapping[str, str]) -> str:

@@ -132,6 +132,8 @@ def _opens(browser, report):
     assert all(count > 0 for count in browser.execute_script(shapes))
     assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
     assert all(w <= browser.width for w in browser.execute_script("return charts.map(c => c.clientWidth)"))
+    first = "return document.querySelector('#compared td').offsetWidth"
+    assert browser.execute_script(first) <= browser.width / 2  # it stays in view while the others scroll
     return {name for name, _, _ in charts}
 
 
