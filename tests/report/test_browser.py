@@ -152,6 +152,8 @@ def _prints(browser):
     time.sleep(0.3)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
     assert browser.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
+    folded = "return [...document.querySelectorAll('#health details')].filter(d => !d.open).length"
+    assert browser.execute_script(folded) == 0
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 

@@ -5,7 +5,10 @@ for (const box of charts) {
   const spec = JSON.parse(document.getElementById(box.id + "-spec").textContent);
   Plotly.newPlot(box, spec.data, spec.layout, { responsive: true, displaylogo: false, displayModeBar: false });
 }
-addEventListener("beforeprint", () => charts.forEach((box) => Plotly.Plots.resize(box)));
+addEventListener("beforeprint", () => {
+  charts.forEach((box) => Plotly.Plots.resize(box));
+  document.querySelectorAll("#health details").forEach((list) => { list.open = true; });
+});
 
 for (const button of document.querySelectorAll(".switch button")) {
   button.addEventListener("click", () => {
