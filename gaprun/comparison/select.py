@@ -79,8 +79,7 @@ def load(
         for row in rows:
             row["group"], row["setup"] = _text(row[by]), ""
         return rows, notes
-    labels = variant_labels(store, rows)
-    setups = _setups(store, rows)
+    labels, setups = _labels_and_setups(store, rows)
     for row in rows:
         row["group"] = labels[row["recipe"], row["recipe_hash"]]
         row["setup"] = setups.get(row["recipe_hash"], "")
@@ -109,18 +108,26 @@ def check_comparable(rows: Iterable[Mapping[str, Any]]) -> None:
                 )
 
 
-def variant_labels(store: Store, rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """A label for each (recipe, recipe_hash): the name, and what differs where one name has several."""
+def _labels_and_setups(
+    store: Store, rows: Iterable[Mapping[str, Any]]
+) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
+    """A label for each (recipe, recipe_hash), the name and what differs where one name has several; set-ups by hash.
+
+    Set-ups are empty where no name has several recipes, so that nothing is read for nothing.
+    """
     samples: dict[str, dict[str, str]] = {}
     for row in rows:
         samples.setdefault(row["recipe"], {}).setdefault(row["recipe_hash"], row["id"])
     labels = {(name, only): name for name, hashes in samples.items() for only in hashes}
-    several = {name: hashes for name, hashes in samples.items() if len(hashes) > 1}
-    documents = store.resolved_recipes([run for hashes in several.values() for run in hashes.values()])
-    for name, hashes in several.items():
-        for key, text in what_differs({key: documents[run] for key, run in hashes.items()}).items():
+    if len(labels) == len(samples):
+        return labels, {}
+    runs = {key: run for hashes in samples.values() for key, run in hashes.items()}
+    documents = store.resolved_recipes(list(runs.values()))
+    recipes = {key: documents[run] for key, run in runs.items()}
+    for name, hashes in samples.items():
+        for key, text in what_differs({key: recipes[key] for key in hashes}).items():
             labels[name, key] = f"{name} [{text}]" if text else name
-    return labels
+    return labels, {key: setup_of(recipe) for key, recipe in recipes.items()}
 
 
 def what_differs(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -146,15 +153,6 @@ def setup_of(recipe: Mapping[str, Any]) -> str:
     """Everything in a resolved recipe that is not method, label or measurement, as canonical text."""
     apart = (*LABELS, "temperature", "swap", "compute")
     return json.dumps({k: v for k, v in recipe.items() if k not in apart}, sort_keys=True)
-
-
-def _setups(store: Store, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Set-up by recipe hash; empty where no name has several recipes, so that nothing is read for nothing."""
-    samples = {row["recipe_hash"]: row["id"] for row in rows}
-    if len({(row["recipe"], row["recipe_hash"]) for row in rows}) == len({row["recipe"] for row in rows}):
-        return {}
-    documents = store.resolved_recipes(list(samples.values()))
-    return {key: setup_of(documents[run]) for key, run in samples.items()}
 
 
 def latest_of_each_seed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaprun.comparison import render, table, views
+from gaprun.comparison import render, views
 from gaprun.comparison.health import SIGNS
 from gaprun.paper.published import SETTING, SOURCE, TABLES
 from gaprun.paper.settings import Setting
 from gaprun.paper.tables import beside
 from gaprun.report import blocks, figures
 from gaprun.report.blocks import escape
-from gaprun.report.gather import METRICS, Material
+from gaprun.report.gather import Material
 
 if TYPE_CHECKING:
     from gaprun.report.pictures import Pictures
@@ -213,15 +213,13 @@ def _examples(pictures: Mapping[str, Pictures | str]) -> str:
 def _correlations(material: Material) -> str:
     wanted = ("gap", "uniformity_w2_joint")
     shown = ("image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
-    main = set(material.main)
-    rows = [row for row in material.rows if row["group"] in main]
-    comparison = table.build(rows, "recipe", None, METRICS)
+    comparison = replace(material.comparison, groups=material.main)
     predictors = [name for name in wanted if any(c.metric == name for c in comparison.columns)]
     if not predictors:
         return ""
     view = views.correlations(comparison, predictors)
-    found = [row for row in view.rows if row[0] in shown]
-    return blocks.plain(view.heads, found) + f'<p class="note">{escape(" ".join(view.legend))}</p>'
+    rows = [row for row in view.rows if row[0] in shown]
+    return blocks.plain(view.heads, rows) + f'<p class="note">{escape(" ".join(view.legend))}</p>'
 
 
 def _flags(material: Material) -> dict[str, str]:
@@ -246,10 +244,10 @@ def _health(material: Material) -> str:
     count = f"<p>{len(material.health)} of {len(material.paths)} runs with recorded curves are flagged.</p>"
     if not rows:
         return count
-    table = blocks.plain(("run", "signature", "numbers"), sorted(rows), wrap=True)
-    return count + (
-        table if len(rows) <= MOST_OPEN else f"<details><summary>All of them</summary>{table}</details>"
-    )
+    listed = blocks.plain(("run", "signature", "numbers"), sorted(rows), wrap=True)
+    if len(rows) > MOST_OPEN:
+        listed = f"<details><summary>All of them</summary>{listed}</details>"
+    return count + listed
 
 
 def _sizes(ours: Mapping[str, str]) -> str:

@@ -81,21 +81,16 @@ def browser(request):
 
 
 def test_the_report_works_in_a_browser(browser, report):
-    names = _opens(browser, report)
+    names = _works(browser, report, rows=3, flt=2, chart="train-gap")
     assert {"train-gap", "train-temperature", "closing", "first-steps", "retrieval-gap", "probe-top1-gap",
             "sweep-gap", "cloud-0-before", "cloud-0-after"} <= names  # fmt: skip
     pictures = "return [...document.images].map(i => i.complete && i.naturalWidth)"
     sizes = browser.execute_script(pictures)
     assert len(sizes) == 12 and all(sizes)
-    _sorts_and_filters(browser, 3, 2)
-    _switches_axes(browser, "train-gap")
-    _is_silent(browser, report)
-    if browser.width > 600:
-        _prints(browser)
 
 
 def test_the_report_of_the_example_database_works_too(browser, example_report):
-    names = _opens(browser, example_report)
+    names = _works(browser, example_report, rows=28, flt=9, chart="train-gap-0")
     methods, longer = 7, 4  # a pair of charts each
     assert {f"train-{c}-{i}" for c in ("gap", "temperature") for i in range(methods + longer)} <= names
     assert {
@@ -107,11 +102,17 @@ def test_the_report_of_the_example_database_works_too(browser, example_report):
     } <= names
     for name in ("clouds", "examples"):
         assert "No data." in browser.find_element("id", name).text
-    _sorts_and_filters(browser, 28, 9)
-    _switches_axes(browser, "train-gap-0")
-    _is_silent(browser, example_report)
+
+
+def _works(browser, report, rows, flt, chart):
+    """Everything that holds for any report of `rows` rows, `flt` of them with that word; returns the charts' names."""
+    names = _opens(browser, report)
+    _sorts_and_filters(browser, rows, flt)
+    _switches_axes(browser, chart)
+    _is_silent(browser, report)
     if browser.width > 600:
         _prints(browser)
+    return names
 
 
 def _opens(browser, report):
