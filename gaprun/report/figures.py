@@ -61,7 +61,9 @@ def _panels(material: Material) -> list[tuple[str, list[str]]]:
     """(title, rows) of each pair of charts along training."""
     if len(material.labels) <= len(charts.COLOURS):
         return [("", material.labels)]
-    names = what_differs({setup: json.loads(setup) for setup in material.setups.values()})
+    setups = list(dict.fromkeys(material.setups.values()))
+    apart = what_differs({f"set-up {number}": json.loads(text) for number, text in enumerate(setups, 1)})
+    names = dict(zip(setups, apart.values(), strict=True))
     found: dict[str, list[str]] = {}
     for label in material.labels:
         of = names[material.setups[label]]

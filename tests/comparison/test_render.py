@@ -81,7 +81,9 @@ def test_latex_is_balanced_escaped_and_complete(comparison):
     assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-base)"
+)
 def test_latex_compiles(comparison, tmp_path):
     head, tail = r"\documentclass{article}\usepackage{booktabs}\begin{document}", r"\end{document}"
     (tmp_path / "paper.tex").write_text(head + render.latex(comparison) + tail)

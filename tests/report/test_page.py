@@ -173,3 +173,13 @@ def test_a_longer_training_is_drawn_apart(bare):
     titles = {chart.title: [t["name"] for t in chart.data] for chart in figures.along_training(material)}
     assert set(titles["softplus temperature [steps=10000]"]) == {"long"}
     assert set(titles["softplus temperature [steps=1000]"]) == {"baseline", "reparam"}
+
+
+def test_set_ups_that_differ_in_much_stay_apart(bare):
+    store = open_store(str(bare))
+    for name, size in (("wide", 4), ("narrow", 5)):
+        recipe = recipe_of("reparam") | {"name": name, "optimizer": {"eps": 1, "lr": 1, "warmup": 1}}
+        recipe["schedule"] |= {"batch_size": size}
+        add_run(store, name, 0, {"gap": 0.5}, [(0, 1.0), (1, 2.0)], recipe)
+    titles = [chart.title for chart in figures.along_training(gather(store)) if "softplus" in chart.title]
+    assert len(titles) == len(set(titles)) == 3 and all("{" not in title for title in titles)
