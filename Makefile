@@ -19,8 +19,10 @@ quickstart: $(VENV)/.gaprun
 	$(BIN)/gaprun data scenes --out data/scenes
 	$(BIN)/gaprun train recipes/quickstart.yaml
 	$(BIN)/gaprun compare --metric gap --metric recall@5 --metric zeroshot_top1 --metric probe_top1
+	@echo "Two seeds show a direction, no proof. Next: $(BIN)/gaprun report (curves, clouds and examples in report.html);"
+	@echo "all methods with five seeds: docs/findings.md."
 
-# Makes results.db.example again: the small tables and sweeps on drawn scenes (some two hours on two quiet cores).
+# Makes results.db.example again: the small tables and sweeps on drawn scenes (two to three hours on two quiet cores).
 SMALL := table2 table2-scaled table3 table5 same-end soft-swap longer
 example: $(VENV)/.gaprun
 	$(BIN)/gaprun data scenes --out data/scenes
