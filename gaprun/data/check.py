@@ -16,8 +16,9 @@ from gaprun.data.errors import DamagedSample
 from gaprun.data.folder import fingerprint
 from gaprun.data.parallel import Progress, ordered_map
 from gaprun.data.split import INDEX, SAMPLES, WORK, open_split, read_index
-from gaprun.data.tars import Group, file_sha256, read_structure
+from gaprun.data.tars import Group, read_structure
 from gaprun.errors import UserError
+from gaprun.files import file_sha256
 
 
 @dataclass(frozen=True)

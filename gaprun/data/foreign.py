@@ -19,8 +19,9 @@ from gaprun.data.errors import DamagedSample
 from gaprun.data.folder import disk_errors, publish
 from gaprun.data.parallel import Progress, ordered_map
 from gaprun.data.split import INDEX, read_index
-from gaprun.data.tars import Group, file_sha256, read_structure
+from gaprun.data.tars import Group, read_structure
 from gaprun.errors import UserError
+from gaprun.files import file_sha256
 
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 _CAPTION_KEYS = ("caption", "text", "TEXT")  # of img2dataset, and of sets made from parquet files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tarfile
 from dataclasses import dataclass, field
@@ -69,9 +68,3 @@ def _improper_end(path: Path, offset: int) -> str | None:
     if len(block) == 512 and not block.strip(b"\0"):
         return None
     return f"its structure ends at byte {offset} without an end mark"
-
-
-def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gaprun.files import write_atomically
 from gaprun.model.towers import original_tokens
 from gaprun.model.vocabulary import Tokens
-from gaprun.training.checkpoint import write_atomically
 
 CHUNK = 4096
 

@@ -1,0 +1,155 @@
+"""Files that gaprun writes: they appear whole or not at all, and what gaprun did not write is never written over.
+
+Every replacement goes through this module. A file is written beside its place and moved there. A folder that gaprun
+makes carries a list of its own files (`gaprun-files.json`): `--force` replaces it only while it holds nothing else. A
+single file is replaced only where it begins with gaprun's mark. Names that come from elsewhere (a checkpoint, a
+database, an imported file) pass `plain_name` before they become part of a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gaprun.errors import Failure, UserError
+
+MANIFEST = "gaprun-files.json"
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,@-]{0,199}")
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hash(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of a plain value: equal values, equal hash, whatever the keys' order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary path)`, make the result durable, and only then give it its name. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def plain_name(name: str, what: str) -> str:
+    """`name` if it can be one part of a path and nothing more, else UserError; `what` says whose name it is.
+
+    Letters, digits and `._+=,@-`, not beginning with a sign, at most 200: no separators, no `..`, no control
+    characters.
+    """
+    if not isinstance(name, str) or not _PLAIN.fullmatch(name):
+        shown = repr(name)[:80]
+        raise UserError(f"{what} {shown} cannot be a name: use letters, digits and . _ + = , @ -")
+    return name
+
+
+def replace_file(
+    path: Path, write: Callable[[Path], object], mark: bytes | None, way_out: str = "name another --out"
+) -> None:
+    """Write `path` anew by `write(temporary path)`; one that exists must begin with `mark` in its first 4 KiB.
+
+    `mark` None: any file there is somebody else's. Raises UserError, naming the file, where it is not ours, and
+    Failure where it cannot be written (what was there is kept).
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: {way_out}")
+    if path.exists() or path.is_symlink():
+        if mark is None or not _begins_with(path, mark):
+            raise UserError(f"{path} was not written by this command and is left as it is: {way_out}")
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise Failure(
+            f"{path} cannot be written: {error.strerror or error}; what was there is kept"
+        ) from None
+
+
+def _begins_with(path: Path, mark: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return mark in file.read(4096)
+    except OSError:
+        return False
+
+
+def replace_folder(
+    target: Path, make: Callable[[Path], object], force: bool, way_out: str = "name another --out"
+) -> None:
+    """Make the folder `target` by `make(temporary folder)`; it appears whole or not at all, with its manifest.
+
+    Where it exists it is replaced only with `force`, and only while it holds nothing but files of its own manifest.
+    Raises UserError otherwise, Failure where it cannot be written (what was there is kept).
+    """
+    if target.exists() or target.is_symlink():
+        if not force:
+            raise UserError(f"{target} exists: {way_out}, or replace it with --force")
+        check_owned(target, way_out)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".gaprun-", dir=target.absolute().parent) as scratch:
+            made, old = Path(scratch) / "new", Path(scratch) / "old"
+            made.mkdir()
+            make(made)
+            write_manifest(made)
+            if target.exists():
+                os.replace(target, old)
+            try:
+                os.replace(made, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
+    except OSError as error:
+        raise Failure(
+            f"{target} cannot be written: {error.strerror or error}; what was there is kept"
+        ) from None
+
+
+def write_manifest(folder: Path) -> None:
+    """List the files of `folder` in its manifest, so that a later `check_owned` knows them as gaprun's."""
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    write_atomically(folder / MANIFEST, lambda path: path.write_text(json.dumps({"files": files}, indent=1)))
+
+
+def check_owned(folder: Path, way_out: str = "name another --out") -> None:
+    """Raise UserError unless `folder` is one that gaprun made, and everything in it is on its manifest."""
+    if folder.is_symlink() or not folder.is_dir():
+        raise UserError(f"{folder} is not a folder that gaprun wrote: {way_out}")
+    try:
+        listed = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]) | {MANIFEST}
+    except (OSError, ValueError, KeyError, TypeError):
+        if not any(folder.iterdir()):
+            return
+        raise UserError(f"{folder} is not a folder that gaprun wrote: {way_out}") from None
+    for path in sorted(folder.rglob("*")):
+        if (path.is_symlink() or not path.is_dir()) and str(path.relative_to(folder)) not in listed:
+            raise UserError(f"{folder} holds {path.name}, which gaprun did not write: {way_out}")
+
+
+def remove_owned(folder: Path) -> None:
+    """Remove a folder that `check_owned` accepts. Raises UserError, OSError."""
+    check_owned(folder)
+    shutil.rmtree(folder)

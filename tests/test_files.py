@@ -1,0 +1,91 @@
+"""Files are replaced whole or not at all, and only where they are gaprun's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gaprun.errors import Failure, UserError
+from gaprun.files import (
+    MANIFEST,
+    check_owned,
+    content_hash,
+    plain_name,
+    replace_file,
+    replace_folder,
+    write_atomically,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "page"
+    path.write_text("good")
+
+    def breaks(target: Path) -> None:
+        target.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError):
+        write_atomically(path, breaks)
+    assert [p.name for p in tmp_path.iterdir()] == ["page"] and path.read_text() == "good"
+
+
+def test_a_file_is_replaced_only_where_it_bears_the_mark(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    replace_file(path, lambda target: target.write_text("<!-- ours --> 1"), b"<!-- ours -->")
+    replace_file(path, lambda target: target.write_text("<!-- ours --> 2"), b"<!-- ours -->")
+    assert path.read_text().endswith("2")
+    path.write_text("a thesis")
+    with pytest.raises(UserError, match="report.html was not written"):
+        replace_file(path, lambda target: target.write_text("<!-- ours -->"), b"<!-- ours -->")
+    assert path.read_text() == "a thesis"
+
+
+def test_a_folder_is_replaced_only_while_it_holds_nothing_but_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    replace_folder(folder, lambda made: (made / "a.csv").write_text("1"), force=False)
+    assert {p.name for p in folder.iterdir()} == {"a.csv", MANIFEST}
+    with pytest.raises(UserError, match="exists"):
+        replace_folder(folder, lambda made: (made / "a.csv").write_text("2"), force=False)
+    replace_folder(folder, lambda made: (made / "b.csv").write_text("2"), force=True)
+    assert {p.name for p in folder.iterdir()} == {"b.csv", MANIFEST}
+    (folder / "thesis.tex").write_text("years")
+    with pytest.raises(UserError, match="thesis.tex"):
+        replace_folder(folder, lambda made: (made / "b.csv").write_text("3"), force=True)
+    assert (folder / "b.csv").read_text() == "2" and (folder / "thesis.tex").exists()
+
+
+def test_a_folder_that_could_not_be_made_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    replace_folder(folder, lambda made: (made / "a.csv").write_text("1"), force=False)
+
+    def breaks(made: Path) -> None:
+        (made / "a.csv").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(Failure, match="kept"):
+        replace_folder(folder, breaks, force=True)
+    assert (folder / "a.csv").read_text() == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["export"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc", "a/b", "", ".", "..", "a\0b", "a\nb", "-rf", "x" * 201, "ä b"]
+)
+def test_names_from_elsewhere_are_never_paths(name: str) -> None:
+    with pytest.raises(UserError):
+        plain_name(name, "run")
+
+
+def test_ids_of_runs_are_plain_names() -> None:
+    assert plain_name("flt-tau=0.04-s0-1a2b3c4d", "run") == "flt-tau=0.04-s0-1a2b3c4d"
+
+
+def test_content_hash_goes_by_content_and_not_by_order() -> None:
+    assert content_hash({"a": 1, "b": [1, 2]}) == content_hash({"b": [1, 2], "a": 1})
+    assert content_hash({"a": 1}) != content_hash({"a": 1.5})
+
+
+def test_an_empty_folder_is_nobodys(tmp_path: Path) -> None:
+    check_owned(tmp_path)
