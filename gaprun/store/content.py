@@ -22,7 +22,16 @@ from gaprun.store.models import Base
 TABLES = ("runs", "evaluations", "metrics", "trajectory")
 BATCH = 25  # runs read at a time, with everything that hangs on them
 
-_KEY = ("run_id", "checkpoint_hash", "task", "data_fingerprint", "protocol", "options_hash", "definition")
+_KEY = (
+    "run_id",
+    "checkpoint_hash",
+    "task",
+    "data_fingerprint",
+    "protocol",
+    "options_hash",
+    "definition",
+    "model_hash",
+)
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from numbers import Integral
@@ -211,6 +212,7 @@ class Store:
                 row = Evaluation(run_id=run_id, options_hash=key.options_hash, **_columns(key))
                 session.add(row)
             row.step, row.dataset, row.split, row.details = key.step, key.dataset, key.split, details
+            row.device = key.device
             row.code_version, row.created = code_version or run.code_version, datetime.now(UTC)
             session.flush()
             session.execute(delete(Metric).where(Metric.evaluation_id == row.id))
@@ -265,9 +267,24 @@ class Store:
         self._reconcile(self._read(lambda session: queries.runs(session, going, light=True)))
         return self._read(lambda session: queries.runs(session, conditions, light))
 
-    def find_evaluation(self, run_id: str, key: EvaluationKey) -> Evaluation | None:
-        """The stored evaluation of `run_id` that asked the same question, if there is one."""
-        return self._read(lambda session: session.scalar(_by_key(run_id, key)))
+    def find_evaluation(self, run_id: str, key: EvaluationKey, unrecorded: bool = False) -> Evaluation | None:
+        """The stored evaluation of `run_id` that asked the same question of the same model, if there is one.
+
+        `unrecorded`: one that does not say which model it measured counts too, after one that does.
+        """
+        found = self._read(lambda session: session.scalar(_by_key(run_id, key)))
+        if found is None and unrecorded and key.model_hash:
+            return self.find_evaluation(run_id, replace(key, model_hash=""))
+        return found
+
+    def has_evaluation(self, run_id: str, key: EvaluationKey) -> bool:
+        """Whether the question of `key` was asked of this checkpoint of `run_id`, on whatever device."""
+        query = _by_key(run_id, key, every_model=True).limit(1)
+        return self._read(lambda session: session.scalar(query)) is not None
+
+    def metrics_by_evaluation(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """The metrics of these evaluations and no others, in the order of `ids`; rows as `metrics` gives them."""
+        return self._read(lambda session: queries.metrics_by_evaluation(session, ids))
 
     def metric_rows(
         self, names: Iterable[str], where: Iterable[str] = (), keys: Sequence[str] = (), run_ids: Ids = None
@@ -382,8 +399,9 @@ def _columns(key: EvaluationKey) -> dict[str, Any]:
     return {name: getattr(key, name) for name in key.__dataclass_fields__}
 
 
-def _by_key(run_id: str, key: EvaluationKey) -> Any:
-    names = ("checkpoint_hash", "task", "data_fingerprint", "protocol", "options_hash", "definition")
+def _by_key(run_id: str, key: EvaluationKey, every_model: bool = False) -> Any:
+    names = ["checkpoint_hash", "task", "data_fingerprint", "protocol", "options_hash", "definition"]
+    names += [] if every_model else ["model_hash"]
     return select(Evaluation).where(
         Evaluation.run_id == run_id, *(getattr(Evaluation, name) == getattr(key, name) for name in names)
     )

@@ -110,7 +110,11 @@ class Run(Base):
 
 
 class Evaluation(Base):
-    """One task on one split under one protocol, of one checkpoint; unique by what decides its values."""
+    """One task on one split under one protocol, of one checkpoint; unique by what decides its values.
+
+    `model_hash` is the identity of the measured model (`gaprun.model.identity`), "" where it was not recorded: rows of
+    earlier versions and results of other programs. `device` says where and how it ran, such as `cpu fp32`.
+    """
 
     __tablename__ = "evaluations"
     __table_args__ = (
@@ -122,6 +126,7 @@ class Evaluation(Base):
             "protocol",
             "options_hash",
             "definition",
+            "model_hash",
             name="uq_evaluations_key",
         ),
     )
@@ -141,6 +146,8 @@ class Evaluation(Base):
     code_version: Mapped[str]
     created: Mapped[datetime]
     details: Mapped[str | None]
+    model_hash: Mapped[str] = mapped_column(default="", server_default="")
+    device: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class Metric(Base):

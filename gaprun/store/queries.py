@@ -99,6 +99,23 @@ def metrics_of(session: Session, run_id: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["dataset"], row["split"], row["protocol"], row["metric"]))
 
 
+def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """The metrics of these evaluations, in the order of `ids` and then by name; rows as `metrics_of` gives them."""
+    columns = [
+        *(column.label(name) for name, column in METRIC_KEYS.items()),
+        Metric.value,
+        Evaluation.checkpoint_hash,
+        Evaluation.code_version,
+        Evaluation.device,
+        Evaluation.id.label("evaluation"),
+    ]
+    query = select(*columns).select_from(Metric).join(Evaluation, Metric.evaluation_id == Evaluation.id)
+    rows = [dict(row) for row in session.execute(query.where(Evaluation.id.in_(ids))).mappings()]
+    place = {number: index for index, number in enumerate(ids)}
+    rows.sort(key=lambda row: (place[row["evaluation"]], row["metric"]))
+    return [{name: value for name, value in row.items() if name != "evaluation"} for row in rows]
+
+
 def metric_names(session: Session) -> list[str]:
     """Every metric's name in the database, by one seek in the index a name."""
     names: list[str] = []

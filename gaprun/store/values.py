@@ -28,9 +28,9 @@ class NewRun:
 class EvaluationKey:
     """Everything that decides an evaluation's values. Two keys that are equal ask for the same numbers.
 
-    `step` and the names `dataset` and `split` are labels: the checkpoint's hash and the data's fingerprint
-    identify. `definition` is the version of the task's formulas; `options` holds only what changes the
-    values.
+    `step`, `device` and the names `dataset` and `split` are labels: the hashes of checkpoint and model and the data's
+    fingerprint identify. `model_hash` is that of `gaprun.model.identity`, "" where a program does not say.
+    `definition` is the version of the task's formulas; `options` holds only what changes the values.
     """
 
     checkpoint_hash: str
@@ -42,6 +42,8 @@ class EvaluationKey:
     protocol: str
     options: dict[str, Any] = field(default_factory=dict)
     definition: int = 1
+    model_hash: str = ""
+    device: str = ""
 
     @property
     def options_hash(self) -> str:

@@ -94,6 +94,6 @@ def _is_measured(store: Store, job: Job, run: Run) -> bool:
             split = task.open(ref)
             for protocol in task.protocols(split):
                 key = task.key(split, protocol, run.checkpoint_hash or "", run.step or 0)
-                if store.find_evaluation(run.id, key) is None:
+                if not store.has_evaluation(run.id, key):
                     return False
     return True

@@ -12,6 +12,7 @@ import pytest
 
 from gaprun.cli.main import main
 from gaprun.store import EvaluationKey, NewRun, open_store
+from gaprun.store.schema import HEAD
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_export_and_db(folder, gaprun):
     facts = json.loads(gaprun("db", "info", "--json"))
     assert facts["by_status"] == {"failed": 1, "finished": 6} and facts["metrics"] == 12
     assert "6 finished" in gaprun("db", "info")
-    assert "is at 0001 (newest)" in gaprun("db", "upgrade")
+    assert f"is at {HEAD} (newest)" in gaprun("db", "upgrade")
 
 
 IMPORTS = """

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -14,16 +15,17 @@ from gaprun.store import open_store, schema
 from gaprun.store.info import describe
 from gaprun.store.models import Base
 
+HEAD = schema.HEAD  # the newest that there really is
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0099", "@"
 
 def upgrade():
     with op.batch_alter_table("runs") as runs:  # on SQLite this rebuilds the table that all others hang on
         runs.add_column(sa.Column("colour", sa.String(), server_default="blue"))
         runs.alter_column("recipe", type_=sa.String(200))
-"""
+""".replace("@", HEAD)
 
 
 @pytest.fixture
@@ -34,9 +36,9 @@ def with_second_revision(tmp_path, monkeypatch):
         folder = tmp_path / "migrations"
         if not folder.exists():
             shutil.copytree(schema.MIGRATIONS, folder)
-            (folder / "versions" / "0002_colour.py").write_text(SECOND)
+            (folder / "versions" / "0099_colour.py").write_text(SECOND)
         monkeypatch.setattr(schema, "MIGRATIONS", folder)
-        monkeypatch.setattr(schema, "HEAD", "0002")
+        monkeypatch.setattr(schema, "HEAD", "0099")
 
     return apply
 
@@ -47,7 +49,7 @@ def engine_of(url):
     return make_engine(locate(url))
 
 
-def migrated_from_nothing(url):
+def migrated_from_nothing(url, to="head"):
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -58,7 +60,7 @@ def migrated_from_nothing(url):
     engine = engine_of(url)
     with engine.execution_options(gaprun_write=True).begin() as connection:
         with EnvironmentContext(
-            config, script, fn=lambda rev, _: script._upgrade_revs("head", rev)
+            config, script, fn=lambda rev, _: script._upgrade_revs(to, rev)
         ) as environment:
             environment.configure(connection=connection, transactional_ddl=True)
             environment.run_migrations()
@@ -104,21 +106,21 @@ def test_an_old_database_is_upgraded_in_place_and_keeps_everything(url, new_run,
     store.add_evaluation("baseline-s0", key(), {"gap": 0.5}, 1, 1)
     store.record("baseline-s0", [{"step": 1, "loss": 0.5}])
     with_second_revision()
-    assert describe(url)["schema"] == "0001" and describe(url)["schema_of_this_gaprun"] == "0002"
+    assert describe(url)["schema"] == HEAD and describe(url)["schema_of_this_gaprun"] == "0099"
     upgraded = open_store(url, create=False)
     assert [m["value"] for m in upgraded.metrics("baseline-s0")] == [0.5]
     assert [row["loss"] for row in upgraded.trajectory("baseline-s0")] == [0.5]
     with upgraded.engine.connect() as connection:
         assert connection.execute(text("SELECT id, colour FROM runs")).fetchall() == [("baseline-s0", "blue")]
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0002"
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0099"
         if "://" not in url:
             assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
     assert open_store(url).backup is None
     if "://" in url:
         return
-    assert upgraded.backup.name.startswith("results.db.before-0002-from-0001-")
+    assert upgraded.backup.name.startswith(f"results.db.before-0099-from-{HEAD}-")
     with sqlite3.connect(upgraded.backup) as backup:
-        assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert backup.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
         assert backup.execute("SELECT value FROM metrics").fetchall() == [(0.5,)]
 
 
@@ -130,7 +132,7 @@ def test_a_failing_migration_changes_nothing(tmp_path, new_run, with_second_revi
         "with op.batch", "op.add_column('metrics', sa.Column('x', sa.String()))\n    with op.batch"
     )
     broken += "    raise RuntimeError('half way')\n"
-    (schema.MIGRATIONS / "versions" / "0002_colour.py").write_text(broken)
+    (schema.MIGRATIONS / "versions" / "0099_colour.py").write_text(broken)
     with pytest.raises(RuntimeError, match="half way"):
         open_store(url)
     monkeypatch.undo()
@@ -150,7 +152,7 @@ def test_a_newer_database_is_refused_and_left_alone(url):
 
 def _open(url, barrier, with_second, results):
     if with_second:
-        schema.MIGRATIONS, schema.HEAD = with_second, "0002"
+        schema.MIGRATIONS, schema.HEAD = with_second, "0099"
     barrier.wait()
     try:
         store = open_store(url)
@@ -203,3 +205,41 @@ def test_other_tables_on_a_server_are_no_obstacle(url):
     with create_engine(url).begin() as connection:
         connection.execute(text("CREATE TABLE songs (id int)"))
     assert open_store(url).runs() == []
+
+
+def test_evaluations_of_the_first_schema_are_kept_without_a_model(tmp_path, new_run, key):
+    """Rows that do not say which model they measured stay and compare as before; one that asks for a model by its
+    hash finds them only where it says that they count."""
+    url = str(tmp_path / "old.db")
+    engine = migrated_from_nothing(url, "0001")
+    values = {**asdict(key()), "run_id": "baseline-s0", "options": "{}", "options_hash": key().options_hash}
+    values |= {"id": 7, "code_version": "0", "created": "2025-01-01 00:00:00", "details": None}
+    del values["model_hash"], values["device"]
+    run = asdict(new_run()) | {"resolved_recipe": "{}", "environment": "{}", "status": "finished", "step": 9}
+    run["created"] = values["created"]
+    with engine.execution_options(gaprun_write=True).begin() as connection:
+        names = ", ".join(run)
+        connection.execute(text(f"INSERT INTO runs ({names}) VALUES (:{names.replace(', ', ', :')})"), run)
+        names = ", ".join(values)
+        connection.execute(
+            text(f"INSERT INTO evaluations ({names}) VALUES (:{names.replace(', ', ', :')})"), values
+        )
+        for name, value in (("gap", 0.5), ("rmg", 0.25)):
+            connection.execute(
+                text(
+                    "INSERT INTO metrics (evaluation_id, run_id, name, dataset, split, protocol, value, n, d)"
+                    " VALUES (7, 'baseline-s0', :name, 'scenes', 'test', 'full', :value, 1, 1)"
+                ),
+                {"name": name, "value": value},
+            )
+    engine.dispose()
+    store = open_store(url)
+    assert {row["metric"]: row["value"] for row in store.metrics("baseline-s0")} == {"gap": 0.5, "rmg": 0.25}
+    assert store.find_evaluation("baseline-s0", key()).id == 7
+    assert store.find_evaluation("baseline-s0", key(model_hash="m")) is None
+    assert store.find_evaluation("baseline-s0", key(model_hash="m"), unrecorded=True).id == 7
+    assert store.has_evaluation("baseline-s0", key(model_hash="m"))
+    other = store.add_evaluation("baseline-s0", key(model_hash="m", device="cpu fp32"), {"gap": 0.75}, 1, 1)
+    assert other != 7 and store.find_evaluation("baseline-s0", key(model_hash="m")).device == "cpu fp32"
+    rows = store.metrics_by_evaluation([other, 7])
+    assert [(row["metric"], row["value"]) for row in rows] == [("gap", 0.75), ("gap", 0.5), ("rmg", 0.25)]
