@@ -21,6 +21,12 @@ from typing import Any
 from gaprun.errors import Failure, UserError
 
 MANIFEST = "gaprun-files.json"
+PAGE_MARK = '<meta name="generator" content="gaprun">'
+# How pages of versions without the mark begin: the report's title, the style of the theory's pages.
+OLDER_PAGES = (
+    b"<title>Modality gap report: ",
+    b"<style> body { font: 16px/1.55 system-ui, sans-serif;",
+)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,@-]{0,199}")
 
 
@@ -67,46 +73,124 @@ def plain_name(name: str, what: str) -> str:
 
 
 def replace_file(
-    path: Path, write: Callable[[Path], object], mark: bytes | None, way_out: str = "name another --out"
+    path: Path,
+    write: Callable[[Path], object],
+    mark: bytes | Callable[[Path], bool] | None,
+    way_out: str = "name another --out",
 ) -> None:
-    """Write `path` anew by `write(temporary path)`; one that exists must begin with `mark` in its first 4 KiB.
+    """Write `path` anew by `write(temporary path)`; one that exists must be gaprun's, as `mark` tells.
 
-    `mark` None: any file there is somebody else's. Raises UserError, naming the file, where it is not ours, and
-    Failure where it cannot be written (what was there is kept).
+    `mark`: bytes that stand in the file's first 4 KiB, or a question about the file; None: any file there is somebody
+    else's. A link is followed. Raises UserError, naming the file, where it is not ours, and Failure where it cannot be
+    written (what was there is kept).
     """
+    check_replaceable(path, mark, way_out)
+    try:
+        write_atomically(path.resolve(), write)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Failure(f"{path} cannot be written: {reason}; what was there is kept") from None
+
+
+def check_replaceable(
+    path: Path, mark: bytes | Callable[[Path], bool] | None, way_out: str = "name another --out"
+) -> None:
+    """Raise UserError where `replace_file` would: ask before work whose result would have no place."""
     if path.is_dir():
         raise UserError(f"{path} is a folder: {way_out}")
-    if path.exists() or path.is_symlink():
-        if mark is None or not _begins_with(path, mark):
-            raise UserError(f"{path} was not written by this command and is left as it is: {way_out}")
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise Failure(
-            f"{path} cannot be written: {error.strerror or error}; what was there is kept"
-        ) from None
+    if (path.exists() or path.is_symlink()) and not _is_marked(path, mark):
+        raise UserError(f"{path} was not written by this command and is left as it is: {way_out}")
 
 
-def _begins_with(path: Path, mark: bytes) -> bool:
+def _is_marked(path: Path, mark: bytes | Callable[[Path], bool] | None) -> bool:
+    if mark is None or not path.is_file():
+        return False
+    if isinstance(mark, bytes):
+        return mark in beginning(path)
+    return mark(path)
+
+
+def beginning(path: Path) -> bytes:
+    """The first 4 KiB of a file; nothing where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return mark in file.read(4096)
+            return file.read(4096)
     except OSError:
+        return b""
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is an HTML page that gaprun wrote, by this version or an older one."""
+    head = beginning(path)
+    return head.startswith(b"<!doctype html>") and any(
+        mark in head for mark in (PAGE_MARK.encode(), *OLDER_PAGES)
+    )
+
+
+def check_page(path: Path | None) -> Path | None:
+    """`path` if `replace_page` may write there (or None). Raises UserError otherwise."""
+    if path is not None:
+        check_replaceable(path, is_page)
+    return path
+
+
+def replace_page(path: Path, page: str) -> None:
+    """Write an HTML page that holds PAGE_MARK to `path`, over nothing but a page of gaprun's; see `replace_file`."""
+    replace_file(path, lambda target: target.write_text(page, encoding="utf-8"), is_page)
+
+
+def replace_archive(
+    path: Path, make: Callable[[Path], object], force: bool, way_out: str = "name another --out"
+) -> None:
+    """A .zip of the folder that `make(temporary folder)` fills, its manifest first; see `replace_folder`."""
+    if not force and (path.exists() or path.is_symlink()):
+        raise UserError(f"{path} exists: {way_out}, or replace it with --force")
+
+    def write(target: Path) -> None:
+        from zipfile import ZIP_DEFLATED, ZipFile
+
+        with tempfile.TemporaryDirectory(prefix=".gaprun-", dir=target.parent) as scratch:
+            folder = Path(scratch)
+            make(folder)
+            write_manifest(folder)
+            parts = sorted(path for path in folder.rglob("*") if path.is_file())
+            with ZipFile(target, "w", ZIP_DEFLATED) as archive:
+                for part in sorted(parts, key=lambda part: part.name != MANIFEST):
+                    archive.write(part, part.relative_to(folder))
+
+    replace_file(path, write, is_archive, way_out)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a .zip holds gaprun's manifest and exactly the files that it lists."""
+    import zlib
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as archive:
+            listed = json.loads(archive.read(MANIFEST))["files"]
+            return sorted(archive.namelist()) == sorted([*listed, MANIFEST])
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile, NotImplementedError, zlib.error):
         return False
 
 
 def replace_folder(
-    target: Path, make: Callable[[Path], object], force: bool, way_out: str = "name another --out"
+    target: Path,
+    make: Callable[[Path], object],
+    force: bool,
+    way_out: str = "name another --out",
+    owned: Callable[[Path, str], None] | None = None,
 ) -> None:
     """Make the folder `target` by `make(temporary folder)`; it appears whole or not at all, with its manifest.
 
-    Where it exists it is replaced only with `force`, and only while it holds nothing but files of its own manifest.
-    Raises UserError otherwise, Failure where it cannot be written (what was there is kept).
+    Where it exists it is replaced only with `force`, and only while `owned(target, way_out)` lets it pass: by default
+    while it holds nothing but files of its own manifest. Raises UserError otherwise, Failure where it cannot be written
+    (what was there is kept).
     """
     if target.exists() or target.is_symlink():
         if not force:
             raise UserError(f"{target} exists: {way_out}, or replace it with --force")
-        check_owned(target, way_out)
+        (owned or check_owned)(target, way_out)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".gaprun-", dir=target.absolute().parent) as scratch:

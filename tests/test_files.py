@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,15 @@ import pytest
 from gaprun.errors import Failure, UserError
 from gaprun.files import (
     MANIFEST,
+    PAGE_MARK,
     check_owned,
     content_hash,
+    is_page,
     plain_name,
+    replace_archive,
     replace_file,
     replace_folder,
+    replace_page,
     write_atomically,
 )
 
@@ -89,3 +95,77 @@ def test_content_hash_goes_by_content_and_not_by_order() -> None:
 
 def test_an_empty_folder_is_nobodys(tmp_path: Path) -> None:
     check_owned(tmp_path)
+
+
+def test_an_archive_is_replaced_only_while_it_is_the_one_that_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "out.zip"
+
+    def make(text: str) -> Callable[[Path], object]:
+        return lambda folder: (folder / "a.csv").write_text(text)
+
+    replace_archive(path, make("1"), force=False)
+    with pytest.raises(UserError, match="exists"):
+        replace_archive(path, make("2"), force=False)
+    replace_archive(path, make("2"), force=True)
+    with zipfile.ZipFile(path, "a") as archive:
+        assert archive.namelist() == [MANIFEST, "a.csv"] and archive.read("a.csv") == b"2"
+        archive.writestr("thesis.tex", "years")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="was not written by this command"):
+        replace_archive(path, make("3"), force=True)
+    assert path.read_bytes() == before
+    path.write_bytes(b"PK no zip")
+    with pytest.raises(UserError, match="was not written by this command"):
+        replace_archive(path, make("3"), force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.zip"]
+
+
+HEAD = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+PAGES = {
+    f"{HEAD}{PAGE_MARK}<title>x</title>": True,
+    f"{HEAD}<meta name='viewport'><title>Modality gap report: results.db</title>": True,  # of an earlier version
+    f"{HEAD}<title>The first steps</title><style> body {{ font: 16px/1.55 system-ui, sans-serif; max-width": True,
+    f"{HEAD}<title>My thesis on the modality gap</title>": False,
+    f"notes: {PAGE_MARK}": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize(("text", "ours"), PAGES.items())
+def test_pages_are_known_by_their_content(tmp_path: Path, text: str, ours: bool) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(text)
+    assert is_page(path) is ours
+    if ours:
+        replace_page(path, "new")
+    else:
+        with pytest.raises(UserError, match="page.html was not written"):
+            replace_page(path, "new")
+    assert path.read_text() == ("new" if ours else text)
+
+
+def test_a_link_stays_a_link_and_what_it_names_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    page, link = tmp_path / "site" / "page.html", tmp_path / "link.html"
+    link.symlink_to(page)
+    with pytest.raises(UserError, match="was not written"):
+        replace_page(link, "dangling")
+    page.write_text(f"{HEAD}{PAGE_MARK}")
+    replace_page(link, "new")
+    assert link.is_symlink() and page.read_text() == "new"
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="loop"):
+        replace_page(tmp_path / "loop", "new")
+
+
+def test_a_full_disk_keeps_the_good_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.html"
+    replace_page(page, f"{HEAD}{PAGE_MARK} good")
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gaprun.files.os.fsync", full)
+    with pytest.raises(Failure, match="No space left on device; what was there is kept"):
+        replace_page(page, f"{HEAD}{PAGE_MARK} new")
+    assert page.read_text().endswith("good") and [p.name for p in tmp_path.iterdir()] == ["page.html"]

@@ -19,12 +19,24 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},  # inherited by every command
     help="Train CLIP models by recipe, measure their modality gap, and compare methods with error bars.",
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from gaprun import __version__
+
+        print(f"gaprun {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print gaprun's version and end."
+    ),
     debug: bool = typer.Option(False, "--debug", envvar="GAPRUN_DEBUG", help="Show tracebacks."),
 ) -> None:
     """Train CLIP models by recipe, measure their modality gap, and compare methods with error bars."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gaprun.cli.common import console, err_console, print_json
+from gaprun.cli.theory import OutOption
 
 
 class SwapName(StrEnum):
@@ -45,9 +45,7 @@ def particles(
     points: Annotated[int, typer.Option(help="Records along time.")] = 60,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.html", help="Write a page of figures.")
-    ] = None,
+    out: OutOption = None,
 ) -> None:
     """Move every image and every text by the contrastive loss: gradient flow, or descent with swaps."""
     from rich.table import Table

@@ -27,12 +27,9 @@ def report(
     db: DbOption = None,
 ) -> None:
     """Write the report: comparison, claims, the paper's tables, curves, clouds, examples; one file, no network."""
-    from gaprun.errors import UserError
     from gaprun.report.page import write_report
     from gaprun.store import open_store
 
-    if out.is_dir():
-        raise UserError(f"--out {out}: a folder; name a file such as {out / 'report.html'}")
     store = open_store(db, create=False)
     material = write_report(store, out, where or [], models)
     size = out.stat().st_size

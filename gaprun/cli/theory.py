@@ -42,8 +42,18 @@ class FeatureKind(StrEnum):
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def check_out(path: Path | None) -> Path | None:
+    """Refuse an `--out` that holds somebody else's file before anything is computed for it."""
+    from gaprun.files import check_page
+
+    return check_page(path)
+
+
 OutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE.html", help="Write a page of figures.")
+    Path | None,
+    typer.Option("--out", metavar="FILE.html", help="Write a page of figures.", callback=check_out),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of every random draw.")]
 
@@ -335,11 +345,8 @@ def _print_flow(found: Flow) -> None:
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write an HTML page and say so on stderr. Raises UserError for a path that cannot be written."""
-    from gaprun.errors import UserError
+    """Write an HTML page and say so on stderr; see `files.replace_page` for what it raises."""
+    from gaprun.files import replace_page
 
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    err_console.print(f"wrote {path}")
+    replace_page(path, page)
+    err_console.print(f"wrote {path}", markup=False, soft_wrap=True)

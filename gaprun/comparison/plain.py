@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -12,6 +9,7 @@ from rich.text import Text
 
 from gaprun.comparison.render import escape_latex, escape_markdown
 from gaprun.comparison.views import View
+from gaprun.spreadsheet import csv_text
 
 
 def table(view: View) -> RenderableType:
@@ -57,6 +55,4 @@ def latex(view: View) -> str:
 
 def comma_separated(view: View) -> str:
     """Heads and rows as CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows((view.heads, *view.rows))
-    return text.getvalue().rstrip("\n")
+    return csv_text((view.heads, *view.rows))

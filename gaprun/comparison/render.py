@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
@@ -12,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gaprun.comparison.table import Cell, Column, Comparison
+from gaprun.spreadsheet import csv_text
 
 ARROWS = {"up": " ↑", "down": " ↓", "none": ""}
 MINUS = "−"
@@ -70,7 +69,10 @@ def latex(comparison: Comparison, brief: bool = False) -> str:
 
 
 def comma_separated(comparison: Comparison) -> str:
-    """The records as CSV; an interval is two columns, a list is separated by spaces, None is empty."""
+    """The records as CSV; an interval is two columns, a list is separated by spaces, None is empty.
+
+    A text that a spreadsheet would run is written as `spreadsheet.csv_cell` says.
+    """
     flat = []
     for record in comparison.records():
         row: dict[str, object] = {}
@@ -80,11 +82,8 @@ def comma_separated(comparison: Comparison) -> str:
             else:
                 row[key] = " ".join(map(str, value)) if isinstance(value, list) else value
         flat.append(row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue().rstrip("\n")
+    heads = list(dict.fromkeys(key for row in flat for key in row))
+    return csv_text([heads, *([row.get(key) for key in heads] for row in flat)])
 
 
 def legend(comparison: Comparison, brief: bool = False) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison import render, views
 from gaprun.comparison.health import SIGNS
+from gaprun.files import PAGE_MARK, check_page, replace_page
 from gaprun.paper.published import SETTING, SOURCE, TABLES
 from gaprun.paper.settings import Setting
 from gaprun.paper.tables import beside
@@ -38,16 +39,17 @@ class Section:
 def write_report(store: Store, out: Path, where: Sequence[str] = (), models: bool = True) -> Material:
     """Write the report on the finished runs that meet `where` to `out`; `models` False leaves checkpoints unread.
 
-    Returns the material. Raises UserError when there is nothing to report.
+    Returns the material. Raises UserError when there is nothing to report, and for an `out` that is there and no page
+    of gaprun's.
     """
     from gaprun.report.gather import gather
 
+    check_page(out)
     material = gather(store, where)
     pictures = _pictures(store, material) if models else {"": "checkpoints were not read (--no-models)"}
     name = store.place.path.name if store.place.path else store.place.name
     title = f"Modality gap report: {name}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(document(title, sections(material, pictures)), encoding="utf-8")
+    replace_page(out, document(title, sections(material, pictures)))
     return material
 
 
@@ -153,6 +155,7 @@ def document(title: str, parts: Sequence[Section]) -> str:
     style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"{PAGE_MARK}"
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body>"
         f'<header><h1>{escape(title)}</h1><p class="soft">Written {now}.</p>'

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from gaprun.errors import Failure, UserError
+from gaprun.files import replace_archive, replace_folder
+from gaprun.spreadsheet import csv_cell
 from gaprun.store.models import Base
 
 if TYPE_CHECKING:
@@ -36,24 +33,22 @@ def export(
     """Write the runs (None: all) to `target`, a folder or a file ending in .zip; returns rows by table.
 
     Each table is a CSV (or a Parquet file) with JSON documents as text; `runs.json` holds the runs with their
-    documents as such.
-    The target appears whole or not at all. Raises UserError for one that exists (unless `force`).
+    documents as such. A text that a spreadsheet would run is written as `spreadsheet.csv_cell` says.
+    The target appears whole or not at all. Raises UserError for one that exists, unless `force` is given and it is an
+    export that nothing was added to.
     """
-    if target.exists() and not force:
-        raise UserError(f"{target} exists: name another one with --out, or replace it with --force")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
-            folder = Path(scratch) / "export"
-            folder.mkdir()
-            with store.engine.connect() as connection:  # one transaction: the tables fit each other
-                counts = {name: _write_table(connection, name, folder, run_ids, parquet) for name in TABLES}
-            made = _zipped(folder) if target.suffix == ".zip" else folder
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(made, target)
-    except OSError as error:
-        raise Failure(f"{target} cannot be written: {error.strerror or error}") from None
+    counts: dict[str, int] = {}
+    connections = store.engine.execution_options()
+    if store.place.path is None:
+        connections = connections.execution_options(isolation_level="REPEATABLE READ")
+
+    def make(folder: Path) -> None:
+        with connections.connect() as connection:  # one transaction: the tables fit each other
+            for name in TABLES:
+                counts[name] = _write_table(connection, name, folder, run_ids, parquet)
+
+    replace = replace_archive if target.suffix == ".zip" else replace_folder
+    replace(target, make, force, "name another --out (an export of an older gaprun: remove it yourself)")
     return counts
 
 
@@ -82,16 +77,8 @@ def _write_table(
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else _text(value)
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else csv_cell(_text(value))
 
 
 def _text(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _zipped(folder: Path) -> Path:
-    archive = folder.with_suffix(".zip")
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for part in sorted(folder.iterdir()):
-            file.write(part, part.name)
-    return archive

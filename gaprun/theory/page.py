@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gaprun.files import PAGE_MARK
 from gaprun.theory import figures
 from gaprun.theory.rates import ASSUMPTIONS, AppendixC, Rate
 from gaprun.theory.start import Outcome
@@ -44,7 +45,7 @@ def render(title: str, sections: Iterable[Section]) -> str:
             body.append(pio.to_html(item, full_html=False, include_plotlyjs=not script_written))
             script_written = True
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{PAGE_MARK}<title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>{''.join(body)}</body></html>\n"
     )
 

@@ -49,6 +49,7 @@ def test_a_zip_of_some_runs_and_nothing_is_overwritten_unasked(store, new_run, k
     assert export(store, target, ["baseline-s1"])["metrics"] == 2
     with zipfile.ZipFile(target) as archive:
         assert archive.namelist() == [
+            "gaprun-files.json",
             "evaluations.csv",
             "metrics.csv",
             "runs.csv",
