@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from gaprun.errors import UserError
 from gaprun.evaluation.names import DIRECTION, expand_metric
+from gaprun.recipe.identity import is_neutral, setup_part
 from gaprun.store.queries import METRIC_KEYS, RUN_KEYS, nearest
 from gaprun.store.where import dotted_keys, lookup, parse_conditions
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
 
-# Parts of a recipe on which trained weights do not depend; they do not make two runs different.
-LABELS = ("name", "description", "eval", "checkpoint", "seed", "seeds")
 SAME = {
     "n": "number of items (gallery size)",
     "data_fingerprint": "data",
@@ -135,9 +134,7 @@ def what_differs(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
     Keys are named by their last part, as in the names of a grid's jobs, unless two of them end alike.
     """
-    keys = sorted(
-        {k for recipe in recipes.values() for k in dotted_keys(recipe) if k.split(".")[0] not in LABELS}
-    )
+    keys = sorted({k for recipe in recipes.values() for k in dotted_keys(recipe) if not is_neutral(k)})
     differing = [k for k in keys if len({_text(lookup(recipe, k)) for recipe in recipes.values()}) > 1]
     more = len(differing) > 3
     ends = [k.rpartition(".")[2] for k in differing]
@@ -150,9 +147,8 @@ def what_differs(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def setup_of(recipe: Mapping[str, Any]) -> str:
-    """Everything in a resolved recipe that is not method, label or measurement, as canonical text."""
-    apart = (*LABELS, "temperature", "swap", "compute")
-    return json.dumps({k: v for k, v in recipe.items() if k not in apart}, sort_keys=True)
+    """Everything in a resolved recipe that is not method, label, measurement or rounding, as canonical text."""
+    return json.dumps(setup_part(recipe), sort_keys=True)
 
 
 def latest_of_each_seed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
+import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from gaprun.errors import UserError
+from gaprun.files import file_sha256
+from gaprun.recipe.identity import hash_of
 from gaprun.recipe.load import (
     JOB_KEYS,
     merge,
@@ -22,16 +23,6 @@ from gaprun.recipe.load import (
 )
 from gaprun.recipe.schema import Recipe
 
-# What the weights do not depend on (tested): a run is found again when only these changed.
-NOT_TRAINING: Any = {
-    "name": True,
-    "description": True,
-    "eval": True,
-    "checkpoint": True,
-    "data": {"workers", "cache", "damage_budget"},
-}
-# Keys that came later: at these values they are left out, so that earlier runs keep their ids.
-ADDED_LATER: dict[tuple[str, str], Any] = {("compute", "micro_batch"): None}
 SWEEP_KEYS = ("recipes", "base", "set", "seeds", "description")
 
 
@@ -41,6 +32,9 @@ class Job:
 
     recipe: Recipe
     seed: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", with_weights_file(self.recipe))
 
     @cached_property
     def recipe_hash(self) -> str:
@@ -54,12 +48,45 @@ class Job:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """sha256 (hex) of the canonical JSON of the recipe's training part."""
-    content = recipe.model_dump(mode="json", exclude=NOT_TRAINING)
-    for (section, key), default in ADDED_LATER.items():
-        if content[section][key] == default:
-            del content[section][key]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """sha256 (hex) of the recipe's training part; see `identity.training_part`."""
+    return hash_of(recipe.model_dump(mode="json"))
+
+
+def with_weights_file(recipe: Recipe) -> Recipe:
+    """`recipe` with the sha256 of its `model.pretrained` where that is a file and no tag of open_clip.
+
+    Raises UserError for a file that is another one than the recipe's `pretrained_sha256` says.
+    """
+    model = recipe.model
+    if model.pretrained is None or model.arch is None or not Path(model.pretrained).is_file():
+        return recipe
+    if _is_tag(model.arch, model.pretrained):
+        return recipe
+    found = _sha256(Path(model.pretrained).resolve(), *_signature(Path(model.pretrained)))
+    if model.pretrained_sha256 not in (None, found):
+        raise UserError(
+            f"{recipe.name}: model.pretrained: {model.pretrained} is not the file that the recipe names (sha256 "
+            f"{found[:12]}, expected {str(model.pretrained_sha256)[:12]})"
+        )
+    return recipe.model_copy(update={"model": model.model_copy(update={"pretrained_sha256": found})})
+
+
+def _is_tag(arch: str, pretrained: str) -> bool:
+    if not re.fullmatch(r"[\w-]+", pretrained):
+        return False  # no tag has a dot or a slash: open_clip, which is slow to import, need not be asked
+    import open_clip
+
+    return bool(open_clip.get_pretrained_cfg(arch, pretrained))
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, *signature: int) -> str:
+    return file_sha256(path)
 
 
 def load_jobs(

@@ -84,6 +84,12 @@ class Model(Section):
         None,
         description="open_clip pretrained tag or a local weights file to start from; null is from scratch.",
     )
+    pretrained_sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="sha256 of the weights file, filled in when jobs are made: the file counts by its content and "
+        "not by its path. One that is given here must be the file's.",
+    )
     inline: Inline | None = Field(None, description="A small architecture instead of `arch`.")
     vocabulary: Literal["full", "used"] = Field(
         "full",
@@ -97,6 +103,8 @@ class Model(Section):
             raise ValueError("give exactly one of arch and inline (set the other to null)")
         if self.inline is not None and self.pretrained is not None:
             raise ValueError("pretrained needs an open_clip arch, not an inline architecture")
+        if self.pretrained_sha256 is not None and self.pretrained is None:
+            raise ValueError("pretrained_sha256 belongs to a weights file: name it in pretrained")
         if self.pretrained is not None and self.vocabulary == "used":
             raise ValueError("pretrained weights need the full vocabulary")
         return self

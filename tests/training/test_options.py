@@ -56,3 +56,16 @@ def test_an_open_clip_architecture_by_name(losses) -> None:
         "schedule.steps=2", "schedule.warmup_steps=1", db="arch",
     )  # fmt: skip
     assert len(found) == 2 and all(math.isfinite(loss) for loss in found)
+
+
+def test_neutral_keys_leave_the_weights_alone_and_threads_do_not(run_small: RunSmall) -> None:
+    one = ["compute.threads=1", "schedule.steps=6"]
+    neutral = ["data.workers=1", "data.cache=none", "checkpoint.keep=3", "checkpoint.every_steps=2"]
+    other = ["description=x", "data.damage_budget=0.5", "name=other"]
+
+    def weights(*options: str, db: str) -> str:
+        return run_small("baseline", *options, db=db)[1].runs()[0].checkpoint_hash
+
+    first = weights(*one, db="a")
+    assert weights(*one, *neutral, *other, db="b") == first
+    assert weights("compute.threads=2", "schedule.steps=6", db="c") != first
