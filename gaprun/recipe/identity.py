@@ -23,10 +23,23 @@ NEUTRAL = (
     "data.damage_budget",
 )
 # These change the last bits of the weights (tested for threads) and nothing else: other runs, the same set-up.
-ROUNDING = ("compute.threads", "compute.deterministic", "compute.channels_last", "compute.compile")
+ROUNDING = (
+    "compute.threads",
+    "compute.deterministic",
+    "compute.channels_last",
+    "compute.compile",
+    "compute.cudnn_benchmark",
+    "compute.attention",
+)
 METHOD = ("temperature", "swap")
 # Keys that came later: at these values they are left out, so that earlier runs keep their ids.
-ADDED_LATER: dict[str, Any] = {"compute.micro_batch": None, "model.pretrained_sha256": None}
+ADDED_LATER: dict[str, Any] = {
+    "compute.micro_batch": None,
+    "model.pretrained_sha256": None,
+    "compute.tf32": False,
+    "compute.cudnn_benchmark": False,
+    "compute.attention": "auto",
+}
 
 
 def is_neutral(key: str) -> bool:

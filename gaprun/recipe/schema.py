@@ -204,11 +204,35 @@ class Compute(Section):
         "micro-batch's; null embeds the batch at once.",
     )
     channels_last: bool = Field(False, description="Memory format of pictures and convolutions.")
-    compile: bool = Field(False, description="torch.compile the towers.")
+    compile: bool = Field(
+        False,
+        description="torch.compile the towers. Captions are then padded to few lengths, so that little is compiled.",
+    )
     threads: Positive | None = Field(
         None, description="CPU threads a job; null leaves torch's default. Part of what repeats bit for bit."
     )
     deterministic: bool = Field(True, description="Insist on deterministic kernels.")
+    tf32: bool = Field(
+        False,
+        description="GPU: let fp32 products and convolutions round their factors to 10 bits (TF32), in training and in "
+        "measuring alike. Off, so that fp32 means fp32 and a GPU's numbers are the CPU's up to rounding.",
+    )
+    cudnn_benchmark: bool = Field(
+        False,
+        description="GPU: cuDNN times its convolutions and takes the fastest, maybe another at each start; needs "
+        "deterministic: false.",
+    )
+    attention: Literal["auto", "math", "flash", "efficient", "cudnn"] = Field(
+        "auto",
+        description="GPU: the one attention kernel that may be used (a step fails where it cannot be); auto lets torch "
+        "choose.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.cudnn_benchmark and self.deterministic:
+            raise ValueError("cudnn_benchmark chooses anew at each start: set deterministic to false with it")
+        return self
 
 
 class Checkpoint(Section):
