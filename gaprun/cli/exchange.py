@@ -31,9 +31,10 @@ Examples:
 
   gaprun runs export --format open_clip --run baseline-s0 --out models/baseline
 """
-IMPORT = """Bring in results that open_clip (results.jsonl) or CLIP_benchmark (JSON, CSV) wrote.
+IMPORT = """Bring in results that open_clip (results.jsonl, its published tables) or CLIP_benchmark (JSON, CSV) wrote.
 
-They become runs of kind external, named model@program, and stand in `gaprun compare` like any others.
+They become runs of kind external, named model@program, and stand in `gaprun compare` like any others. What has no name
+here is left out and named; a file that cannot be read is named, the others come in, and the exit code is 1.
 
 Examples:
 
@@ -147,6 +148,9 @@ def import_(
             help="The split that was measured, e.g. coco/test; where it lies here its fingerprint and size are taken."
         ),
     ] = None,
+    same_data: Annotated[
+        bool, typer.Option("--same-data", help="The files call --data's pictures and texts by another name.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Recipe name instead of model@program.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     db: DbOption = None,
@@ -155,15 +159,33 @@ def import_(
     from gaprun.exchange.results import import_files
     from gaprun.store import open_store
 
-    done = import_files(open_store(db), files, data, name)
+    if same_data and data is None:
+        raise UserError("--same-data says that --data is what the files call by another name: add --data")
+    report = import_files(lambda: open_store(db), files, data, name, same_data)
+    if not report.done and len(report.refused) == len(files) == 1:
+        raise UserError(report.refused[0])
     if json:
-        print_json([vars(one) for one in done])
-        return
-    for one in done:
-        left = f"; not taken: {', '.join(one.left_out)}" if one.left_out else ""
-        console.print(
-            f"{one.run_id}: {one.values} values from {one.file}{left}", markup=False, soft_wrap=True
-        )
+        print_json([vars(one) for one in report.done])
+    for one in report.done if not json else []:
+        console.print(f"{one.run_id}: {one.values} values from {one.file}", markup=False, soft_wrap=True)
+    for reasons, what in (
+        (report.left_out, "left out, gaprun has no such metric"),
+        (report.odd, "no numbers"),
+    ):
+        for file, names in reasons.items():
+            if names:
+                _say(f"{file}: {what}: {', '.join(names)}")
+    for note in report.notes:
+        _say(note)
+    for reason in report.refused:
+        _say(f"not imported: {reason}")
+    if report.refused or not report.done:
+        _say(f"{len(report.done)} results came in, {len(report.refused)} did not")
+        raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    err_console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
