@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from gaprun.data.annotations import Entry
 from gaprun.data.division import Division
-from gaprun.data.pictures import Folders, Picture, file_size, picture_outcome
+from gaprun.data.pictures import Folders, Picture, file_size, newest, picture_outcome
 from gaprun.data.shards import safe_key
 from gaprun.data.write import Plan, digest
 from gaprun.errors import UserError
@@ -67,6 +67,7 @@ def captioned_plans(
                 make=partial(picture_outcome, size=size, quality=quality),
                 source={**settings, "split": split, "content": digest(content)},
                 image_size=size,
+                newest=newest(one.path for one in pictures),
                 report=dict(matched.report) if not plans else {},
                 examples=matched.examples if not plans else {},
             )

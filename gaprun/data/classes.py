@@ -15,7 +15,7 @@ from PIL import Image
 
 from gaprun.data.division import check_split_name
 from gaprun.data.drawing import encode_png
-from gaprun.data.pictures import Folders, Picture, file_size, picture_outcome
+from gaprun.data.pictures import Folders, Picture, file_size, newest, picture_outcome
 from gaprun.data.shards import Sample, safe_key
 from gaprun.data.write import Outcome, Plan, digest
 from gaprun.errors import Failure, UserError
@@ -162,6 +162,7 @@ def _folder_plans(folder: Path, out: Path, share: float, seed: int) -> list[Plan
                     make=partial(picture_outcome, size=None, quality=95),
                     source={"kind": "folder", "split": part, "classes": names, "content": content},
                     classes=[name.replace("_", " ") for name in names],
+                    newest=newest(one.path for one in chosen),
                 )
             )
     return plans

@@ -2,11 +2,14 @@
 
 Colours follow open_clip's own loading (`convert("RGB")`, EXIF rotation ignored), so that a model sees here
 what it saw elsewhere; 16-bit greyscale is scaled to 8 bits first, which plain `convert` would clip to white.
+Floating-point and 32-bit integer pixels are refused: nothing in the file tells their range, and `convert` would make
+them black or white.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +18,37 @@ from PIL import Image
 from gaprun.data.errors import DamagedSample
 
 Pixels = npt.NDArray[np.uint8]
+MAX_BYTES = 2**28
+_SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" holds 0..65535
+# Pillow refuses pictures of twice the size at which it warns; those are counted and named, the others are used.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def open_image(data: bytes) -> Image.Image:
     """The picture with its header read and its pixels not yet decoded; DamagedSample where no format fits."""
     try:
         return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise DamagedSample(None, None, _reason(error, data), "too_large") from error
     except Exception as error:  # Pillow's plug-ins raise many types on hostile bytes
         raise DamagedSample(None, None, _reason(error, data)) from error
 
 
+def is_sixteen_bit(image: Image.Image) -> bool:
+    """Whether the picture is greyscale of 16 bits, which `to_rgb` scales to 8."""
+    return image.mode.startswith("I;16") or image.mode == "I" and image.format in _SIXTEEN_BITS
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Decode all pixels of `image` and bring them to 8-bit RGB. Raises DamagedSample."""
+    """Decode all pixels of `image`, to 8-bit RGB. Raises DamagedSample, also for float and 32-bit integer pixels."""
+    sixteen = is_sixteen_bit(image)
+    if image.mode == "F":
+        raise DamagedSample(None, None, "floating-point pixels of unknown range", "float_pixels")
+    if image.mode == "I" and not sixteen:
+        raise DamagedSample(None, None, "32-bit integer pixels of unknown range", "integer_pixels")
     try:
         image.load()
-        if image.mode.startswith("I;16"):
+        if sixteen:
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")  # the same colours as the direct way, which warns

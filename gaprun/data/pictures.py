@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -138,6 +139,18 @@ def file_size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return -1
+
+
+def newest(paths: Iterable[str]) -> int:
+    """When the newest of the files was last changed, in ns since 1970; times in the future do not count. 0 for none."""
+    now, latest = time.time_ns(), 0
+    for path in paths:
+        try:
+            changed = os.stat(path).st_mtime_ns
+        except OSError:
+            continue
+        latest = max(latest, changed if changed <= now else 0)
+    return latest
 
 
 def _shrunk(width: int, height: int, size: int) -> tuple[int, int]:
