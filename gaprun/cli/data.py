@@ -265,14 +265,25 @@ def _write(plans: Sequence[Plan], force: bool, workers: int | None, json: bool) 
 def _show(splits: Sequence[tuple[Path, dict[str, Any], bool]], json: bool) -> None:
     """Print each split's folder, its index in short, and whether it was written now."""
     if json:
-        keys = ("dataset", "split", "samples", "captions", "fingerprint", "report", "examples")
+        keys = (
+            "dataset",
+            "split",
+            "samples",
+            "captions",
+            "shared_captions",
+            "fingerprint",
+            "report",
+            "examples",
+        )
         print_json(
             [
-                {"folder": str(folder), "written": written} | {key: index[key] for key in keys}
+                {"folder": str(folder), "written": written} | {key: index.get(key) for key in keys}
                 for folder, index, written in splits
             ]
         )
         return
+    from gaprun.data.tally import REASONS
+
     for folder, index, written in splits:
         size = sum(shard["bytes"] for shard in index["shards"]) / 2**20
         counts = (
@@ -281,7 +292,10 @@ def _show(splits: Sequence[tuple[Path, dict[str, Any], bool]], json: bool) -> No
         _line(f"{folder}: {counts}, {size:,.1f} MB ({'written' if written else 'already there'})")
         for reason, count in index["report"].items():
             names = ", ".join(index.get("examples", {}).get(reason, [])[:3])
-            _line(f"  {reason}: {count:,}{f' (such as {names})' if names else ''}")
+            such = f" (such as {names})" if names else ""
+            _line(f"  {reason}: {count:,}{such} - {REASONS.get(reason, reason)}")
+        if index.get("shared_captions"):
+            _line(f"  {index['shared_captions']:,} captions have a text that another picture has too")
 
 
 def _line(text: str) -> None:

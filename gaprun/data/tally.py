@@ -61,7 +61,9 @@ class Tally:
         self.examples = {reason: list(names) for reason, names in (examples or {}).items()}
 
     def add(self, reason: str, name: str, count: int = 1) -> None:
-        """Count `reason` for `name`."""
+        """Count `reason`, one of `REASONS`, for `name`."""
+        if reason not in REASONS:
+            raise KeyError(reason)
         self.counts[reason] += count
         names = self.examples.setdefault(reason, [])
         if len(names) < NAMES:

@@ -1,4 +1,4 @@
-"""What foreign shards mean: keys by WebDataset's rule, names that repeat, captions and labels, class names beside them."""
+"""What foreign shards mean: keys by WebDataset's rule, repeated names, captions, labels, class names beside."""
 
 from __future__ import annotations
 
