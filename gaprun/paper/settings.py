@@ -1,6 +1,6 @@
 """What a stored run is in the paper's terms: its method and value, its set-up, and its numbers.
 
-A method is recognised by the recipe's temperature rule and swap, never by its name; two recipes that agree in all
+A method is recognised by the recipe's temperature rule, swap and loss, never by its name; two recipes that agree in all
 else share a set-up and may stand in one table.
 """
 
@@ -30,6 +30,7 @@ WORDS = {
 }
 SYMBOLS = {"FLT": "tau", "TS": "end", "SLRT": "rate x", "HS": "p", "SS": "p"}
 USUAL = {"init": 0.07, "max_beta": 100.0, "start": 0.01, "renormalise": True}
+CLIP_LOSS = {"name": "clip", "weight": 1.0, "terms": []}  # any other loss or term is no method of the paper
 METRICS = (
     "gap",
     "uniformity_w2_joint",
@@ -119,7 +120,7 @@ def setting_of(recipe: Mapping[str, Any]) -> Setting | None:
 def _method(recipe: Mapping[str, Any]) -> Setting | None:
     temperature, swap = recipe.get("temperature", {}), recipe.get("swap", {})
     rule, swapping = temperature.get("rule", "exp"), swap.get("rule", "none")
-    if recipe.get("loss", {}).get("name", "clip") != "clip":
+    if any(value != CLIP_LOSS.get(key) for key, value in recipe.get("loss", {}).items()):
         return None
     if swapping != "none":
         plain = rule == "exp" and temperature.get("lr_factor", 1.0) == 1.0

@@ -31,7 +31,7 @@ ROUNDING = (
     "compute.cudnn_benchmark",
     "compute.attention",
 )
-METHOD = ("temperature", "swap")
+METHOD = ("temperature", "swap", "loss")
 # Keys that came later: at these values they are left out, so that earlier runs keep their ids.
 ADDED_LATER: dict[str, Any] = {
     "compute.micro_batch": None,
@@ -39,6 +39,8 @@ ADDED_LATER: dict[str, Any] = {
     "compute.tf32": False,
     "compute.cudnn_benchmark": False,
     "compute.attention": "auto",
+    "loss.weight": 1.0,
+    "loss.terms": [],
 }
 
 

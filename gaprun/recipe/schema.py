@@ -10,9 +10,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gaprun.evaluation.tasks import AnyTask
-from gaprun.model.loss import AnyLoss, ClipLoss
-from gaprun.model.swap import AnySwap, NoSwap
-from gaprun.model.temperature import AnyTemperature, Exponential
+from gaprun.model.loss import LOSSES, AnyLoss, ClipLoss
+from gaprun.model.swap import SWAPS, AnySwap, NoSwap
+from gaprun.model.temperature import RULES, AnyTemperature, Exponential
+from gaprun.registry import load_plugins
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=100)]
 Positive = Annotated[int, Field(gt=0)]
@@ -267,6 +268,16 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.swap.rule != "none" and self.loss.name == "sigmoid" and not self.swap.renormalise:
+        if self.loss.needs_unit_rows and not self.swap.keeps_unit_rows:
             raise ValueError("the sigmoid loss needs unit rows: set swap.renormalise to true")
+        if self.loss.needs_teacher and self.model.pretrained is None:
+            raise ValueError(
+                "loss.terms: distillation is from the weights that training starts from: set model.pretrained, or "
+                "leave the term out"
+            )
         return self
+
+
+for registry in (RULES, SWAPS, LOSSES):
+    registry.used_by(Recipe)
+load_plugins()  # last, so that a plugin may import this module

@@ -41,7 +41,7 @@ Path = Sequence[Mapping[str, Any]]
 class Material:
     """Everything but pictures. `paths`, `health`, `groups` are by run; `groups` maps a run to its comparison row.
 
-    `setups` is by row: equal in rows that differ in temperature rule and swap only (`select.setup_of`).
+    `setups` is by row: equal in rows that differ in temperature rule, swap and loss only (`select.setup_of`).
     """
 
     comparison: Comparison

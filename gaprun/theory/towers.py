@@ -27,8 +27,9 @@ from gaprun.recipe.schema import Recipe
 from gaprun.theory.features import centre
 from gaprun.theory.start import Outcome, repeat
 from gaprun.training.environment import pick_device, prepare
+from gaprun.training.head import Head
 from gaprun.training.length import run_length
-from gaprun.training.state import Encode, Head, TrainState
+from gaprun.training.state import Encode, TrainState
 
 PROBE_PAIRS = 512  # the paper measures its gap on 512 pairs
 CACHE_LIMIT = 20_000  # pictures; larger pools are decoded as they are needed
@@ -128,7 +129,7 @@ class TowerLaboratory:
         recipe, crops = self.recipe, self.recipe.data.crop_scale
         torch.manual_seed(seed)
         towers = build_towers(recipe.model, self._vocabulary)
-        head = Head(recipe.temperature, recipe.loss)
+        head = Head.of(recipe, seed)
         state = TrainState(recipe, seed, self._length, towers, head, self._device)
         trim = trimmed if towers.trimmable else lambda tokens: tokens
         load = LoadBatch(

@@ -12,6 +12,7 @@ import torch
 import gaprun
 from gaprun.errors import UserError
 from gaprun.recipe.schema import Compute
+from gaprun.registry import plugin_hashes
 from gaprun.training.kernels import described, set_kernels
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "pillow", "simplejpeg")
@@ -58,6 +59,7 @@ def environment(device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "kernels": described(device),
         "packages": packages,
+        **({"plugins": plugins} if (plugins := plugin_hashes()) else {}),
     }
 
 

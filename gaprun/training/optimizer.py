@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from gaprun.recipe.schema import Optimizer
+from gaprun.training.head import Head
 
 
 def parameter_groups(
-    clip: nn.Module, head: nn.Module, settings: Optimizer, lr_factor: float
+    clip: nn.Module, head: Head, settings: Optimizer, lr_factor: float
 ) -> list[dict[str, object]]:
-    """Three groups: `matrices` (decayed), `vectors` (biases, gains: not decayed), `temperature` (nu, not decayed).
+    """Up to four groups: `matrices` (decayed), `vectors` (biases, gains), `temperature` and `terms`, not decayed.
 
-    `head` holds nu (and the sigmoid loss's bias); its rate is lr x temperature_lr_factor x `lr_factor` (the
-    method's own, SLRT).
+    `temperature` is nu and the loss's own parameters; its rate is lr x temperature_lr_factor x `lr_factor` (the
+    method's own, SLRT). `terms` is what the loss's terms learn.
     """
     trained = [p for p in clip.parameters() if p.requires_grad]
     factor = settings.temperature_lr_factor * lr_factor
@@ -35,17 +36,21 @@ def parameter_groups(
         },
         {
             "name": "temperature",
-            "params": list(head.parameters()),
+            "params": head.beside_temperature(),
             "weight_decay": 0.0,
             "factor": factor,
+        },
+        {
+            "name": "terms",
+            "params": list(head.terms.parameters()),
+            "weight_decay": 0.0,
+            "factor": 1.0,
         },
     ]
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(
-    clip: nn.Module, head: nn.Module, settings: Optimizer, lr_factor: float
-) -> torch.optim.AdamW:
+def build_optimizer(clip: nn.Module, head: Head, settings: Optimizer, lr_factor: float) -> torch.optim.AdamW:
     """AdamW over `parameter_groups`, each update in one fused pass over the memory."""
     return torch.optim.AdamW(
         parameter_groups(clip, head, settings, lr_factor),

@@ -6,10 +6,11 @@ loss's addend of these rows; its gradient back into the towers; gradients added 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,27 +19,17 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from gaprun.data.stream import Batch, crop_and_normalise
-from gaprun.model.loss import LOSSES
-from gaprun.model.temperature import Learned, TemperatureRule
+from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
 from gaprun.training.batchnorm import statistics_kept, synchronised
 from gaprun.training.distributed import ALONE, World
+from gaprun.training.head import Clouds, Head
 from gaprun.training.length import Length
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 
 Encode = Callable[[Tensor], Tensor]
-SWAP_STREAM, NOISE_STREAM = 101, 102
-
-
-class Head(nn.Module):
-    """The learned scalars between features and loss: nu of the temperature rule, the bias of the sigmoid loss."""
-
-    def __init__(self, rule: TemperatureRule, loss: LOSSES) -> None:
-        super().__init__()
-        nu, bias = rule.initial_nu(), loss.initial_bias()
-        self.nu = None if nu is None else nn.Parameter(torch.tensor(nu, dtype=torch.float32))
-        self.bias = None if bias is None else nn.Parameter(torch.tensor(bias, dtype=torch.float32))
+SWAP_STREAM, NOISE_STREAM, TERM_STREAM = 101, 102, 104
 
 
 @dataclass
@@ -63,6 +54,12 @@ class TrainState:
             parameter = getattr(clip, name, None)
             if parameter is not None:
                 parameter.requires_grad_(False)
+        # Before anything is trained or loaded: what a run from pretrained weights starts from.
+        self.teacher: tuple[Encode, Encode] | None = None
+        if recipe.loss.needs_teacher:
+            frozen = replace(self.towers, clip=copy.deepcopy(clip))
+            frozen.clip.to(self.device).eval().requires_grad_(False)
+            self.teacher = frozen.clip.encode_image, frozen.encode_text
         if self.world.size > 1:
             synchronised(clip, self.world, self.device)
         self.rows = self.world.rows(self.length.batch_size)
@@ -101,18 +98,32 @@ class TrainState:
         """Unit image and text features (B, d), at least fp32, of one batch."""
         return self._encode(*self._inputs(batch))
 
+    @torch.no_grad()
+    def teacher_features(self, batch: Batch) -> Clouds | None:
+        """Unit features (n, d) of the whole batch by the towers as they were before training; None if no term asks."""
+        if self.teacher is None:
+            return None
+        size = self.recipe.compute.micro_batch or len(batch.pictures)
+        chunks = list(zip(*(tensor.split(size) for tensor in self._inputs(batch)), strict=True))
+        made = [self._encode(pictures, crops, tokens, self.teacher) for pictures, crops, tokens in chunks]
+        x, y = zip(*made, strict=True)
+        return self.world.gathered(torch.cat(x), torch.cat(y))
+
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         non_blocking = self.device.type == "cuda"
         pictures = batch.pictures.to(self.device, non_blocking=non_blocking)
         crops = batch.crops.to(self.device, non_blocking=non_blocking)
         return pictures, crops, batch.tokens.to(self.device, non_blocking=non_blocking)
 
-    def _encode(self, pictures: Tensor, crops: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(
+        self, pictures: Tensor, crops: Tensor, tokens: Tensor, encoders: tuple[Encode, Encode] | None = None
+    ) -> Clouds:
+        encode_image, encode_text = encoders or (self.encode_image, self.encode_text)
         images = crop_and_normalise(pictures, crops, self.towers.image_size, self._mean, self._std)
         if self.recipe.compute.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            x, y = self.encode_image(images), self.encode_text(tokens)
+            x, y = encode_image(images), encode_text(tokens)
         return _unit(x), _unit(y)
 
     def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor, Callable[[], None]]:
@@ -160,11 +171,11 @@ class TrainState:
         set_learning_rate(self.optimizer, rate)
         own_x, own_y, carry_on = self._embedded(batch)
         x, y = self.world.gathered(own_x, own_y)
-        swapped_x, swapped_y = recipe.swap.apply(
-            x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM))
-        )
+        swapped = recipe.swap.apply(x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM)))
         beta = self.beta()
-        addend = recipe.loss.addend(swapped_x, swapped_y, self.rows, beta, self.head.bias)
+        addend = self.head.addend(
+            (x, y), swapped, self.rows, beta, self._term_random, self.teacher_features(batch)
+        )
         loss = self.world.total(addend)
         measure = measure and self.world.first
         record = self._measure(x.detach(), y.detach(), loss, beta, rate) if measure else None
@@ -190,6 +201,10 @@ class TrainState:
         embedding again are exact."""
         row += self.rows.start
         torch.manual_seed(self._keyed(NOISE_STREAM, *([row] if row else [])))
+
+    def _term_random(self, index: int) -> np.random.Generator:
+        """Numbers for a term in this step: the same on every process, and after resuming."""
+        return np.random.default_rng([self.seed, TERM_STREAM, self.step, index])
 
     def _keyed(self, purpose: int, *more: int) -> int:
         sequence = np.random.SeedSequence([self.seed, purpose, self.step, *more])

@@ -125,7 +125,7 @@ def test_every_parameter_is_in_the_right_group() -> None:
     from gaprun.model.temperature import Exponential
     from gaprun.model.towers import build_towers
     from gaprun.recipe.schema import Inline, Model, Optimizer
-    from gaprun.training.state import Head
+    from gaprun.training.head import Head
 
     clip = build_towers(Model(inline=Inline())).clip
     clip.logit_scale.requires_grad_(False)
