@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from gaprun.errors import Failure, UserError
 from gaprun.store.engine import BUSY_SECONDS, Place, explain, journal_mode_for, retried
 
-HEAD = "0002"
+HEAD = "0003"
 MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 0x6761_7072  # an arbitrary number that all gaprun processes agree on (PostgreSQL advisory lock)
 
@@ -127,6 +128,7 @@ def _create(connection: Connection) -> None:
         )
     )
     connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+    connection.execute(text("INSERT INTO identity VALUES (:id)"), {"id": uuid.uuid4().hex})
 
 
 def _migrate(connection: Connection, place: Place, version: str) -> Path | None:
