@@ -88,12 +88,13 @@ def export(
 
     store = open_store(db, create=False)
     target = out or DEFAULT_OUT.get(format)
+    problems: list[str] = []
     if format is Format.OPEN_CLIP:
         done: dict[str, Any] = _model(store, out, run or [], force)
         target = out or done["run"]
     else:
         assert target is not None
-        done = _rows(store, format, target, _chosen(store, run, where), experiment, force)
+        done, problems = _rows(store, format, target, _chosen(store, run, where), experiment, force)
     if json:
         print_json({"path": target, **done})
     else:
@@ -101,6 +102,10 @@ def export(
         if format is Format.OPEN_CLIP:
             said = f"{done['run']} at step {done['step']}, temperature {done['temperature']:.4g}"
         console.print(f"{target}: {said}", markup=False, soft_wrap=True)
+    for problem in problems:
+        _say(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _chosen(store: Store, run: list[str] | None, where: list[str] | None) -> list[str] | None:
@@ -116,28 +121,37 @@ def _chosen(store: Store, run: list[str] | None, where: list[str] | None) -> lis
 
 def _rows(
     store: Store, format: Format, target: str, ids: list[str] | None, experiment: str, force: bool
-) -> dict[str, int]:
+) -> tuple[dict[str, int], list[str]]:
+    """How much was written, by kind, and what could not be."""
     if format in (Format.CSV, Format.PARQUET):
         from gaprun.store.export import export as write
 
-        return write(store, Path(target), ids, force, parquet=format is Format.PARQUET)
+        return write(store, Path(target), ids, force, parquet=format is Format.PARQUET), []
     every = ids if ids is not None else [row.id for row in reversed(store.runs(light=True))]
     with _bar("runs") as progress:
         if format is Format.TENSORBOARD:
             from gaprun.exchange import tensorboard
 
-            return tensorboard.send(store, every, Path(target), progress)
-        from gaprun.exchange import mlflow
+            sent = tensorboard.send(store, every, Path(target), progress)
+        else:
+            from gaprun.exchange import mlflow
 
-        return mlflow.send(store, every, target, experiment, progress)
+            sent = mlflow.send(store, every, target, experiment, progress)
+    return sent.counts, sent.problems
 
 
 def _model(store: Store, out: str | None, run: list[str], force: bool) -> dict[str, Any]:
     if len(run) != 1:
         raise UserError("--format open_clip exports one model: name it with --run RUN")
     from gaprun.exchange.openclip import export_model
+    from gaprun.files import plain_name
 
-    return export_model(store, run[0], Path(out or store.run(run[0]).id), force)
+    folder = (
+        Path(out)
+        if out
+        else Path(plain_name(store.run(run[0]).id, "without --out the folder is the run's id:"))
+    )
+    return export_model(store, run[0], folder, force)
 
 
 def import_(

@@ -16,10 +16,11 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, StatementError
 from sqlalchemy.pool import NullPool
 
 from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.store.texts import check_texts
 
 T = TypeVar("T")
 
@@ -154,6 +155,7 @@ def make_engine(place: Place) -> Engine:
         raise UserError(
             f"the driver of {place.name} is not installed ({error}): pip install 'gaprun[postgres]'"
         ) from None
+    event.listen(engine, "before_cursor_execute", _on_execute)
     if place.path is not None:
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
@@ -170,7 +172,14 @@ def _json(document: Any) -> str:
             return [finite(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
+    check_texts(document, "a document for the database")
     return json.dumps(finite(document), allow_nan=False)
+
+
+def _on_execute(
+    _connection: object, _cursor: object, _statement: object, parameters: Any, *_: object
+) -> None:
+    check_texts(parameters, "a text for the database")
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
@@ -217,6 +226,10 @@ def retried(work: Callable[[], T], name: str) -> T:
         except DBAPIError as error:
             if not _worth_retrying(error) or time.monotonic() > deadline:
                 raise explain(error, name) from error
+        except StatementError as error:
+            if isinstance(error.orig, GaprunError):  # of a parameter that was refused
+                raise error.orig from None
+            raise
         time.sleep(delay * (0.5 + random.random()))
         delay = min(2.0, delay * 2)
 
