@@ -26,6 +26,11 @@ def decode_text(data: bytes) -> str:
     """
     mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
     data = data[len(mark) :]
+    if encoding == "utf-8" and b"\0" in data:
+        line = data[: data.index(b"\0")].count(b"\n") + 1
+        raise UnicodeError(
+            f"line {line}: a NUL character (UTF-16 without a byte order mark?); save it as UTF-8"
+        )
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:

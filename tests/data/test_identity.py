@@ -104,7 +104,8 @@ def test_one_changed_byte_of_any_file_is_refused_by_name_or_is_other_data(tmp_pa
         settled(folder)
     name = data.draw(st.sampled_from(["00000.tar", "samples.jsonl"]))
     content = bytearray((folder / name).read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
+    mark = range(265, 297) if name == "00000.tar" else ()  # by which --force knows our own shards
+    place = data.draw(st.integers(0, len(content) - 1).filter(lambda place: place not in mark))
     content[place] ^= data.draw(st.integers(1, 255))
     stat = (folder / name).stat()
     (folder / name).write_bytes(content)
@@ -218,10 +219,10 @@ def test_captions_of_several_pictures_are_counted(tmp_path):
 def test_pictures_changed_after_writing_are_not_taken_for_the_old_ones(tmp_path):
     from PIL import Image
 
-    from gaprun.data.annotations import Entry
     from gaprun.data.captioned import captioned_plans
     from gaprun.data.division import Division
-    from gaprun.data.pictures import Folders
+    from gaprun.data.folders import Folders
+    from gaprun.data.tables import Entry
 
     (tmp_path / "p").mkdir()
     Image.new("RGB", (16, 16), "red").save(tmp_path / "p" / "a.bmp")
