@@ -35,6 +35,7 @@ METHOD = ("temperature", "swap", "loss")
 # Keys that came later: at these values they are left out, so that earlier runs keep their ids.
 ADDED_LATER: dict[str, Any] = {
     "compute.micro_batch": None,
+    "data.captions": "random",
     "model.pretrained_sha256": None,
     "compute.tf32": False,
     "compute.cudnn_benchmark": False,

@@ -121,13 +121,29 @@ class Data(Section):
     crop_scale: tuple[float, float] = Field(
         (0.9, 1.0), description="Area range of the random resized crop (open_clip: 0.9 to 1.0); no flip."
     )
+    resize: Literal["model", "bicubic", "bilinear"] = Field(
+        "model",
+        description="Filter that training pictures are resized with, antialiased as in measuring: the model's own "
+        "(open_clip's `interpolation`, bicubic where nothing else is said), bicubic, or bilinear. Another than the "
+        "model's makes pictures in training softer or sharper than in measuring.",
+    )
     margin: float = Field(
-        1.125, ge=1.0, le=2.0, description="Decoded pictures are kept at margin x image size, then cropped."
+        1.25,
+        ge=1.0,
+        le=16.0,
+        description="Decoded pictures are kept so large that the narrowest crop still has margin x image size pixels "
+        "a side, or whole where they are not much larger. More keeps more detail and takes memory as its square.",
+    )
+    captions: Literal["random", "cycle", "pairs"] = Field(
+        "random",
+        description="Which caption a picture is shown with. `random`: any of its captions, drawn anew each epoch. "
+        "`cycle`: each of its captions once before any comes again. `pairs`: every (picture, caption) pair is a row "
+        "of its own, so an epoch shows a picture with all of its captions and has as many more steps.",
     )
     cache: Literal["none", "memory", "disk"] = Field(
         "none",
-        description="Keep decoded pictures (uint8 at margin x image size) from the first epoch on, in memory or in "
-        "a file beside the runs that later runs find again.",
+        description="Keep decoded pictures (uint8, see margin) from the first epoch on, in memory or in a file beside "
+        "the runs that later runs find again.",
     )
     mismatched: float = Field(
         0.0, ge=0.0, le=1.0, description="Seeded share of pairs whose caption comes from another image."

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gaprun.data.stream import Batch, crop_and_normalise
+from gaprun.data.resample import Pictures, crop_and_normalise, picture_interpolation
+from gaprun.data.stream import Batch
 from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
@@ -64,6 +65,7 @@ class TrainState:
             synchronised(clip, self.world, self.device)
         self.rows = self.world.rows(self.length.batch_size)
         clip.to(self.device)
+        self._format = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
         if recipe.compute.channels_last:
             clip.to(memory_format=torch.channels_last)
         clip.train()
@@ -77,6 +79,7 @@ class TrainState:
             self.encode_image = torch.compile(self.encode_image)
             self.encode_text = torch.compile(self.encode_text)
         settings = self.towers.preprocessing
+        self._interpolation = picture_interpolation(recipe.data.resize, settings)
         self._mean = torch.tensor(settings["mean"], device=self.device)
         self._std = torch.tensor(settings["std"], device=self.device)
 
@@ -104,24 +107,23 @@ class TrainState:
         if self.teacher is None:
             return None
         size = self.recipe.compute.micro_batch or len(batch.pictures)
-        chunks = list(zip(*(tensor.split(size) for tensor in self._inputs(batch)), strict=True))
-        made = [self._encode(pictures, crops, tokens, self.teacher) for pictures, crops, tokens in chunks]
+        chunks = list(zip(*(part.split(size) for part in self._inputs(batch)), strict=True))
+        made = [self._encode(pictures, tokens, self.teacher) for pictures, tokens in chunks]
         x, y = zip(*made, strict=True)
         return self.world.gathered(torch.cat(x), torch.cat(y))
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _inputs(self, batch: Batch) -> tuple[Pictures, Tensor]:
         non_blocking = self.device.type == "cuda"
         pictures = batch.pictures.to(self.device, non_blocking=non_blocking)
-        crops = batch.crops.to(self.device, non_blocking=non_blocking)
-        return pictures, crops, batch.tokens.to(self.device, non_blocking=non_blocking)
+        return pictures, batch.tokens.to(self.device, non_blocking=non_blocking)
 
     def _encode(
-        self, pictures: Tensor, crops: Tensor, tokens: Tensor, encoders: tuple[Encode, Encode] | None = None
+        self, pictures: Pictures, tokens: Tensor, encoders: tuple[Encode, Encode] | None = None
     ) -> Clouds:
         encode_image, encode_text = encoders or (self.encode_image, self.encode_text)
-        images = crop_and_normalise(pictures, crops, self.towers.image_size, self._mean, self._std)
-        if self.recipe.compute.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = crop_and_normalise(
+            pictures, self.towers.image_size, self._interpolation, self._mean, self._std, self._format
+        )
         with self._autocast():
             x, y = encode_image(images), encode_text(tokens)
         return _unit(x), _unit(y)

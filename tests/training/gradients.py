@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
+from gaprun.data.plan import Plan
+from gaprun.data.pool import Pool
 from gaprun.data.split import open_split
-from gaprun.data.stream import LoadBatch, Plan, Pool
+from gaprun.data.stream import LoadBatch
 from gaprun.model.loss import ClipLoss
 from gaprun.model.terms import TERMS
 from gaprun.model.towers import build_towers, original_tokens, tokenizer_for, trimmed
@@ -60,7 +62,7 @@ def gradients(
         recipe = recipe.model_copy(update={"loss": ALL_TERMS})
     pool, original = _data(scenes)
     vocabulary = Vocabulary.used_in(original, 49408)
-    length = run_length(recipe, len(pool))
+    length = run_length(recipe, len(pool), len(pool.texts))
     torch.manual_seed(0)
     towers = build_towers(recipe.model, vocabulary)
     head = Head.of(recipe, 0)

@@ -103,7 +103,7 @@ def test_a_run_repeats_and_the_key_is_part_of_its_identity(run_small: RunSmall) 
 
 
 def test_recipes_without_the_key_keep_their_identity() -> None:
-    """Runs made before the key existed are found again; the hash is that of the first release."""
+    """Runs made before the key existed are found again; the hash is the one since pictures are resized as they are."""
     recipe = load_recipe(RECIPES / "baseline.yaml")
     chunked = load_recipe(RECIPES / "baseline.yaml", ["compute.micro_batch=64"])
     assert recipe_hash(recipe) != recipe_hash(chunked)
