@@ -161,8 +161,8 @@ def _jobs(
     job = Job(validate(run.resolved_recipe, f"run {run.id}"), run.seed)
     if job.recipe_hash != run.recipe_hash:
         raise UserError(
-            f"run {run.id} was trained by a gaprun that read its recipe otherwise (such as how pictures are resized), so "
-            "going on would mix two trainings; train the recipe anew"
+            f"run {run.id} was trained by a gaprun that read its recipe otherwise (such as how pictures are "
+            "resized), so going on would mix two trainings; train the recipe anew"
         )
     return [job]
 

@@ -95,7 +95,7 @@ class DecodedCache:
 
 
 def _checksum(picture: Pixels) -> int:
-    return zlib.crc32(memoryview(picture.reshape(-1))) or 1
+    return zlib.crc32(np.ascontiguousarray(picture).data) or 1
 
 
 def free_memory() -> int:

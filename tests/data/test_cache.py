@@ -1,4 +1,4 @@
-"""The decoded cache: bytes are the same from every kind, damage is decoded again, all that decides them is in its name."""
+"""The decoded cache: the same bytes from every kind, damage decoded again, all that decides them in its name."""
 
 from __future__ import annotations
 
