@@ -38,7 +38,7 @@ class TemperatureRule(BaseModel):
         return None
 
 
-RULES: Registry[TemperatureRule] = Registry("temperature rule", "rule")
+RULES: Registry[TemperatureRule] = Registry("temperature rule", "rule", usual="exp")
 AnyTemperature = Annotated[TemperatureRule, RULES]
 
 
@@ -51,6 +51,10 @@ class Learned(TemperatureRule):
     )
     max_beta: float | None = Field(
         100.0, gt=0, description="Clamp of the logit scale beta after each step (CLIP: 100); null for none."
+    )
+
+    rising_only: bool = Field(
+        False, description="tau may rise but never falls: a step that would lower it leaves nu where it was."
     )
 
     def initial_nu(self) -> float:

@@ -29,7 +29,7 @@ WORDS = {
     "SS": "soft swap",
 }
 SYMBOLS = {"FLT": "tau", "TS": "end", "SLRT": "rate x", "HS": "p", "SS": "p"}
-USUAL = {"init": 0.07, "max_beta": 100.0, "start": 0.01, "renormalise": True}
+USUAL = {"init": 0.07, "max_beta": 100.0, "start": 0.01, "renormalise": True, "rising_only": False}
 CLIP_LOSS = {"name": "clip", "weight": 1.0, "terms": []}  # any other loss or term is no method of the paper
 METRICS = (
     "gap",

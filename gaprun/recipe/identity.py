@@ -40,6 +40,11 @@ ADDED_LATER: dict[str, Any] = {
     "compute.tf32": False,
     "compute.cudnn_benchmark": False,
     "compute.attention": "auto",
+    "temperature.rising_only": False,
+    "optimizer.decay": "matrices",
+    "optimizer.grad_clip_over": "towers",
+    "optimizer.ema": None,
+    "schedule.shape": "cosine",
     "loss.weight": 1.0,
     "loss.terms": [],
 }

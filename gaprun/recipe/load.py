@@ -175,7 +175,10 @@ def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:
         return f"{where}: unknown key; {hint}"
     if kind == "missing":
         return f"{where}: this key is required"
-    if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
+    if kind == "union_tag_not_found":
+        tag = str(error.get("ctx", {}).get("discriminator", "")).strip("'")
+        return f"{where}: it needs the key {tag}, which says what it is"
+    if kind in ("union_tag_invalid", "literal_error"):
         context = error.get("ctx", {})
         expected = context.get("expected_tags") or context.get("expected") or context.get("discriminator", "")
         choices = re.findall(r"'([^']+)'", str(expected))

@@ -165,13 +165,28 @@ class Data(Section):
 
 
 class Optimizer(Section):
-    """AdamW; weight decay skips biases, normalisation parameters, other 1-D parameters and the temperature."""
+    """AdamW; by default weight decay skips biases, normalisation, other 1-D parameters and the temperature."""
 
     lr: float = Field(5e-4, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(0.2, ge=0, description="On matrices and convolutions only.")
+    weight_decay: float = Field(0.2, ge=0, description="AdamW's weight decay, on what `decay` says.")
+    decay: Literal["matrices", "all"] = Field(
+        "matrices",
+        description="What decays: matrices and convolutions, or every parameter, nu and the loss's own included (as in "
+        "the authors' snapshot).",
+    )
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's moment decays.")
     eps: float = Field(1e-6, gt=0, description="AdamW's epsilon.")
     grad_clip: float | None = Field(None, gt=0, description="Clip the gradient norm to this; null for none.")
+    grad_clip_over: Literal["towers", "all"] = Field(
+        "towers", description="Whose joint norm is clipped: the towers', or that of all that is trained."
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay a step of an exponential moving average of all weights, which is then what is saved as the "
+        "run's model and measured; null for none.",
+    )
     temperature_lr_factor: float = Field(
         1.0,
         ge=0,
@@ -187,13 +202,17 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """Length of training and the learning rate's path: linear warm-up, then cosine to zero."""
+    """Length of training and the learning rate's path: linear warm-up, then cosine to zero by default."""
 
     epochs: float | None = Field(None, gt=0, description="Length in epochs (give this or steps).")
     steps: Positive | None = Field(None, description="Length in optimiser steps.")
     batch_size: int = Field(1024, ge=2, description="Pairs a step.")
     warmup_epochs: float | None = Field(None, ge=0, description="Warm-up in epochs (this or warmup_steps).")
     warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps.")
+    shape: Literal["cosine", "constant", "linear"] = Field(
+        "cosine",
+        description="The rate after the warm-up: half a cosine to zero, the peak throughout, or a line to zero.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

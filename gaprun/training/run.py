@@ -80,6 +80,7 @@ def _train_and_measure(
         path, identity = saved or world.on_first(
             lambda: save_checkpoint(folder / "checkpoints", checkpoint_content(state, job), 1)
         )
+    state.end()
     if state.damaged and world.first:
         store.annotate(job.id, {"damaged": sorted(state.damaged)})
     place = str(path.relative_to(store.artifacts.parent))

@@ -23,6 +23,7 @@ from gaprun.data.stream import Batch
 from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
+from gaprun.training.average import WeightAverage
 from gaprun.training.batchnorm import statistics_kept, synchronised
 from gaprun.training.distributed import ALONE, World
 from gaprun.training.head import Clouds, Head
@@ -72,6 +73,8 @@ class TrainState:
         self.head.to(self.device)
         factor = rule.lr_factor if isinstance(rule, Learned) else 1.0
         self.optimizer = build_optimizer(clip, self.head, recipe.optimizer, factor)
+        decay, averaged = recipe.optimizer.ema, {"clip": clip, "head": self.head}
+        self.average = None if decay is None else WeightAverage(decay, averaged)
         self.scaler = torch.amp.GradScaler("cuda", enabled=recipe.compute.precision == "fp16")
         self.encode_image: Encode = clip.encode_image
         self.encode_text: Encode = self.towers.encode_text
@@ -169,7 +172,8 @@ class TrainState:
         """One update with this process's rows of the batch; returns the loss of the whole batch (0-d, on the device)
         and, on the first process and if `measure`, the record of this step."""
         recipe = self.recipe
-        rate = learning_rate(self.step, self.length.total, self.length.warmup, recipe.optimizer.lr)
+        total, warmup, peak = self.length.total, self.length.warmup, recipe.optimizer.lr
+        rate = learning_rate(self.step, total, warmup, peak, recipe.schedule.shape)
         set_learning_rate(self.optimizer, rate)
         own_x, own_y, carry_on = self._embedded(batch)
         x, y = self.world.gathered(own_x, own_y)
@@ -187,11 +191,16 @@ class TrainState:
         self.world.add_up([p.grad for p in self._trained() if p.grad is not None])
         if recipe.optimizer.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.towers.clip.parameters(), recipe.optimizer.grad_clip)
+            everything = recipe.optimizer.grad_clip_over == "all"
+            clipped = self._trained() if everything else self.towers.clip.parameters()
+            torch.nn.utils.clip_grad_norm_(clipped, recipe.optimizer.grad_clip)
+        nu_before = None if self.head.nu is None else self.head.nu.detach().clone()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._clamp()
+        self._clamp(nu_before)
         self.step += 1
+        if self.average is not None:
+            self.average.update()
         return loss, record
 
     def _trained(self) -> Iterator[nn.Parameter]:
@@ -212,11 +221,16 @@ class TrainState:
         sequence = np.random.SeedSequence([self.seed, purpose, self.step, *more])
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
-    def _clamp(self) -> None:
-        rule = self.recipe.temperature
-        if self.head.nu is not None and isinstance(rule, Learned) and rule.max_beta is not None:
-            with torch.no_grad():
-                self.head.nu.clamp_(rule.nu_for(min(1.0, rule.max_beta)), rule.nu_for(rule.max_beta))
+    @torch.no_grad()
+    def _clamp(self, before: Tensor | None) -> None:
+        """Keep nu within the rule's bounds; `before`: nu before the step."""
+        rule, nu = self.recipe.temperature, self.head.nu
+        if nu is None or not isinstance(rule, Learned):
+            return
+        if rule.rising_only and before is not None:
+            nu.copy_(torch.minimum(nu, before))  # beta grows with nu, so tau does not fall
+        if rule.max_beta is not None:
+            nu.clamp_(rule.nu_for(min(1.0, rule.max_beta)), rule.nu_for(rule.max_beta))
 
     @torch.no_grad()
     def _measure(
@@ -240,15 +254,21 @@ class TrainState:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values from which `load_state_dict` continues exactly."""
-        clip = self.towers.clip
+        """Tensors and plain values from which `load_state_dict` continues exactly.
+
+        `clip` and `head` are the run's model: with `optimizer.ema` the average, and `trained` what goes on training.
+        """
+        averaged = None if self.average is None else self.average.weights
+        model = averaged or {"clip": self.towers.clip.state_dict(), "head": self.head.state_dict()}
         with torch.no_grad():
             # So that the towers alone, in open_clip's own tools, carry the temperature that was learned.
-            clip.logit_scale.fill_(math.log(self.beta_value()))
+            beta = self.recipe.temperature.beta(model["head"].get("nu"), self.progress)
+            model["clip"]["logit_scale"].fill_(math.log(float(beta)))
+        trained = {} if self.average is None or averaged is None else {"trained": self.average.trained()}
         return {
             "step": self.step,
-            "clip": clip.state_dict(),
-            "head": self.head.state_dict(),
+            **model,
+            **trained,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "damaged": sorted(self.damaged),
@@ -256,11 +276,19 @@ class TrainState:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self.towers.clip.load_state_dict(saved["clip"])
-        self.head.load_state_dict(saved["head"])
+        if self.average is not None and "trained" in saved:
+            self.average.load({"clip": saved["clip"], "head": saved["head"]}, saved["trained"])
+        else:
+            self.towers.clip.load_state_dict(saved["clip"])
+            self.head.load_state_dict(saved["head"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.step, self.damaged = saved["step"], set(saved["damaged"])
+
+    def end(self) -> None:
+        """Training is over: towers and head become what is measured (the average, where there is one)."""
+        if self.average is not None and self.average.weights is not None:
+            self.average.put_in_place()
 
 
 def _unit(rows: Tensor) -> Tensor:

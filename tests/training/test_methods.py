@@ -48,9 +48,9 @@ def test_learned_temperature_follows_a_float64_reference(method, run_small: RunS
     seen: list[float] = []
     original = TrainState._clamp
 
-    def watch(self) -> None:
+    def watch(self, before: torch.Tensor) -> None:
         seen.append(self.head.nu.grad.item())
-        original(self)
+        original(self, before)
 
     monkeypatch.setattr(TrainState, "_clamp", watch)
     job, store = run_small(method)
