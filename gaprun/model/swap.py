@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gaprun.model.drawn import beside
 from gaprun.registry import Registry
 
 if TYPE_CHECKING:
@@ -80,12 +81,6 @@ class MixingSwap(Swap):
         return mixed_x, mixed_y
 
 
-def _beside(weights: Tensor, x: Tensor) -> Tensor:
-    """CPU numbers as x's type on x's device; a GPU fetches them from pinned memory while the host goes on."""
-    weights = weights.to(x.dtype)
-    return weights.pin_memory().to(x.device, non_blocking=True) if x.is_cuda else weights.to(x.device)
-
-
 @SWAPS.register
 class HardSwap(MixingSwap):
     """HS: on a swap step, exchange `H_X[i,j] <-> H_Y[i,j]` for each entry with probability 0.5."""
@@ -96,7 +91,7 @@ class HardSwap(MixingSwap):
     def weights(self, x: Tensor, generator: Generator) -> Tensor:
         import torch
 
-        return _beside(torch.rand(x.shape, generator=generator) < 0.5, x)
+        return beside(torch.rand(x.shape, generator=generator) < 0.5, x)
 
 
 @SWAPS.register
@@ -109,4 +104,4 @@ class SoftSwap(MixingSwap):
     def weights(self, x: Tensor, generator: Generator) -> Tensor:
         import torch
 
-        return _beside(torch.rand(x.shape, generator=generator), x)
+        return beside(torch.rand(x.shape, generator=generator), x)

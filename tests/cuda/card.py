@@ -102,7 +102,9 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func.namespace == "aten" and torch.is_inference_mode_enabled():  # there, operations come before they are taken apart
+        if (
+            func.namespace == "aten" and torch.is_inference_mode_enabled()
+        ):  # there, operations come before they are taken apart
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from gaprun.model.drawn import beside
 from gaprun.model.terms.base import TERMS, StepInputs, Term
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RandomAlignment(Term):
         import torch
         from torch.nn.functional import normalize
 
-        drawn = torch.from_numpy(step.random.standard_normal(tuple(x.shape))).to(x)
+        drawn = beside(torch.from_numpy(step.random.standard_normal(tuple(x.shape))), x)
         z = normalize(drawn, dim=-1)[rows]
         return ((x[rows] - z).square().sum() + (y[rows] - z).square().sum()) / (2 * len(x))
 
