@@ -54,7 +54,7 @@ def _absent(ref: str, root: Path) -> str:
     known = list_splits(root)
     here = f"splits there: {', '.join(known[:8])}" if known else "no split is there yet"
     family = Path(ref).parts[0] if Path(ref).parts else ""
-    command = family if family in ("scenes", "coco", "flickr30k") else "--help"
+    command = family if family in ("scenes", "coco", "flickr30k", "flickr8k") else "--help"
     way_out = f"write it with `gaprun data {command}`, or set GAPRUN_DATA"
     return f"no data split '{ref}' under {root} ({here}): {way_out}"
 
