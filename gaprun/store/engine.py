@@ -102,6 +102,12 @@ def check_file(place: Place, create: bool) -> Place:
             raise UserError(
                 f"database {place.name} is a folder: name a file inside it, such as {path / 'results.db'}"
             )
+        if path.is_symlink() and _leads_nowhere(path):
+            raise UserError(f"database {place.name} is a link that leads nowhere: name another one with --db")
+        if path.exists() and not path.is_file():
+            raise UserError(
+                f"database {place.name} is a device or pipe and no file: name another one with --db"
+            )
         if not path.exists() or path.stat().st_size == 0:
             return _check_new(place, path, create)
         with path.open("rb") as file:
@@ -115,6 +121,14 @@ def check_file(place: Place, create: bool) -> Place:
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return place
     return Place(_read_only_url(path), place.name, path, read_only=True)
+
+
+def _leads_nowhere(link: Path) -> bool:
+    """Whether a link ends in a loop, or in a folder that is not there."""
+    try:
+        return not link.resolve().parent.is_dir()
+    except (OSError, RuntimeError):
+        return True
 
 
 def _check_new(place: Place, path: Path, create: bool) -> Place:
@@ -229,6 +243,12 @@ def retried(work: Callable[[], T], name: str) -> T:
         except StatementError as error:
             if isinstance(error.orig, GaprunError):  # of a parameter that was refused
                 raise error.orig from None
+            raise
+        except ValueError as error:
+            if isinstance(error, json.JSONDecodeError) or "isoformat" in str(error):
+                raise UserError(
+                    f"{name} holds a value that gaprun did not write ({error}): name another one with --db"
+                ) from error
             raise
         time.sleep(delay * (0.5 + random.random()))
         delay = min(2.0, delay * 2)

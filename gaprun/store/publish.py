@@ -12,12 +12,16 @@ import sqlite3
 import sys
 import uuid
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.files import check_replaceable
 from gaprun.store.database import open_store
 from gaprun.store.liveness import this_host
+from gaprun.store.schema import TABLES
 
 # Keys of notes and environments whose values say where something ran.
 PRIVATE = ("host", "hostname", "pid", "queue", "imported_on", "user", "cluster_name", "job", "log", "node")
@@ -30,9 +34,12 @@ _PROCESS = re.compile(r"\b(process|pid)\s+\d+", re.IGNORECASE)
 def publish(source: Path, target: Path) -> None:
     """Copy `source` to `target`, which appears whole or not at all.
 
-    A place on a disk keeps its last part. Raises UserError for what is no database, Failure where a host's name would
-    stay.
+    A place on a disk keeps its last part. Raises UserError for what is no database, also at `target`, Failure where a
+    host's name would stay.
     """
+    if target.exists() and target.resolve() == source.resolve():
+        raise UserError(f"{target} cannot be published onto itself: name another file")
+    check_replaceable(target, _is_database, "name another file")
     open_store(str(source), create=False).close()
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
@@ -57,6 +64,16 @@ def publish(source: Path, target: Path) -> None:
         raise UserError(f"{target}: could not be written ({error})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file holds a gaprun database, of this version or an older one."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error:
+        return False
+    return tables >= TABLES
 
 
 def cleaned(value: Any, hosts: Iterable[str]) -> Any:
