@@ -32,9 +32,11 @@ import torch
 from harness import arguments
 
 from gaprun.data.cache import DecodedCache
+from gaprun.data.plan import Plan
+from gaprun.data.pool import Pool
 from gaprun.data.scenes import scenes_plans
 from gaprun.data.split import open_split
-from gaprun.data.stream import LoadBatch, Plan, Pool, stream
+from gaprun.data.stream import LoadBatch, stream
 from gaprun.data.write import write_splits
 from gaprun.errors import GaprunError
 from gaprun.recipe.jobs import Job, load_jobs
@@ -112,7 +114,8 @@ def arm(kind: str, chance: random.Random) -> None:
     elif kind == "cache":
 
         def torn(original: Callable[..., None], cache: DecodedCache, index: int, picture: Any) -> None:
-            cache.pictures[index][: chance.randrange(1, 32)] = picture[:1]
+            part = picture.reshape(-1)[: chance.randrange(1, picture.size)]
+            cache.pixels[cache.starts[index] :][: len(part)] = part
             die()
 
         patch(DecodedCache, "put", torn)

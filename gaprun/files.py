@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gaprun.errors import Failure, UserError
@@ -70,6 +70,14 @@ def plain_name(name: str, what: str) -> str:
         shown = repr(name)[:80]
         raise UserError(f"{what} {shown} cannot be a name: use letters, digits and . _ + = , @ -")
     return name
+
+
+def inner_path(text: str, what: str) -> str:
+    """`text` if it is a path that stays below the folder it is joined to, else UserError; `what` says whose it is."""
+    parts = PurePosixPath(text).parts
+    if not parts or parts[0] == "/" or ".." in parts or any(ord(sign) < 32 for sign in text):
+        raise UserError(f"{what} {text!r:.80} leads out of its folder")
+    return text
 
 
 def replace_file(

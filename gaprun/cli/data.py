@@ -13,12 +13,21 @@ from gaprun.cli.common import console, err_console, print_json
 
 if TYPE_CHECKING:
     from gaprun.data.check import Report
+    from gaprun.data.division import Division
+    from gaprun.data.tables import Entry
+    from gaprun.data.tally import Tally
     from gaprun.data.write import Plan
 
 data = typer.Typer(no_args_is_help=True, help="Write, index and check data sets.", rich_markup_mode="rich")
 
 Force = Annotated[bool, typer.Option("--force", help="Replace a split written with other settings.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the data set; default: its name in GAPRUN_DATA, or in `data` where that is unset."
+    ),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; the result does not depend on them.")]
 
 
@@ -29,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 @data.command(epilog="Example: gaprun data scenes --out data/scenes --train 4000 --test 1000")
 def scenes(
-    out: Annotated[Path, typer.Option(help="Folder of the data set.")] = Path("data/scenes"),
+    out: Out = None,
     train: Annotated[int, typer.Option(help="Captioned pictures to train on.")] = 4000,
     test: Annotated[int, typer.Option(help="Captioned pictures held out.")] = 1000,
     classes_train: Annotated[int, typer.Option(help="Labelled pictures for the linear probe.")] = 2000,
@@ -41,8 +50,10 @@ def scenes(
 ) -> None:
     """Draw captioned scenes: one to three shapes on a background, five partial captions each; no download."""
     from gaprun.data.scenes import scenes_plans
+    from gaprun.data.split import data_root
 
-    _write(scenes_plans(out, train, test, classes_train, classes_test, size, seed), force, 1, json)
+    folder = out or data_root() / "scenes"
+    _write(scenes_plans(folder, train, test, classes_train, classes_test, size, seed), force, 1, json)
 
 
 Images = Annotated[list[Path], typer.Option("--images", help="Folder of pictures; repeatable.")]
@@ -60,10 +71,11 @@ Seed = Annotated[int, typer.Option(help="Seed of the division into splits.")]
     epilog="Example: gaprun data coco --images train2014 --images val2014 --karpathy dataset_coco.json"
 )
 def coco(
+    context: typer.Context,
     images: Images,
     captions: Annotated[list[Path] | None, typer.Option(help="captions_*.json; repeatable.")] = None,
     karpathy: Annotated[Path | None, typer.Option(help="Karpathy's dataset_coco.json: its splits.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the data set.")] = Path("data/coco"),
+    out: Out = None,
     size: Size = None,
     quality: Quality = 95,
     test: TestCount = None,
@@ -75,25 +87,24 @@ def coco(
     json: Json = False,
 ) -> None:
     """MSCOCO: official pictures and captions (2014 or 2017 names), with Karpathy's splits where given."""
-    from gaprun.data.captioned import captioned_plans
     from gaprun.data.division import Division
-    from gaprun.data.pictures import Folders
     from gaprun.data.sources import coco_entries
+    from gaprun.data.tally import Tally
 
-    division = Division.parse(split_fractions, test, split)
-    entries = coco_entries(captions or [], karpathy, infer_split=not division.divides)
+    division, tally = Division.parse(split_fractions, test, split), Tally()
+    entries = coco_entries(captions or [], karpathy, not division.divides, tally)
     source = karpathy or (captions or [Path()])[0]
-    plans = captioned_plans("coco", out, entries, Folders(images), source, division, seed, size, quality)
-    _write(plans, force, workers, json)
+    _captioned(context, "coco", entries, source, division, tally)
 
 
 @data.command(
     epilog="Example: gaprun data flickr30k --images flickr30k-images --captions dataset_flickr30k.json"
 )
 def flickr30k(
+    context: typer.Context,
     images: Images,
     captions: Annotated[Path, typer.Option(help="dataset_flickr30k.json, results_20130124.token or CSV.")],
-    out: Annotated[Path, typer.Option(help="Folder of the data set.")] = Path("data/flickr30k"),
+    out: Out = None,
     size: Size = None,
     quality: Quality = 95,
     test: TestCount = None,
@@ -104,22 +115,55 @@ def flickr30k(
     json: Json = False,
 ) -> None:
     """Flickr30k: Karpathy's JSON with its splits, or the original token file."""
-    from gaprun.data.captioned import captioned_plans
     from gaprun.data.division import Division
-    from gaprun.data.pictures import Folders
     from gaprun.data.sources import flickr_entries
+    from gaprun.data.tally import Tally
 
-    division, entries = Division.parse(split_fractions, test), flickr_entries(captions)
-    plans = captioned_plans(
-        "flickr30k", out, entries, Folders(images), captions, division, seed, size, quality
-    )
-    _write(plans, force, workers, json)
+    division, tally = Division.parse(split_fractions, test), Tally()
+    entries = flickr_entries(captions, tally)
+    _captioned(context, "flickr30k", entries, captions, division, tally)
+
+
+SplitList = Annotated[Path | None, typer.Option(help="Names of the split's pictures, one a line.")]
+
+
+@data.command(
+    epilog="Example: gaprun data flickr8k --images Flicker8k_Dataset --captions Flickr8k.token.txt "
+    "--train-list Flickr_8k.trainImages.txt --val-list Flickr_8k.devImages.txt --test-list Flickr_8k.testImages.txt"
+)
+def flickr8k(
+    context: typer.Context,
+    images: Images,
+    captions: Annotated[Path, typer.Option(help="Flickr8k.token.txt.")],
+    train_list: SplitList = None,
+    val_list: SplitList = None,
+    test_list: SplitList = None,
+    out: Out = None,
+    size: Size = None,
+    quality: Quality = 95,
+    test: TestCount = None,
+    split_fractions: Fractions = None,
+    seed: Seed = 0,
+    workers: Workers = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Flickr8k: the official token file, with the official split lists where given."""
+    from gaprun.data.division import Division
+    from gaprun.data.sources import flickr8k_entries
+    from gaprun.data.tally import Tally
+
+    division, tally = Division.parse(split_fractions, test), Tally()
+    lists = {"train": train_list, "val": val_list, "test": test_list}
+    entries = flickr8k_entries(captions, {name: path for name, path in lists.items() if path}, tally)
+    _captioned(context, "flickr8k", entries, captions, division, tally)
 
 
 @data.command(
     epilog="Example: gaprun data captions --images pictures --captions a.csv --out data/mine --test 500"
 )
 def captions(
+    context: typer.Context,
     images: Images,
     captions: Annotated[Path, typer.Option(help="COCO captions JSON, or CSV/TSV with a header.")],
     out: Annotated[Path, typer.Option(help="Folder of the data set.")],
@@ -136,24 +180,22 @@ def captions(
     json: Json = False,
 ) -> None:
     """Any captioned set: COCO captions format, or a table of (image, caption) rows."""
-    from gaprun.data.captioned import captioned_plans
     from gaprun.data.division import Division
-    from gaprun.data.pictures import Folders
     from gaprun.data.sources import table_entries
+    from gaprun.data.tally import Tally
 
-    division = Division.parse(split_fractions, test, split)
-    entries = table_entries(captions, image_column, caption_column)
-    plans = captioned_plans(
-        "captions", out, entries, Folders(images), captions, division, seed, size, quality
-    )
-    _write(plans, force, workers, json)
+    division, tally = Division.parse(split_fractions, test, split), Tally()
+    entries = table_entries(captions, image_column, caption_column, tally)
+    _captioned(context, "captions", entries, captions, division, tally)
 
 
 @data.command(epilog="Example: gaprun data classes cifar10 --download --out data/cifar10")
 def classes(
     source: Annotated[str, typer.Argument(help="cifar10, cifar100, digits, an .npz file, or a folder.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the data set; default data/NAME.")] = None,
-    test_share: Annotated[float, typer.Option(help="Held-out share where the set has no splits.")] = 0.2,
+    out: Out = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="Held-out share where the set has no splits.", show_default="0.2")
+    ] = None,
     seed: Seed = 0,
     root: Annotated[Path | None, typer.Option(help="Where torchvision keeps CIFAR.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Let torchvision fetch CIFAR.")] = False,
@@ -163,8 +205,9 @@ def classes(
 ) -> None:
     """Labelled pictures for zero-shot and probe: CIFAR, npz, class folders, or scikit-learn's digits."""
     from gaprun.data.classes import class_plans
+    from gaprun.data.split import data_root
 
-    folder = out or Path("data") / Path(source).resolve().stem
+    folder = out or data_root() / Path(source).resolve().stem
     _write(class_plans(source, folder, test_share, seed, root, download), force, workers, json)
 
 
@@ -201,6 +244,8 @@ def index(
     with _progress("reading shards") as progress:
         made = index_folder(folder, force, workers or usable_cores(), progress)
     _show([(folder, made, True)], json)
+    if out is not None:
+        _say_where(folder)
 
 
 @data.command(epilog="Example: gaprun data check data/coco")
@@ -212,15 +257,25 @@ def check(
     """Verify checksums and tar structure, decode every picture; exit code 1 where something is damaged."""
     from gaprun.data.check import check_split, find_splits
     from gaprun.data.parallel import usable_cores
+    from gaprun.errors import UserError
 
-    folders = [folder for path in paths for folder in find_splits(path)]
+    folders, absent = [], []
+    for path in paths:
+        try:
+            folders += find_splits(path)
+        except UserError as error:
+            absent.append(error)
+    if absent and not folders:
+        raise absent[0]
     with _progress("decoding") as progress:
         reports = [check_split(folder, workers or usable_cores(), progress) for folder in folders]
     if json:
         print_json([report.as_dict() for report in reports])
     else:
         _show_reports(reports)
-    if any(report.damage for report in reports):
+    for reason in absent:
+        err_console.print(f"not checked: {reason}", soft_wrap=True, markup=False, highlight=False)
+    if absent or any(report.damage for report in reports):
         raise typer.Exit(1)
 
 
@@ -252,6 +307,57 @@ def _show_reports(reports: Sequence[Report]) -> None:
             _line(f"{place}: {found.problem}")
 
 
+def _captioned(
+    context: typer.Context,
+    kind: str,
+    entries: Sequence[Entry],
+    source: Path,
+    division: Division,
+    tally: Tally,
+) -> None:
+    """Write the captioned set `kind` with the options that its commands share.
+
+    An option that was given on the command line and would change nothing is refused.
+    """
+    from gaprun.data.captioned import captioned_plans
+    from gaprun.data.folders import Folders
+    from gaprun.data.split import data_root
+
+    given = context.params
+    if given["size"] is None:
+        _refuse_given(context, "quality", "without --size the files are kept as they are: leave it out")
+    if not division.divides:
+        _refuse_given(
+            context, "seed", "nothing is divided: leave it out, or give --test or --split-fractions"
+        )
+    if division.shares:
+        _refuse_given(context, "split", "--split-fractions names every split: leave it out")
+    if entries and all(entry.split is not None for entry in entries):
+        _refuse_given(context, "split", f"{source} has its own splits: leave it out")
+    plans = captioned_plans(
+        kind,
+        given["out"] or data_root() / kind,
+        entries,
+        Folders(given["images"]),
+        source,
+        division,
+        given["seed"],
+        given["size"],
+        given["quality"],
+        tally,
+    )
+    _write(plans, given["force"], given["workers"], given["json"])
+
+
+def _refuse_given(context: typer.Context, name: str, why: str) -> None:
+    """Raise UserError where the option `name` was given on the command line."""
+    from gaprun.errors import UserError
+
+    given = context.get_parameter_source(name)
+    if given is not None and given.name == "COMMANDLINE":
+        raise UserError(f"--{name} {context.params[name]}: {why}")
+
+
 def _write(plans: Sequence[Plan], force: bool, workers: int | None, json: bool) -> None:
     """Write the splits under a progress bar and print what was written and what was counted."""
     from gaprun.data.parallel import usable_cores
@@ -260,19 +366,49 @@ def _write(plans: Sequence[Plan], force: bool, workers: int | None, json: bool) 
     with _progress("writing") as progress:
         results = write_splits(plans, force, workers or usable_cores(), progress)
     _show([(plan.folder, *result) for plan, result in zip(plans, results, strict=True)], json)
+    _say_where(plans[0].folder)
+
+
+def _say_where(folder: Path) -> None:
+    """Say how recipes name the split `folder` where it lies outside the folder that their names start from."""
+    import os
+
+    from gaprun.data.split import data_root
+
+    root = data_root()
+    if folder.absolute().parent.parent == root.absolute():
+        return
+    unused = (
+        f"GAPRUN_DATA={root} is where recipes look"
+        if os.environ.get("GAPRUN_DATA")
+        else "GAPRUN_DATA is unset"
+    )
+    text = f"note: written to {folder.absolute().parent}; {unused}: name its splits by path, such as {folder}"
+    err_console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _show(splits: Sequence[tuple[Path, dict[str, Any], bool]], json: bool) -> None:
     """Print each split's folder, its index in short, and whether it was written now."""
     if json:
-        keys = ("dataset", "split", "samples", "captions", "fingerprint", "report", "examples")
+        keys = (
+            "dataset",
+            "split",
+            "samples",
+            "captions",
+            "shared_captions",
+            "fingerprint",
+            "report",
+            "examples",
+        )
         print_json(
             [
-                {"folder": str(folder), "written": written} | {key: index[key] for key in keys}
+                {"folder": str(folder), "written": written} | {key: index.get(key) for key in keys}
                 for folder, index, written in splits
             ]
         )
         return
+    from gaprun.data.tally import REASONS
+
     for folder, index, written in splits:
         size = sum(shard["bytes"] for shard in index["shards"]) / 2**20
         counts = (
@@ -281,7 +417,10 @@ def _show(splits: Sequence[tuple[Path, dict[str, Any], bool]], json: bool) -> No
         _line(f"{folder}: {counts}, {size:,.1f} MB ({'written' if written else 'already there'})")
         for reason, count in index["report"].items():
             names = ", ".join(index.get("examples", {}).get(reason, [])[:3])
-            _line(f"  {reason}: {count:,}{f' (such as {names})' if names else ''}")
+            such = f" (such as {names})" if names else ""
+            _line(f"  {reason}: {count:,}{such} - {REASONS.get(reason, reason)}")
+        if index.get("shared_captions"):
+            _line(f"  {index['shared_captions']:,} captions have a text that another picture has too")
 
 
 def _line(text: str) -> None:

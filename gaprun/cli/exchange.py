@@ -31,9 +31,10 @@ Examples:
 
   gaprun runs export --format open_clip --run baseline-s0 --out models/baseline
 """
-IMPORT = """Bring in results that open_clip (results.jsonl) or CLIP_benchmark (JSON, CSV) wrote.
+IMPORT = """Bring in results that open_clip (results.jsonl, its published tables) or CLIP_benchmark (JSON, CSV) wrote.
 
-They become runs of kind external, named model@program, and stand in `gaprun compare` like any others.
+They become runs of kind external, named model@program, and stand in `gaprun compare` like any others. What has no name
+here is left out and named; a file that cannot be read is named, the others come in, and the exit code is 1.
 
 Examples:
 
@@ -87,12 +88,13 @@ def export(
 
     store = open_store(db, create=False)
     target = out or DEFAULT_OUT.get(format)
+    problems: list[str] = []
     if format is Format.OPEN_CLIP:
         done: dict[str, Any] = _model(store, out, run or [], force)
         target = out or done["run"]
     else:
         assert target is not None
-        done = _rows(store, format, target, _chosen(store, run, where), experiment, force)
+        done, problems = _rows(store, format, target, _chosen(store, run, where), experiment, force)
     if json:
         print_json({"path": target, **done})
     else:
@@ -100,6 +102,10 @@ def export(
         if format is Format.OPEN_CLIP:
             said = f"{done['run']} at step {done['step']}, temperature {done['temperature']:.4g}"
         console.print(f"{target}: {said}", markup=False, soft_wrap=True)
+    for problem in problems:
+        _say(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _chosen(store: Store, run: list[str] | None, where: list[str] | None) -> list[str] | None:
@@ -115,28 +121,37 @@ def _chosen(store: Store, run: list[str] | None, where: list[str] | None) -> lis
 
 def _rows(
     store: Store, format: Format, target: str, ids: list[str] | None, experiment: str, force: bool
-) -> dict[str, int]:
+) -> tuple[dict[str, int], list[str]]:
+    """How much was written, by kind, and what could not be."""
     if format in (Format.CSV, Format.PARQUET):
         from gaprun.store.export import export as write
 
-        return write(store, Path(target), ids, force, parquet=format is Format.PARQUET)
+        return write(store, Path(target), ids, force, parquet=format is Format.PARQUET), []
     every = ids if ids is not None else [row.id for row in reversed(store.runs(light=True))]
     with _bar("runs") as progress:
         if format is Format.TENSORBOARD:
             from gaprun.exchange import tensorboard
 
-            return tensorboard.send(store, every, Path(target), progress)
-        from gaprun.exchange import mlflow
+            sent = tensorboard.send(store, every, Path(target), progress)
+        else:
+            from gaprun.exchange import mlflow
 
-        return mlflow.send(store, every, target, experiment, progress)
+            sent = mlflow.send(store, every, target, experiment, progress)
+    return sent.counts, sent.problems
 
 
 def _model(store: Store, out: str | None, run: list[str], force: bool) -> dict[str, Any]:
     if len(run) != 1:
         raise UserError("--format open_clip exports one model: name it with --run RUN")
     from gaprun.exchange.openclip import export_model
+    from gaprun.files import plain_name
 
-    return export_model(store, run[0], Path(out or store.run(run[0]).id), force)
+    folder = (
+        Path(out)
+        if out
+        else Path(plain_name(store.run(run[0]).id, "without --out the folder is the run's id:"))
+    )
+    return export_model(store, run[0], folder, force)
 
 
 def import_(
@@ -147,6 +162,9 @@ def import_(
             help="The split that was measured, e.g. coco/test; where it lies here its fingerprint and size are taken."
         ),
     ] = None,
+    same_data: Annotated[
+        bool, typer.Option("--same-data", help="The files call --data's pictures and texts by another name.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Recipe name instead of model@program.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     db: DbOption = None,
@@ -155,15 +173,33 @@ def import_(
     from gaprun.exchange.results import import_files
     from gaprun.store import open_store
 
-    done = import_files(open_store(db), files, data, name)
+    if same_data and data is None:
+        raise UserError("--same-data says that --data is what the files call by another name: add --data")
+    report = import_files(lambda: open_store(db), files, data, name, same_data)
+    if not report.done and len(report.refused) == len(files) == 1:
+        raise UserError(report.refused[0])
     if json:
-        print_json([vars(one) for one in done])
-        return
-    for one in done:
-        left = f"; not taken: {', '.join(one.left_out)}" if one.left_out else ""
-        console.print(
-            f"{one.run_id}: {one.values} values from {one.file}{left}", markup=False, soft_wrap=True
-        )
+        print_json([vars(one) for one in report.done])
+    for one in report.done if not json else []:
+        console.print(f"{one.run_id}: {one.values} values from {one.file}", markup=False, soft_wrap=True)
+    for reasons, what in (
+        (report.left_out, "left out, gaprun has no such metric"),
+        (report.odd, "no numbers"),
+    ):
+        for file, names in reasons.items():
+            if names:
+                _say(f"{file}: {what}: {', '.join(names)}")
+    for note in report.notes:
+        _say(note)
+    for reason in report.refused:
+        _say(f"not imported: {reason}")
+    if report.refused or not report.done:
+        _say(f"{len(report.done)} results came in, {len(report.refused)} did not")
+        raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    err_console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -158,7 +158,13 @@ def _jobs(
     run = open_store(db, create=False).run(str(resume))
     if run.kind != "train" or run.seed is None:
         raise UserError(f"run {run.id} was not trained by gaprun; there is nothing to resume")
-    return [Job(validate(run.resolved_recipe, f"run {run.id}"), run.seed)]
+    job = Job(validate(run.resolved_recipe, f"run {run.id}"), run.seed)
+    if job.recipe_hash != run.recipe_hash:
+        raise UserError(
+            f"run {run.id} was trained by a gaprun that read its recipe otherwise (such as how pictures are "
+            "resized), so going on would mix two trainings; train the recipe anew"
+        )
+    return [job]
 
 
 def parse_seeds(text: str | None) -> list[int] | None:

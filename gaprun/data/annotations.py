@@ -1,43 +1,29 @@
-"""Reading caption files: COCO captions JSON, Karpathy's split JSON, CSV tables and Flickr30k's token file.
+"""Reading caption files in JSON: COCO's captions and Karpathy's splits.
 
 Each reader gives entries in the file's order: one picture with its captions, and its split where known.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gaprun.data.division import check_split_name
+from gaprun.data.tables import Entry
+from gaprun.data.text import read_text
 from gaprun.errors import UserError
-
-_IMAGE_COLUMNS = ("image", "image_name", "file_name", "filename", "filepath", "image_path", "file")
-_CAPTION_COLUMNS = ("caption", "comment", "text", "title", "sentence")
-
-
-@dataclass
-class Entry:
-    """One picture as its annotation file knows it; `number` is its COCO id where it has one."""
-
-    file: str
-    captions: list[str] = field(default_factory=list)
-    id: int | str | None = None
-    number: int | None = None
-    split: str | None = None
 
 
 def read_json(path: Path, option: str) -> Any:
     """The parsed JSON file; UserError naming `option` where it is absent or no JSON."""
+    text = read_text(path, option)
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{option} {path}: {error.strerror}") from None
+        return json.loads(text)
     except ValueError as error:
         raise UserError(f"{option} {path} is not JSON: {error}") from None
+    except RecursionError:
+        raise UserError(f"{option} {path} is not JSON that anybody wrote: it is nested too deeply") from None
 
 
 def read_coco(path: Path, option: str = "--captions") -> list[Entry]:
@@ -90,65 +76,6 @@ def read_karpathy(path: Path, option: str = "--karpathy") -> list[Entry]:
             )
         )
     return entries
-
-
-def read_table(path: Path, image_column: str | None = None, caption_column: str | None = None) -> list[Entry]:
-    """Entries of a table with a header, one (image, caption) pair a row; rows of one image are joined.
-
-    The delimiter (comma, tab, bar or semicolon) is the one that the header uses most. Raises UserError where
-    a column is missing or the file is no readable UTF-8 table.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            rows = csv.DictReader(file, delimiter=max(",\t|;", key=header.count), skipinitialspace=True)
-            names = [name.strip() for name in rows.fieldnames or []]
-            rows.fieldnames = names
-            image = _column(names, image_column, _IMAGE_COLUMNS, path, "image")
-            caption = _column(names, caption_column, _CAPTION_COLUMNS, path, "caption")
-            return _joined((row[image] or "", row[caption] or "") for row in rows)
-    except OSError as error:
-        raise UserError(f"--captions {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--captions {path} is no UTF-8 table: {error}") from None
-
-
-def read_tokens(path: Path) -> list[Entry]:
-    """Entries of Flickr's token file: lines of `1000092795.jpg#0<tab>caption`."""
-    pairs = []
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            name, tab, caption = line.partition("\t")
-            if not tab and line.strip():
-                raise UserError(f"--captions {path} line {number} has no tab: not a Flickr token file")
-            if tab:
-                pairs.append((name.rpartition("#")[0] or name, caption))
-    except OSError as error:
-        raise UserError(f"--captions {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"--captions {path} is no UTF-8 text: {error}") from None
-    return _joined(pairs)
-
-
-def _joined(pairs: Iterable[tuple[str, str]]) -> list[Entry]:
-    entries: dict[str, Entry] = {}
-    for name, caption in pairs:
-        name = name.strip()
-        if name:
-            entries.setdefault(name, Entry(name, id=name)).captions.append(caption)
-    return list(entries.values())
-
-
-def _column(names: list[str], wanted: str | None, usual: tuple[str, ...], path: Path, kind: str) -> str:
-    for name in (wanted,) if wanted else usual:
-        if name in names:
-            return name
-    looked = wanted or " or ".join(usual[:2])
-    raise UserError(
-        f"--captions {path} has no column '{looked}' (it has: {', '.join(names) or 'none'}): "
-        f"name it with --{kind}-column"
-    )
 
 
 def _is_karpathy(content: Any) -> bool:

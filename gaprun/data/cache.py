@@ -1,7 +1,8 @@
-"""The decoded cache: every training picture as uint8 at training size plus margin, decoded once and then only read.
+"""The decoded cache: every training picture as uint8 at its kept size, decoded once and then only read.
 
 It lives in memory or in a file of the runs' folder, is shared by all loader processes of a run, and fills as
-pictures are first asked for, that is during the first epoch. A file is found again by later runs on the same data.
+pictures are first asked for, that is during the first epoch. A file is found again by later runs on the same data;
+each picture's checksum is compared when a run first reads it there, and what does not agree is decoded again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import mmap
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,44 +20,53 @@ import numpy.typing as npt
 from gaprun.errors import UserError
 
 HEADROOM = 0.8  # share of the free memory or disk that the cache may take
-FORMAT = "decoded-2"
+FORMAT = "decoded-3"
+Pixels = npt.NDArray[np.uint8]
 
 
 class DecodedCache:
-    """`count` pictures of (side, side, 3), with a byte for each that says whether it is there.
+    """Pictures of the given sizes, one after the other, behind a checksum for each (0: not there).
 
-    The byte is set only after the picture is written, so a process killed in between leaves a picture that is
+    A checksum is set only after its picture is written, so a process killed in between leaves a picture that is
     decoded again. Two processes may decode the same picture; both write the same bytes.
     """
 
-    def __init__(self, count: int, side: int, path: Path | None, memory: int | None = None) -> None:
+    def __init__(self, sizes: npt.NDArray[np.int64], path: Path | None, memory: int | None = None) -> None:
         """In memory if `path` is None, else in the file `path`. Raises UserError when it will not fit.
 
-        `memory`: the descriptor of an anonymous memory file, for processes that share one cache in memory.
+        `sizes`: (n, 2) width and height. `memory`: the descriptor of an anonymous memory file, for processes that
+        share one cache in memory.
         """
-        self.shape = (count, side, side, 3)
-        pictures = count * side * side * 3
-        self._check_room(pictures + count, path)
+        self.sizes, count = sizes, len(sizes)
+        self.starts = np.concatenate([[0], np.cumsum(3 * sizes.prod(1))])
+        table = 4 * count
+        size = table + int(self.starts[-1])
+        self._check_room(size, path)
         if memory is not None:
-            os.ftruncate(memory, pictures + count)
+            os.ftruncate(memory, size)
         anonymous = -1 if memory is None else memory
-        buffer = mmap.mmap(anonymous, pictures + count) if path is None else self._map(path, pictures + count)
-        self._buffer = buffer
-        self.ready = np.frombuffer(buffer, dtype=np.uint8, count=count)
-        self.pictures = np.frombuffer(buffer, dtype=np.uint8, offset=count).reshape(self.shape)
+        self._buffer = mmap.mmap(anonymous, size) if path is None else self._map(path, size)
+        self.sums = np.frombuffer(self._buffer, dtype="<u4", count=count)
+        self.pixels = np.frombuffer(self._buffer, dtype=np.uint8, offset=table)
+        # Pictures of a file that this run has put there or found sound, for all its loader processes.
+        self.sound = self.sums if path is None else np.frombuffer(mmap.mmap(-1, count), dtype=np.uint8)
 
-    def get(self, index: int) -> npt.NDArray[np.uint8] | None:
-        """Picture `index`, or None where it was not put yet."""
-        return self.pictures[index] if self.ready[index] else None
+    def get(self, index: int) -> Pixels | None:
+        """Picture `index`, uint8 (height, width, 3), or None where it was not put yet or is damaged."""
+        width, height = self.sizes[index]
+        picture = self.pixels[self.starts[index] : self.starts[index + 1]]
+        if not self.sound[index]:
+            if not self.sums[index] or self.sums[index] != _checksum(picture):
+                return None
+            self.sound[index] = 1
+        return picture.reshape(height, width, 3)
 
-    def put(self, index: int, picture: npt.NDArray[np.uint8]) -> None:
-        """Keep `picture`, uint8 (side, side, 3)."""
-        self.pictures[index] = picture
-        self.ready[index] = 1
-
-    def batch(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8] | None:
-        """(len(indices), side, side, 3) when all are there, else None."""
-        return self.pictures[indices] if self.ready[indices].all() else None
+    def put(self, index: int, picture: Pixels) -> None:
+        """Keep `picture`, uint8 (height, width, 3)."""
+        self.pixels[self.starts[index] : self.starts[index + 1]] = picture.reshape(-1)
+        if self.sound is not self.sums:
+            self.sums[index] = _checksum(picture)
+        self.sound[index] = 1
 
     def _map(self, path: Path, size: int) -> mmap.mmap:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +92,10 @@ class DecodedCache:
                 f"data.cache: {where}: {size / 2**30:.1f} GiB of decoded pictures do not fit into the "
                 f"{free / 2**30:.1f} GiB that are free; set data.cache to {other}"
             )
+
+
+def _checksum(picture: Pixels) -> int:
+    return zlib.crc32(np.ascontiguousarray(picture).data) or 1
 
 
 def free_memory() -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from gaprun.data.annotations import Entry
 from gaprun.data.division import Division
-from gaprun.data.pictures import Folders, Picture, file_size, picture_outcome
+from gaprun.data.folders import File, Folders, Found, Match
+from gaprun.data.pictures import Picture, file_size, newest, picture_outcome
 from gaprun.data.shards import safe_key
+from gaprun.data.tables import Entry
+from gaprun.data.tally import Tally
+from gaprun.data.text import clean_caption
 from gaprun.data.write import Plan, digest
 from gaprun.errors import UserError
 
@@ -28,14 +30,13 @@ def captioned_plans(
     seed: int = 0,
     size: int | None = None,
     quality: int = 95,
+    tally: Tally | None = None,
 ) -> list[Plan]:
     """One plan a split, below `out`. `division` divides the entries that have no split of their own.
 
-    White space in captions is stripped and collapsed. Counted for the whole set in the first plan's report:
-    `no_caption` (picture files and entries), `caption_without_image` (captions), `caption_whitespace`
-    (captions cleaned), `empty_caption` (captions dropped), `repeated_picture` (entries of the same file,
-    joined). `source` is the annotation file. Raises UserError on bad options, where nothing matches, or where
-    one file is in two splits.
+    White space in captions is stripped and collapsed. What is left out, cleaned or assumed (`tally.REASONS`) is counted
+    for the whole set in the first plan's report, after what reading the annotations put into `tally`. `source` is the
+    annotation file. Raises UserError on bad options, where nothing matches, or where one file is in two splits.
     """
     if size is not None and not 8 <= size <= 4096:
         raise UserError(f"--size {size} is outside 8..4096 pixels")
@@ -43,13 +44,12 @@ def captioned_plans(
         raise UserError(f"--quality {quality} is outside 1..100")
     if not entries:
         raise UserError(f"{source} names no picture")
-    matched = _Matching(folders, source)
-    for entry in entries:
-        matched.add(entry)
-    matched.count_files_without_entry()
+    tally = Tally() if tally is None else tally
+    tally.join(folders.tally.counts, folders.tally.examples)
+    matched = _Matching(folders, source, tally)
+    matched.match(entries)
     if not matched.pictures:
-        counts = ", ".join(f"{name} {n}" for name, n in sorted(matched.report.items()))
-        raise UserError(f"no picture of {source} with a caption is in --images ({counts})")
+        raise UserError(f"no picture of {source} with a caption is in --images ({tally})")
     if division.divides and all(split is not None for _, split in matched.pictures.values()):
         raise UserError(f"{source} has its own splits: leave --test and --split-fractions out")
     groups = divide(list(matched.pictures.values()), division, seed)
@@ -67,8 +67,9 @@ def captioned_plans(
                 make=partial(picture_outcome, size=size, quality=quality),
                 source={**settings, "split": split, "content": digest(content)},
                 image_size=size,
-                report=dict(matched.report) if not plans else {},
-                examples=matched.examples if not plans else {},
+                newest=newest(one.path for one in pictures),
+                report=dict(tally.counts) if not plans else {},
+                examples=tally.examples if not plans else {},
             )
         )
     return plans
@@ -97,57 +98,86 @@ def divide(
 
 
 class _Matching:
-    """Pictures found so far, with what was counted on the way."""
+    """Pictures found for the entries, with what was counted on the way."""
 
-    def __init__(self, folders: Folders, source: Path) -> None:
-        self.folders, self.source = folders, source
+    def __init__(self, folders: Folders, source: Path, tally: Tally) -> None:
+        self.folders, self.source, self.tally = folders, source, tally
         self.pictures: dict[str, tuple[Picture, str | None]] = {}
-        self.report: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
         self._keys: set[str] = set()
-        self._used: set[str] = set()
 
-    def add(self, entry: Entry) -> None:
-        relative = self.folders.find(entry.file, self.source, entry.number)
-        if relative is None:
-            reason = "caption_without_image" if entry.captions else "no_caption"
-            self._count(reason, entry.file, len(entry.captions) or 1)
-            return
-        self._used.add(relative)
+    def match(self, entries: Sequence[Entry]) -> None:
+        """Find each entry's picture."""
+        found = [self.folders.find(entry.file, self.source, entry.number) for entry in entries]
+        certain, alike = _evidence(entries, found)
+        used = set()
+        for entry, match in zip(entries, found, strict=True):
+            if isinstance(match, Match) and match.loosely:
+                if match.file.root in certain:
+                    match = None
+                elif match.file.root in alike:
+                    match = "ambiguous"
+            if isinstance(match, Match):
+                used.add(match.file.place)
+                self._add(entry, match.file)
+            elif not entry.captions:
+                self.tally.add("no_caption", entry.file)
+            else:
+                reason = "caption_without_image" if match is None else "ambiguous_name"
+                self.tally.add(reason, entry.file, len(entry.captions))
+        for file in self.folders.files:
+            if file.place not in used:
+                self.tally.add("no_caption", file.relative)
+
+    def _add(self, entry: Entry, file: File) -> None:
         captions = self._clean(entry)
         if not captions:
-            self._count("no_caption", entry.file)
-        elif relative in self.pictures:
-            picture, split = self.pictures[relative]
+            self.tally.add("no_caption", entry.file)
+        elif file.place in self.pictures:
+            picture, split = self.pictures[file.place]
             if split != entry.split:
                 splits = f"{split} and {entry.split}"
                 raise UserError(f"{self.source} puts the picture {entry.file} into two splits: {splits}")
-            self._count("repeated_picture", entry.file)
-            self.pictures[relative] = replace(picture, captions=(*picture.captions, *captions)), split
+            self.tally.add("repeated_picture", entry.file)
+            again = len(set(captions) & set(picture.captions))
+            if again:
+                self.tally.add("repeated_caption", entry.file, again)
+            self.pictures[file.place] = replace(picture, captions=(*picture.captions, *captions)), split
         else:
             key = safe_key(PurePosixPath(entry.file).stem, self._keys)
-            path = self.folders.files[relative]
-            self.pictures[relative] = Picture(path, key, tuple(captions), None, entry.id), entry.split
-
-    def count_files_without_entry(self) -> None:
-        for relative in self.folders.files:
-            if relative not in self._used:
-                self._count("no_caption", relative)
+            self.pictures[file.place] = Picture(file.path, key, tuple(captions), None, entry.id), entry.split
 
     def _clean(self, entry: Entry) -> list[str]:
-        captions = []
+        captions: list[str] = []
         for text in entry.captions:
-            cleaned = " ".join(text.split())
+            cleaned = clean_caption(text)
             if not cleaned:
-                self._count("empty_caption", entry.file)
+                reason = "empty_caption" if cleaned is not None else "undecodable_caption"
+                self.tally.add(reason, entry.file)
                 continue
             if cleaned != text:
-                self._count("caption_whitespace", entry.file)
+                self.tally.add("caption_whitespace", entry.file)
+            if cleaned in captions:
+                self.tally.add("repeated_caption", entry.file)
             captions.append(cleaned)
         return captions
 
-    def _count(self, reason: str, name: str, count: int = 1) -> None:
-        self.report[reason] += count
-        names = self.examples.setdefault(reason, [])
-        if len(names) < 20:
-            names.append(name)
+
+def _evidence(entries: Sequence[Entry], found: Sequence[Found]) -> tuple[set[str], set[str]]:
+    """The folders about which the names taken together tell more than each alone.
+
+    `certain`: some name gives such a folder its right name, so that a name with another one before the file means
+    another folder. `alike`: two names with different folders would mean one file, so that folders number alike and no
+    name can be taken by its end only.
+    """
+    certain: set[str] = set()
+    alike: set[str] = set()
+    names: dict[str, str] = {}
+    for entry, match in zip(entries, found, strict=True):
+        if not isinstance(match, Match):
+            continue
+        if not match.loosely:
+            if len(PurePosixPath(entry.file).parts) > len(PurePosixPath(match.file.relative).parts):
+                certain.add(match.file.root)
+        elif names.setdefault(match.file.place, entry.file) != entry.file:
+            alike.add(match.file.root)
+    return certain, alike

@@ -13,9 +13,9 @@ from typing import Any
 
 from gaprun.data.decode import decode_rgb
 from gaprun.data.errors import DamagedSample
-from gaprun.data.folder import fingerprint
+from gaprun.data.identity import SAMPLES, fingerprint
 from gaprun.data.parallel import Progress, ordered_map
-from gaprun.data.split import INDEX, SAMPLES, WORK, open_split, read_index
+from gaprun.data.split import INDEX, WORK, open_split, read_index
 from gaprun.data.tars import Group, read_structure
 from gaprun.errors import UserError
 from gaprun.files import file_sha256
@@ -104,9 +104,13 @@ def _read_lines(folder: Path, index: dict[str, Any], report: Report) -> list[dic
         raise UserError(f"{SAMPLES} cannot be read: {error}") from None
     if not all(isinstance(line, dict) and wanted <= line.keys() for line in lines):
         raise UserError(f"{SAMPLES} has lines without {', '.join(sorted(wanted))}")
-    hashes = [shard["sha256"] for shard in index["shards"]]
-    if fingerprint(hashes, hashlib.sha256(content).hexdigest()) != index["fingerprint"]:
+    hashes, samples = [shard["sha256"] for shard in index["shards"]], hashlib.sha256(content).hexdigest()
+    words = (index.get("classes"), index.get("templates")) if "samples_sha256" in index else ()
+    if index.get("samples_sha256", samples) != samples:
         report.damage.append(Damage(None, None, f"{SAMPLES} and {INDEX} do not belong together"))
+    elif fingerprint(hashes, samples, *words) != index["fingerprint"]:
+        what = f"{INDEX} was changed after it was written, or does not belong to {SAMPLES}"
+        report.damage.append(Damage(None, None, what))
     return lines
 
 

@@ -6,6 +6,7 @@ Each becomes splits with class names; a set that has no splits is divided by see
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gaprun.data.division import check_split_name
+from gaprun.data.division import check_split_name, split_word
 from gaprun.data.drawing import encode_png
-from gaprun.data.pictures import Folders, Picture, file_size, picture_outcome
+from gaprun.data.folders import Folders, is_hidden
+from gaprun.data.pictures import Picture, file_size, newest, picture_outcome
 from gaprun.data.shards import Sample, safe_key
+from gaprun.data.tally import Tally
 from gaprun.data.write import Outcome, Plan, digest
 from gaprun.errors import Failure, UserError
 
@@ -24,26 +27,32 @@ from gaprun.errors import Failure, UserError
 _CIFAR_KINDS = ("", "blurry ", "black and white ", "low contrast ", "high contrast ", "bad ", "good ")
 CIFAR_TEMPLATES = [f"a {kind}photo of {article} {{}}." for article in ("a", "the") for kind in _CIFAR_KINDS]
 CIFAR_TEMPLATES += [f"a photo of {size} {{}}." for size in ("a small", "a big", "the small", "the big")]
+TEST_SHARE = 0.2
 DIGIT_TEMPLATES = ['a photo of the number: "{}".']  # OpenAI's for MNIST
 
 
 def class_plans(
     source: str,
     out: Path,
-    test_share: float = 0.2,
+    test_share: float | None = None,
     seed: int = 0,
     root: Path | None = None,
     download: bool = False,
 ) -> list[Plan]:
     """Plans for the labelled set `source`: `cifar10`, `cifar100`, `digits`, an .npz file, or a folder.
 
-    `test_share` (0..1, exclusive) and `seed` divide sets without splits; `root` is where torchvision keeps
-    CIFAR, which is fetched only with `download`. Raises UserError, or Failure where a download fails.
+    `test_share` (0..1, exclusive; default 0.2) and `seed` divide sets without splits; `root` is where torchvision keeps
+    CIFAR, which is fetched only with `download`. Raises UserError, also for an option that the source has no use for,
+    or Failure where a download fails.
     """
-    if not 0 < test_share < 1:
+    if test_share is not None and not 0 < test_share < 1:
         raise UserError(f"--test-share {test_share:g} is not between 0 and 1")
     if source in ("cifar10", "cifar100"):
+        if test_share is not None:
+            raise UserError(f"{source} has its own splits: leave --test-share out")
         return _cifar_plans(source, out, root or out / "download", download)
+    if root is not None or download:
+        raise UserError("--root and --download are for cifar10 and cifar100")
     if source == "digits":
         return _digits_plans(out, test_share, seed)
     path = Path(source)
@@ -58,14 +67,15 @@ def _cifar_plans(name: str, out: Path, root: Path, download: bool) -> list[Plan]
     import torchvision
 
     kind = torchvision.datasets.CIFAR10 if name == "cifar10" else torchvision.datasets.CIFAR100
+    made = [folder for folder in (root, out) if not folder.exists()]
     plans = []
     for split in ("train", "test"):
         try:
             data = kind(str(root), train=split == "train", download=download)
         except OSError as error:  # urllib's errors are OSErrors
-            for folder in (root, out):
+            for folder in made:  # torchvision makes them before it has anything to put there
                 if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()  # torchvision makes it before it has anything to put there
+                    folder.rmdir()
             raise Failure(f"{name} could not be downloaded to {root}: {error}") from None
         except RuntimeError:
             raise UserError(
@@ -78,21 +88,21 @@ def _cifar_plans(name: str, out: Path, root: Path, download: bool) -> list[Plan]
     return plans
 
 
-def _digits_plans(out: Path, share: float, seed: int) -> list[Plan]:
+def _digits_plans(out: Path, share: float | None, seed: int) -> list[Plan]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     labels = digits.target.astype(np.int64)
     classes = [str(name) for name in digits.target_names]
-    splits = _draw_splits(labels, share, seed)
+    splits = _draw_splits(labels, share or TEST_SHARE, seed)
     return [
         _array_plan("digits", out, split, images[rows], labels[rows], classes, DIGIT_TEMPLATES, rows)
         for split, rows in splits.items()
     ]
 
 
-def _npz_plans(path: Path, out: Path, share: float, seed: int) -> list[Plan]:
+def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[Plan]:
     """From arrays `images` uint8 (N, H, W[, 1|3]), `labels` (N,), optionally `split` and `class_names`."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -117,12 +127,14 @@ def _npz_plans(path: Path, out: Path, share: float, seed: int) -> list[Plan]:
         raise UserError(f"{path}: label {labels.max()} has no name among {len(names)} 'class_names'")
     labels = labels.astype(np.int64)
     if "split" in arrays:
+        if share is not None:
+            raise UserError(f"{path} has its own splits: leave --test-share out")
         if arrays["split"].shape != labels.shape:
             raise UserError(f"{path}: 'split' has shape {arrays['split'].shape}, expected {labels.shape}")
         marks = np.array([str(mark) for mark in arrays["split"]])
         splits = {str(mark): np.flatnonzero(marks == mark) for mark in sorted(set(marks), reverse=True)}
     else:
-        splits = _draw_splits(labels, share, seed)
+        splits = _draw_splits(labels, share or TEST_SHARE, seed)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     plans = []
@@ -132,26 +144,35 @@ def _npz_plans(path: Path, out: Path, share: float, seed: int) -> list[Plan]:
     return plans
 
 
-def _folder_plans(folder: Path, out: Path, share: float, seed: int) -> list[Plan]:
-    """From `folder/CLASS/*` divided by draws, or from `folder/{train,val,test}/CLASS/*` as they are."""
-    below = sorted(path.name for path in folder.iterdir() if path.is_dir())
+def _folder_plans(folder: Path, out: Path, share: float | None, seed: int) -> list[Plan]:
+    """From `folder/CLASS/*` divided by draws, or from `folder/SPLIT/CLASS/*` as they are.
+
+    SPLIT is train, val or test, or a usual other word for one (`training`, `validation`).
+    """
+    below = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     if not below:
         raise UserError(f"{folder} holds no class folders")
-    own = [name for name in ("train", "val", "test") if name in below]
-    if own and set(below) - set(own):
-        extra = ", ".join(sorted(set(below) - set(own))[:3])
-        raise UserError(f"{folder} mixes the splits {', '.join(own)} with other folders ({extra})")
-    found = {split: _class_files(folder / split) for split in own} if own else {"": _class_files(folder)}
-    names = sorted({name for files in found.values() for name, _ in files})
+    found = _split_folders(folder, below)
+    if found and share is not None:
+        raise UserError(f"{folder} has its own splits ({', '.join(found)}): leave --test-share out")
+    tally = Tally()
+    files = {split: _class_files(folder / name, tally) for split, name in (found or {"": "."}).items()}
+    names = sorted({name for some in files.values() for name, _ in some})
+    if len(names) < 2:
+        raise UserError(
+            f"{folder} holds pictures of one class only ({names[0] if names else 'none'}): name the "
+            "folder that holds the class folders"
+        )
+    numbers = {name: number for number, name in enumerate(names)}
     keys: set[str] = set()
-    plans = []
-    for split, files in found.items():
+    plans: list[Plan] = []
+    for split, some in files.items():
         pictures = [
-            Picture(path, safe_key(f"{name}-{Path(path).stem}", keys), (), names.index(name))
-            for name, path in files
+            Picture(path, safe_key(f"{name}-{Path(path).stem}", keys), (), numbers[name])
+            for name, path in some
         ]
         labels = np.array([one.label for one in pictures], dtype=np.int64)
-        parts = {split: np.arange(len(files))} if own else _draw_splits(labels, share, seed)
+        parts = {split: np.arange(len(some))} if found else _draw_splits(labels, share or TEST_SHARE, seed)
         for part, rows in parts.items():
             chosen = [pictures[row] for row in rows]
             content = digest([[one.key, file_size(one.path), one.label] for one in chosen])
@@ -162,15 +183,54 @@ def _folder_plans(folder: Path, out: Path, share: float, seed: int) -> list[Plan
                     make=partial(picture_outcome, size=None, quality=95),
                     source={"kind": "folder", "split": part, "classes": names, "content": content},
                     classes=[name.replace("_", " ") for name in names],
+                    report=dict(tally.counts) if not plans else {},
+                    examples=tally.examples if not plans else {},
+                    newest=newest(one.path for one in chosen),
                 )
             )
     return plans
 
 
-def _class_files(folder: Path) -> list[tuple[str, str]]:
-    """Pairs (class folder, picture file) below `folder`, sorted."""
-    files = Folders([folder]).files
-    return sorted((relative.split("/")[0], path) for relative, path in files.items() if "/" in relative)
+def _split_folders(folder: Path, below: Sequence[str]) -> dict[str, str]:
+    """Folder names by split where `below` are splits, {} where they are classes. Raises UserError where unclear.
+
+    A folder of a split's name is a split if it holds class folders; a class of such a name holds pictures.
+    """
+    found: dict[str, str] = {}
+    classes = []
+    for name in below:
+        split = split_word(name)
+        if split is None or not _holds_folders(folder / name):
+            classes.append(name)
+        elif split in found:
+            raise UserError(f"{folder} has two folders for {split}: {found[split]} and {name}")
+        else:
+            found[split] = name
+    if found and classes:
+        extra = ", ".join(classes[:3])
+        raise UserError(f"{folder} mixes the splits {', '.join(found.values())} with other folders ({extra})")
+    if not found and all(split_word(name) for name in classes):
+        named = ", ".join(classes)
+        raise UserError(f"{folder}: {named} hold pictures and no class folders: splits or classes?")
+    return dict(sorted(found.items(), key=lambda item: ("train", "val", "test").index(item[0])))
+
+
+def _holds_folders(folder: Path) -> bool:
+    return any(path.is_dir() and not is_hidden(path.name) for path in folder.iterdir())
+
+
+def _class_files(folder: Path, tally: Tally) -> list[tuple[str, str]]:
+    """Pairs (class folder, picture file) below `folder`, sorted; what lies in no class folder is counted."""
+    folders = Folders([folder])
+    tally.join(folders.tally.counts, folders.tally.examples)
+    files = []
+    for file in folders.files:
+        name, below, _ = file.relative.partition("/")
+        if below:
+            files.append((name, file.path))
+        else:
+            tally.add("no_class", file.relative)
+    return sorted(files)
 
 
 def _array_plan(

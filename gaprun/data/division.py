@@ -70,6 +70,18 @@ class Division:
         return sizes
 
 
+SPLIT_WORDS = {
+    "train": ("train", "training", "trainset"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "testset"),
+}
+
+
+def split_word(word: str) -> str | None:
+    """The split that a word names (`training`: train; `validation`: val), None for any other word."""
+    return next((split for split, words in SPLIT_WORDS.items() if word.lower() in words), None)
+
+
 def check_split_name(name: str) -> None:
     """Raise UserError unless `name` can be a split's folder name: letters, digits, `-` and `_`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name):

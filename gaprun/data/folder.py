@@ -7,40 +7,54 @@ import errno
 import fcntl
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from gaprun.data.identity import RECORD, SAMPLES, fingerprint, note_hashes
 from gaprun.data.shards import OWNER, dump_line
-from gaprun.data.split import FORMAT, INDEX, SAMPLES, WORK, read_index
+from gaprun.data.split import FORMAT, INDEX, WORK, Split, read_index
 from gaprun.errors import Failure, UserError
+from gaprun.files import write_atomically
 
 PLAN = "plan.json"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_SHARD = re.compile(r"\d{5}\.tar")
+_WORK_FILE = re.compile(r"plan\.json|lock|\d{5}\.(json|tar|tar\.tmp)|\..+\.\d+")
+_LEFT = re.compile(rf"\.({re.escape(INDEX)}|{re.escape(SAMPLES)}|{re.escape(RECORD)})\.\d+")
 
 
-def state_of(folder: Path, source: dict[str, Any], force: bool) -> Literal["done", "open", "clear"]:
+def state_of(
+    folder: Path, source: dict[str, Any], force: bool, newest: int = 0
+) -> Literal["done", "open", "clear"]:
     """What to do about `folder` for a split whose source settings are `source`.
 
-    "done": that very split is there, finished. "open": empty, absent, or that split begun. "clear": another
-    split of gaprun's is there and `force` is set. Raises UserError where there is what must not be touched.
+    "done": that very split is there, finished and unchanged. "open": empty, absent, or that split begun. "clear":
+    another split of gaprun's is there and `force` is set, or one begun before the newest of its picture files was
+    written (`newest`, ns since 1970). Raises UserError where there is what must not be touched, and where a split is
+    no longer what was written.
     """
     way_out = "choose another --out, or replace it with --force"
+    if folder.is_dir() and (folder / WORK).exists():
+        _refuse_foreign_work(folder / WORK)
     if (folder / INDEX).is_file():
         if force:
             _refuse_foreign(folder)
             return "clear"
         found = read_index(folder).get("source")
-        if found == source:
-            return "done"
-        raise UserError(f"{folder} already holds another split ({_difference(found, source)}): {way_out}")
+        if found != source:
+            raise UserError(f"{folder} already holds another split ({_difference(found, source)}): {way_out}")
+        if newest > (folder / INDEX).stat().st_mtime_ns:
+            raise UserError(f"pictures were changed after {folder} was written from them: {way_out}")
+        Split(folder)
+        return "done"
     if (folder / WORK / PLAN).is_file():
         begun = json.loads((folder / WORK / PLAN).read_text(encoding="utf-8"))
         if begun == source:
-            return "open"
+            return "clear" if newest > (folder / WORK / PLAN).stat().st_mtime_ns else "open"
         if force:
             _refuse_foreign(folder)
             return "clear"
@@ -56,27 +70,54 @@ def state_of(folder: Path, source: dict[str, Any], force: bool) -> Literal["done
 def _refuse_foreign(folder: Path) -> None:
     """Raise UserError where a tar in `folder` is not gaprun's (its owner's name says so): --force spares it."""
     for path in sorted(folder.glob("*.tar")):
-        with path.open("rb") as file:
-            header = file.read(512)
-        if len(header) == 512 and header[265:297].rstrip(b"\0") != OWNER.encode():
+        if path.is_symlink() or not _is_own(folder, path):
             raise UserError(f"{folder} holds {path.name}, which gaprun did not write: choose another --out")
+
+
+def _is_own(folder: Path, path: Path) -> bool:
+    """Whether gaprun wrote the shard: its header says so, or it has none left and gaprun's index names it."""
+    with path.open("rb") as file:
+        header = file.read(512)
+    if header[265:297].rstrip(b"\0") == OWNER.encode():
+        return True
+    if not (folder / INDEX).is_file() or header.strip(b"\0") and len(header) == 512:
+        return False
+    return path.name in {shard["file"] for shard in read_index(folder)["shards"]}
+
+
+def _refuse_foreign_work(work: Path) -> None:
+    """Raise UserError where the folder of unfinished work holds anything else."""
+    foreign = work if not work.is_dir() or work.is_symlink() else None
+    if foreign is None:
+        foreign = next((path for path in sorted(work.iterdir()) if not _WORK_FILE.fullmatch(path.name)), None)
+    if foreign is not None:
+        raise UserError(f"{foreign} was not written by gaprun: choose another --out")
 
 
 def clear(folder: Path) -> None:
     """Remove what gaprun wrote into `folder`, and nothing else; the index goes first."""
-    for path in [folder / INDEX, folder / SAMPLES, *sorted(folder.glob("[0-9][0-9][0-9][0-9][0-9].tar*"))]:
+    shards = [path for path in folder.glob("*.tar") if _SHARD.fullmatch(path.name) and not path.is_symlink()]
+    shards = [path for path in sorted(shards) if _is_own(folder, path)]
+    left = [path for path in folder.iterdir() if _LEFT.fullmatch(path.name)]
+    for path in [folder / INDEX, folder / SAMPLES, folder / RECORD, *shards, *left]:
         path.unlink(missing_ok=True)
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    remove_work(folder / WORK)
+
+
+def remove_work(work: Path) -> None:
+    """Remove the files of unfinished work, and their folder where nothing else is in it."""
+    if not work.is_dir():
+        return
+    for path in work.iterdir():
+        if _WORK_FILE.fullmatch(path.name):
+            path.unlink()
+    if not any(work.iterdir()):
+        work.rmdir()
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path` at once: temporary file, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Put `data` at `path` at once."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 def publish(
@@ -85,14 +126,20 @@ def publish(
     source: dict[str, Any],
     shards: list[dict[str, Any]],
     lines: list[dict[str, Any]],
-    report: dict[str, int],
-    examples: dict[str, list[str]],
+    report: Mapping[str, int],
+    examples: Mapping[str, list[str]],
+    states: Mapping[str, list[int]],
     classes: list[str] | None = None,
     templates: list[str] | None = None,
     image_size: int | None = None,
 ) -> dict[str, Any]:
-    """Make `folder` a finished split: write samples.jsonl and then index.json, which is returned."""
+    """Make `folder` a finished split: write samples.jsonl and then index.json, which is returned.
+
+    `states`: each shard's `file_state` at the time its checksum was made, by file name.
+    """
     text = b"".join(dump_line(line) + b"\n" for line in lines)
+    samples = hashlib.sha256(text).hexdigest()
+    hashes = [shard["sha256"] for shard in shards]
     index = {
         "format": FORMAT,
         "dataset": folder.resolve().parent.name,
@@ -101,23 +148,27 @@ def publish(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "samples": len(lines),
         "captions": sum(len(line["captions"]) for line in lines),
+        "shared_captions": shared_captions([line["captions"] for line in lines]),
         "image_size": image_size,
         "classes": classes,
         "templates": templates,
         "shards": shards,
-        "fingerprint": fingerprint([shard["sha256"] for shard in shards], hashlib.sha256(text).hexdigest()),
+        "samples_sha256": samples,
+        "fingerprint": fingerprint(hashes, samples, classes, templates),
         "report": dict(sorted(report.items())),
-        "examples": examples,
+        "examples": dict(examples),
     }
     (folder / INDEX).unlink(missing_ok=True)
     replace_file(folder / SAMPLES, text)
     replace_file(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode())
+    note_hashes(folder, {shard["file"]: shard["sha256"] for shard in shards}, states)
     return index
 
 
-def fingerprint(shards: Sequence[str], samples: str) -> str:
-    """A split's identity: sha256 over its shards' sha256s and that of samples.jsonl; no names, no dates."""
-    return hashlib.sha256("\n".join([*shards, samples]).encode()).hexdigest()
+def shared_captions(captions: Sequence[Sequence[str]]) -> int:
+    """How many of the pictures' captions have a text that stands at another picture too."""
+    owners = Counter(text for texts in captions for text in set(texts))
+    return sum(owners[text] > 1 for texts in captions for text in texts)
 
 
 @contextmanager

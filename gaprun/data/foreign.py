@@ -1,4 +1,4 @@
-"""Indexing tar shards that others wrote (img2dataset, open_clip): pictures with a txt or json beside each.
+"""Indexing tar shards that others wrote (img2dataset, open_clip, CLIP_benchmark): pictures with a txt, json or cls.
 
 The shards stay as they are; `samples.jsonl` and `index.json` are put beside them, after which the folder is a
 split like any other. A broken shard gives what lies before the break, counted and named.
@@ -6,25 +6,26 @@ split like any other. A broken shard gives what lies before the break, counted a
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gaprun.data.decode import open_image, to_rgb
+from gaprun.data.classnames import check_labels, read_class_names
+from gaprun.data.decode import MAX_BYTES, is_sixteen_bit, open_image, to_rgb
 from gaprun.data.errors import DamagedSample
 from gaprun.data.folder import disk_errors, publish
+from gaprun.data.identity import SAMPLES, file_state
 from gaprun.data.parallel import Progress, ordered_map
 from gaprun.data.split import INDEX, read_index
+from gaprun.data.tally import Tally
 from gaprun.data.tars import Group, read_structure
+from gaprun.data.words import sample_words
 from gaprun.errors import UserError
 from gaprun.files import file_sha256
 
-_PICTURES = ("jpg", "jpeg", "png", "webp")
-_CAPTION_KEYS = ("caption", "text", "TEXT")  # of img2dataset, and of sets made from parquet files
+PICTURES = ("jpg", "jpeg", "png", "webp")
 
 
 def index_folder(
@@ -32,9 +33,9 @@ def index_folder(
 ) -> dict[str, Any]:
     """Write the index of `folder`'s tars and return it. `progress(shards done, shards)`.
 
-    Left out and counted: `caption_without_image`, `undecodable`; kept and counted: `no_caption`. Also
-    counted: `truncated_shard`, `stray_member`. Raises UserError where there is nothing to index, or an index is there
-    already (unless `force`; one that `gaprun data` wrote together with its shards is never replaced).
+    A sample is WebDataset's: the members of one key. What is left out or assumed is counted (`tally.REASONS`). Class
+    names and templates are those that lie beside the shards. Raises UserError where there is nothing to index, or an
+    index is there already (unless `force`; one that `gaprun data` wrote together with its shards is never replaced).
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
@@ -43,19 +44,15 @@ def index_folder(
         packed = " (compressed tars must be unpacked to .tar first)" if any(folder.glob("*.tar.*")) else ""
         raise UserError(f"{folder} holds no .tar shards{packed}")
     may_index(folder, force)
-    report: Counter[str] = Counter()
-    examples: dict[str, list[str]] = {}
-
-    def count(reason: str, name: str) -> None:
-        report[reason] += 1
-        examples.setdefault(reason, []).append(name)
-        del examples[reason][20:]
-
+    words = read_class_names(folder, tars)
+    tally = Tally()
     shards: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
+    states: dict[str, list[int]] = {}
     seen: set[str] = set()
     for done, tar in enumerate(tars):
-        own = _index_shard(tar, len(shards), seen, workers, count)
+        states[tar.name] = file_state(tar)
+        own = _index_shard(tar, len(shards), seen, workers, tally)
         if own:
             size = tar.stat().st_size
             shards.append({"file": tar.name, "samples": len(own), "bytes": size, "sha256": file_sha256(tar)})
@@ -63,17 +60,28 @@ def index_folder(
         if progress is not None:
             progress(done + 1, len(tars))
     if not lines:
-        counts = ", ".join(f"{reason} {n}" for reason, n in sorted(report.items()))
-        raise UserError(f"no usable picture in the shards of {folder} ({counts or 'all are empty'})")
+        raise UserError(f"no usable picture in the shards of {folder} ({tally or 'all are empty'})")
+    classes = check_labels(words, lines, tally)
     with disk_errors(folder):
         return publish(
-            folder, source={"kind": "index"}, shards=shards, lines=lines, report=report, examples=examples
+            folder,
+            source={"kind": "index"},
+            shards=shards,
+            lines=lines,
+            report=tally.counts,
+            examples=tally.examples,
+            states=states,
+            classes=classes,
+            templates=words.templates if classes is not None else None,
         )
 
 
 def may_index(folder: Path, force: bool) -> None:
-    """Raise UserError where `folder` has an index that must stay."""
+    """Raise UserError where `folder` has an index, or a file of the index's name, that must stay."""
+    samples = folder / SAMPLES
     if not (folder / INDEX).is_file():
+        if samples.exists() and not samples.read_bytes()[:8].startswith(b'{"key":'):
+            raise UserError(f"{samples} was not written by gaprun: choose another --out")
         return
     if not force:
         raise UserError(f"{folder} has an {INDEX} already: make a new one with --force")
@@ -81,51 +89,76 @@ def may_index(folder: Path, force: bool) -> None:
         raise UserError(f"{folder} was written by `gaprun data`: its {INDEX} belongs to it and is kept")
 
 
-def _index_shard(
-    tar: Path, number: int, seen: set[str], workers: int, count: Callable[[str, str], None]
-) -> list[dict[str, Any]]:
+def _index_shard(tar: Path, number: int, seen: set[str], workers: int, tally: Tally) -> list[dict[str, Any]]:
     """The sample lines of one shard."""
     structure = read_structure(tar)
     if structure.broken:
-        count("truncated_shard", f"{tar.name}: {structure.broken}")
-    for name in structure.strays:
-        count("stray_member", f"{tar.name}: {name}")
+        tally.add("truncated_shard", f"{tar.name}: {structure.broken}")
+    for reason, names in (("stray_member", structure.strays), ("duplicate_member", structure.duplicates)):
+        for name in names:
+            tally.add(reason, f"{tar.name}: {name}")
     lines = []
     descriptor = os.open(tar, os.O_RDONLY)
     try:
         read = ordered_map(partial(_read_sample, descriptor, number), structure.groups, workers)
-        for group, (line, reason) in zip(structure.groups, read, strict=True):
-            if reason:
-                count(reason, f"{tar.name}: {group.key}")
-            if line is not None:
-                if line["key"] in seen:  # shards that each count from 0 are common
-                    line["key"] = f"{tar.stem}/{group.key}"
-                seen.add(line["key"])
-                lines.append(line)
+        for group, sample in zip(structure.groups, read, strict=True):
+            for reason, name in sample.reasons:
+                tally.add(reason, f"{tar.name}: {name}")
+            if sample.line is None:
+                continue
+            if group.key in seen:  # shards that each count from 0 are common
+                tally.add("repeated_key", f"{tar.name}: {group.key}")
+            sample.line["key"] = _free_key(group.key, tar.stem, seen)
+            seen.add(sample.line["key"])
+            lines.append(sample.line)
     finally:
         os.close(descriptor)
     return lines
 
 
-def _read_sample(descriptor: int, number: int, group: Group) -> tuple[dict[str, Any] | None, str | None]:
-    """One sample's line, or None, and the reason to count."""
-    place = next((group.members[one] for one in _PICTURES if one in group.members), None)
-    if place is None:
-        return None, "caption_without_image"
-    offset, size = place
+def _free_key(key: str, stem: str, seen: set[str]) -> str:
+    """`key`, else `stem/key`, else `stem/2/key` and so on: the first that is not in `seen`."""
+    free, count = key, 1
+    while free in seen:
+        free = f"{stem}/{key}" if count == 1 else f"{stem}/{count}/{key}"
+        count += 1
+    return free
+
+
+@dataclass
+class _Sample:
+    """One sample's line, or None, and the pairs (reason, name) to count."""
+
+    line: dict[str, Any] | None
+    reasons: list[tuple[str, str]]
+
+
+def _read_sample(descriptor: int, number: int, group: Group) -> _Sample:
+    extension, reasons = _picture_of(group)
+    if extension is None:
+        return _Sample(None, reasons or [("caption_without_image", group.key)])
+    offset, size = group.members[extension]
     try:
+        if size > MAX_BYTES:
+            raise DamagedSample(None, None, f"{size} bytes", "too_large")
         image = open_image(os.pread(descriptor, size, offset))
         width, height = image.size
+        if is_sixteen_bit(image):
+            reasons.append(("sixteen_bit", group.key))
         image.draft("RGB", (1, 1))
         to_rgb(image)
-    except DamagedSample:
-        return None, "undecodable"
-    texts: dict[str, str] = {
-        one: os.pread(descriptor, group.members[one][1], group.members[one][0]).decode("utf-8", "replace")
-        for one in ("json", "txt", "cls")
-        if one in group.members
-    }
-    captions, label = _words(texts)
+    except DamagedSample as error:
+        return _Sample(None, [*reasons, (error.kind, group.key)])
+    stem = extension.rpartition(".")[0]
+    texts = {}
+    for one in ("json", "txt", "cls"):
+        place = group.members.get(f"{stem}.{one}" if stem else one) or group.members.get(one)
+        if place is not None:
+            texts[one] = os.pread(descriptor, place[1], place[0])
+    words = sample_words(texts)
+    reasons += [(reason, group.key) for reason in words.reasons]
+    if not words.captions and words.label is None:
+        reasons.append(("no_caption", group.key))
     line = {
         "key": group.key,
         "shard": number,
@@ -133,25 +166,22 @@ def _read_sample(descriptor: int, number: int, group: Group) -> tuple[dict[str, 
         "size": size,
         "width": width,
         "height": height,
-        "captions": captions,
-        "label": label,
+        "captions": words.captions,
+        "label": words.label,
     }
-    return line, None if captions or label is not None else "no_caption"
+    return _Sample(line, reasons)
 
 
-def _words(texts: dict[str, str]) -> tuple[list[str], int | None]:
-    """Captions (json's list, else the txt, else json's one; white space collapsed) and label (json's or cls)."""
-    try:
-        meta = json.loads(texts.get("json", "{}"))
-    except ValueError:
-        meta = {}
-    meta = meta if isinstance(meta, dict) else {}
-    several: Any = meta.get("captions")
-    if not isinstance(several, list):
-        single = next((meta[key] for key in _CAPTION_KEYS if meta.get(key)), "")
-        several = [texts.get("txt") or single]
-    captions = [" ".join(text.split()) for text in several if isinstance(text, str) and text.strip()]
-    label = meta.get("label")
-    if label is None and texts.get("cls", "").strip().isdigit():
-        label = int(texts["cls"])
-    return captions, label if isinstance(label, int) and label >= 0 else None
+def _picture_of(group: Group) -> tuple[str | None, list[tuple[str, str]]]:
+    """The extension of the sample's picture, and what is counted of the other pictures that share its key.
+
+    The first of jpg, jpeg, png and webp; where there is none, a picture whose name has more dots, if it is the only one
+    (`my.photo.jpg` has the key `my` and the extension `photo.jpg`).
+    """
+    plain = [one for one in PICTURES if one in group.members]
+    dotted = [one for one in group.members if "." in one and one.rpartition(".")[2] in PICTURES]
+    if plain:
+        return plain[0], [("further_picture", f"{group.key}.{one}") for one in [*plain[1:], *dotted]]
+    if len(dotted) > 1:
+        return None, [("dotted_name", f"{group.key}.{one}") for one in dotted]
+    return (dotted[0] if dotted else None), []

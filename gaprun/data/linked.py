@@ -6,13 +6,19 @@ Nothing is copied: the folder holds a link a shard, and the index is written bes
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from braceexpand import braceexpand
 
+from gaprun.data.classnames import CLASS_NAMES, TEMPLATES
 from gaprun.data.folder import disk_errors
+from gaprun.data.identity import RECORD, SAMPLES
+from gaprun.data.split import INDEX
 from gaprun.errors import UserError
+
+_BESIDE = (INDEX, SAMPLES, RECORD, CLASS_NAMES, TEMPLATES)
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:
@@ -56,16 +62,15 @@ def link_shards(patterns: Sequence[str], folder: Path) -> None:
     """Fill `folder` with a link to each shard that `patterns` mean, numbered in their order.
 
     The links that an earlier call made are kept or replaced. Raises UserError, before anything is changed, for a
-    folder that holds anything else, and as `expand` does.
+    folder that holds anything else (class names and templates may lie there), and as `expand` does.
     """
     shards = expand(patterns)
     names = {f"{number:05}-{path.name}": path.resolve() for number, path in enumerate(shards)}
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    own = ("index.json", "samples.jsonl")
-    if folder.exists() and (
-        not folder.is_dir() or any(not path.is_symlink() and path.name not in own for path in there)
-    ):
-        raise UserError(f"{folder} holds files that are no links to shards: choose another --out")
+    other = [path for path in there if path.name not in _BESIDE and not _is_own_link(path)]
+    if other or folder.exists() and not folder.is_dir():
+        what = f" ({other[0].name})" if other else ""
+        raise UserError(f"{folder} holds files that are no links to shards{what}: choose another --out")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for path in there:
@@ -74,3 +79,13 @@ def link_shards(patterns: Sequence[str], folder: Path) -> None:
         for name, target in names.items():
             if not (folder / name).is_symlink():
                 (folder / name).symlink_to(target)
+
+
+def _is_own_link(path: Path) -> bool:
+    """Whether `link_shards` made it: a link to a tar, of that tar's name behind five or more digits."""
+    number, _, name = path.name.partition("-")
+    return (
+        path.is_symlink()
+        and re.fullmatch(r"\d{5,}", number) is not None
+        and Path(os.readlink(path)).name == name
+    )

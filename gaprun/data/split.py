@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gaprun.data.errors import DamagedSample
+from gaprun.data.identity import SAMPLES, checked_fingerprint
 from gaprun.errors import UserError
 
 FORMAT = 1
 INDEX = "index.json"
-SAMPLES = "samples.jsonl"
 WORK = ".writing"
 _KEPT_OPEN = 512  # open shards per split, below any process limit; the others are opened for each read
 
@@ -53,7 +54,7 @@ def _absent(ref: str, root: Path) -> str:
     known = list_splits(root)
     here = f"splits there: {', '.join(known[:8])}" if known else "no split is there yet"
     family = Path(ref).parts[0] if Path(ref).parts else ""
-    command = family if family in ("scenes", "coco", "flickr30k") else "--help"
+    command = family if family in ("scenes", "coco", "flickr30k", "flickr8k") else "--help"
     way_out = f"write it with `gaprun data {command}`, or set GAPRUN_DATA"
     return f"no data split '{ref}' under {root} ({here}): {way_out}"
 
@@ -78,36 +79,56 @@ def read_index(folder: Path) -> dict[str, Any]:
     missing = {"dataset", "split", "samples", "shards", "fingerprint"} - index.keys()
     if missing:
         raise UserError(f"{path} lacks {', '.join(sorted(missing))}: write the split again with --force")
-    for shard in index["shards"]:
-        if Path(shard["file"]).name != shard["file"]:
-            raise UserError(f"{path} names the shard '{shard['file']}' outside its own folder: refused")
+    _check_kinds(path, index)
     return index
+
+
+def _check_kinds(path: Path, index: dict[str, Any]) -> None:
+    """Raise UserError where a value of the index cannot be what it stands for: a file from elsewhere is not trusted."""
+    for name in ("dataset", "split"):
+        if not isinstance(index[name], str) or not re.fullmatch(r"[^/\\\x00-\x1f\x7f]+", index[name]):
+            raise UserError(f"{path}: {name} {index[name]!r} cannot be a name: refused")
+    if not isinstance(index["samples"], int) or not isinstance(index["shards"], list):
+        raise UserError(
+            f"{path}: 'samples' is no number or 'shards' no list: write the split again with --force"
+        )
+    for shard in index["shards"]:
+        if not isinstance(shard, dict) or not {"file", "bytes", "sha256"} <= shard.keys():
+            raise UserError(
+                f"{path} has a shard without file, bytes and sha256: write the split again with --force"
+            )
+        if Path(str(shard["file"])).name != shard["file"]:
+            raise UserError(f"{path} names the shard '{shard['file']}' outside its own folder: refused")
+    for name in ("classes", "templates"):
+        words = index.get(name)
+        if words is not None and not (isinstance(words, list) and all(isinstance(one, str) for one in words)):
+            raise UserError(f"{path}: '{name}' is not a list of texts: write the split again with --force")
 
 
 class Split:
     """One finished split, its captions and labels in memory and its pictures one positioned read away.
 
-    Attributes: `path`, `dataset`, `split`, `samples` (count), `fingerprint` (sha256 of the content),
+    Attributes: `path`, `dataset`, `split`, `samples` (count), `fingerprint` (sha256 of the content as it is now),
     `classes` and `templates` (lists or None), `report` (what writing left out, by reason). In sample order:
     `keys`, `captions` (lists), `labels` (int64, -1 where none), `sizes` (int64 (N, 2): width, height).
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read the index of `folder`; the sample lines are read on first use. Raises UserError."""
+        """Read the index of `folder`; the sample lines are read on first use.
+
+        Raises UserError, also where a file has another content than the index was written for.
+        """
         index = read_index(folder)
         self.path = folder
         self.dataset: str = index["dataset"]
         self.split: str = index["split"]
         self.samples: int = index["samples"]
-        self.fingerprint: str = index["fingerprint"]
+        self.fingerprint = checked_fingerprint(folder, index)
         self.classes: list[str] | None = index.get("classes")
         self.templates: list[str] | None = index.get("templates")
         self.image_size: int | None = index.get("image_size")
         self.report: dict[str, int] = index.get("report", {})
         self.shards = [folder / shard["file"] for shard in index["shards"]]
-        for shard in self.shards:
-            if not shard.is_file():
-                raise UserError(f"{folder} lacks its shard {shard.name}: write the split again with --force")
         self._open: dict[int, int] = {}
         self._lock = threading.Lock()
 

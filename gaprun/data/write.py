@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections import Counter
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gaprun.data.folder import PLAN, clear, disk_errors, locked, publish, replace_file, state_of
+from gaprun.data.folder import PLAN, clear, disk_errors, locked, publish, remove_work, replace_file, state_of
+from gaprun.data.identity import file_state
 from gaprun.data.parallel import Progress, ordered_map
 from gaprun.data.shards import Sample, dump_line, write_shard
 from gaprun.data.split import WORK, read_index
+from gaprun.data.tally import Tally
 from gaprun.errors import UserError
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 128 * 2**20
-_EXAMPLES = 20  # names kept for each reason; the counts are always complete
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Plan:
     """One split to write: `make(item)` for each of `items` in order, into `folder`.
 
     `source` (JSON values only) must decide every byte of the result together with this version of gaprun: it
-    is how a later call knows the split again. `report` and `examples` start from what planning left out.
+    is how a later call knows the split again. `report` and `examples` start from what planning left out. `newest`: when
+    the newest of the files that `items` are made from was last changed (ns since 1970; 0: there are none).
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Plan:
     image_size: int | None = None
     report: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    newest: int = 0
 
 
 def digest(values: Any) -> str:
@@ -65,17 +67,18 @@ def write_splits(
     """Write every plan; its index, and whether it was written now (False: an equal one was found).
 
     All folders are looked at before the first is touched. Raises UserError where a folder holds something
-    else (unless `force` and it is a split), cannot be written, or where no sample is usable; Failure where
-    the disk fails or another process is writing the same split.
+    else (unless `force` and it is a split) or cannot be written; where a split has no usable sample, after the others
+    were written; Failure where the disk fails or another process is writing the same split.
     """
     states = []
     for plan in plans:
         if not plan.items:
-            why = _reasons(plan.report) or "no picture found"
+            why = str(Tally(plan.report, plan.examples)) or "no picture found"
             raise UserError(f"nothing to write into {plan.folder}: {why}")
         with disk_errors(plan.folder):
-            states.append(state_of(plan.folder, plan.source, force))
+            states.append(state_of(plan.folder, plan.source, force, plan.newest))
     total, done, results = sum(len(plan.items) for plan in plans), 0, []
+    unusable: list[str] = []
     for plan, state in zip(plans, states, strict=True):
         if state == "clear":
             clear(plan.folder)
@@ -83,11 +86,22 @@ def write_splits(
             results.append((read_index(plan.folder), False))
         else:
             counted = None if progress is None else _shifted(progress, done, total)
-            results.append((_write(plan, workers, counted), True))
+            try:
+                results.append((_write(plan, workers, counted), True))
+            except NothingUsable as error:
+                unusable.append(str(error))
         done += len(plan.items)
         if progress is not None:
             progress(done, total)
+    if unusable:
+        written = [f"{index['dataset']}/{index['split']}" for index, _ in results]
+        others = f" ({', '.join(written)} are there)" if written else ""
+        raise UserError("; ".join(unusable) + others)
     return results
+
+
+class NothingUsable(UserError):
+    """A split none of whose pictures can be used."""
 
 
 def _shifted(progress: Progress, before: int, total: int) -> Progress:
@@ -100,7 +114,8 @@ def _write(plan: Plan, workers: int, progress: Progress | None) -> dict[str, Any
     with disk_errors(plan.folder):
         work.mkdir(parents=True, exist_ok=True)
         with locked(work / "lock", plan.folder):
-            replace_file(work / PLAN, dump_line(plan.source))
+            if not (work / PLAN).is_file():  # its time says when the split was begun
+                replace_file(work / PLAN, dump_line(plan.source))
             return _fill(plan, work, workers, progress, made)
 
 
@@ -114,32 +129,33 @@ def _fill(
     while (first := outcomes.next_sample()) is not None:
         name = f"{len(done):05d}"
         samples = _reported(outcomes.shard(first), outcomes, len(plan.items), progress)
-        entry, lines = write_shard(plan.folder / f"{name}.tar", samples, len(done))
+        entry, lines = write_shard(work / f"{name}.tar", samples, len(done))
+        os.replace(work / entry["file"], plan.folder / entry["file"])
+        state = file_state(plan.folder / entry["file"])
         note = {"shard": entry, "lines": lines, "next": outcomes.taken, **outcomes.take_counts()}
         replace_file(work / f"{name}.json", dump_line(note))
-        done.append(note)
-    report, examples = Counter(plan.report), {name: list(some) for name, some in plan.examples.items()}
+        done.append(note | {"state": state})
+    tally = Tally(plan.report, plan.examples)
     for note in [*done, outcomes.take_counts()]:
-        report.update(note["report"])
-        for reason, names in note["examples"].items():
-            examples[reason] = (examples.get(reason, []) + names)[:_EXAMPLES]
+        tally.join(note["report"], note["examples"])
     if not done:
-        shutil.rmtree(work)
+        remove_work(work)
         for folder in made:
             folder.rmdir()
-        raise UserError(f"no usable picture for {plan.folder}: {_reasons(report)}{_named(examples)}")
+        raise NothingUsable(f"no usable picture for {plan.folder}: {tally}")
     index = publish(
         plan.folder,
         source=plan.source,
         shards=[note["shard"] for note in done],
         lines=[line for note in done for line in note["lines"]],
-        report=report,
-        examples=examples,
+        report=tally.counts,
+        examples=tally.examples,
+        states={note["shard"]["file"]: note["state"] for note in done},
         classes=plan.classes,
         templates=plan.templates,
         image_size=plan.image_size,
     )
-    shutil.rmtree(work)
+    remove_work(work)
     return index
 
 
@@ -147,19 +163,14 @@ class _Outcomes:
     """Outcomes consumed in order, shard by shard, with what was taken and counted so far."""
 
     def __init__(self, outcomes: Iterator[Outcome], taken: int) -> None:
-        self.outcomes, self.taken = outcomes, taken
-        self.report: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
+        self.outcomes, self.taken, self.tally = outcomes, taken, Tally()
 
     def next_sample(self) -> Sample | None:
         """The next usable sample, counting what is passed over; None at the end."""
         for outcome in self.outcomes:
             self.taken += 1
             for reason in outcome.reasons:
-                self.report[reason] += 1
-                names = self.examples.setdefault(reason, [])
-                if len(names) < _EXAMPLES:
-                    names.append(outcome.name)
+                self.tally.add(reason, outcome.name)
             if outcome.sample is not None:
                 return outcome.sample
         return None
@@ -179,8 +190,8 @@ class _Outcomes:
 
     def take_counts(self) -> dict[str, Any]:
         """The counts since the last call."""
-        counts = {"report": dict(self.report), "examples": self.examples}
-        self.report, self.examples = Counter(), {}
+        counts = {"report": dict(self.tally.counts), "examples": self.tally.examples}
+        self.tally = Tally()
         return counts
 
 
@@ -199,17 +210,9 @@ def _journal(folder: Path, work: Path) -> Iterator[dict[str, Any]]:
         try:
             note = json.loads((work / f"{number:05d}.json").read_text(encoding="utf-8"))
             shard = folder / note["shard"]["file"]
+            state = file_state(shard)
             if hashlib.sha256(shard.read_bytes()).hexdigest() != note["shard"]["sha256"]:
                 return
         except (OSError, ValueError, KeyError):
             return
-        yield note
-
-
-def _reasons(report: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(report.items()))
-
-
-def _named(examples: dict[str, list[str]]) -> str:
-    names = [name for some in examples.values() for name in some]
-    return f" (such as {names[0]})" if names else ""
+        yield note | {"state": state}

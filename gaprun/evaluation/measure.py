@@ -15,8 +15,10 @@ from gaprun.evaluation.embed import Progress
 from gaprun.evaluation.load import LoadedModel, load_model
 from gaprun.evaluation.run import evaluate_run
 from gaprun.evaluation.task import Task
+from gaprun.recipe.schema import Compute
 from gaprun.store import NewRun, Store
 from gaprun.training.environment import code_version, environment, pick_device
+from gaprun.training.kernels import set_kernels
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def measure_model(
     device = pick_device(device_name)
     loaded = load_model(store, ckpt, arch, pretrained)
     chosen = _recipe_tasks(loaded, names) if tasks is None else list(tasks)
+    set_kernels(loaded.recipe.compute if loaded.recipe else Compute(), device)
     _ensure_run(store, loaded, device)
     embedder = evaluate_run(
         towers=loaded.towers,

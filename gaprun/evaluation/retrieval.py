@@ -207,7 +207,7 @@ class _Counter:
         match = scores[local_owner, column]
         best = scores.new_full((n,), -math.inf).scatter_reduce_(0, local_owner, match, "amax")
         # An image without captions is no query: nothing stands above +inf.
-        best[torch.isinf(best)] = math.inf
+        best.masked_fill_(torch.isinf(best), math.inf)
         self.image_match[tile.text_from : tile.text_to] = match.cpu()
         self.text_match[tile.image_from : tile.image_to] = best.cpu()
         scores[local_owner, column] = -math.inf

@@ -1,17 +1,59 @@
-"""What every receiver of runs gets: one run's facts, recipe, trajectory and final metrics as flat names and numbers."""
+"""What every receiver of runs gets: one run's facts, recipe, trajectory and final metrics as flat names and numbers.
+
+Each run is sent by itself: one that cannot be sent, and why, is said, and the others are.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from gaprun.errors import GaprunError
 from gaprun.store import Store
 from gaprun.store.database import TRAJECTORY_COLUMNS
 from gaprun.store.models import Run
 from gaprun.store.where import dotted_keys, lookup
 
 CURVES = tuple(name for name in TRAJECTORY_COLUMNS if name not in ("step", "samples_seen"))
+
+
+PATIENCE = 3  # failures in a row after which the receiver is taken to be away, and the rest is not tried
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Sent:
+    """How much was sent, by kind, and what was not, a line each beginning with the run."""
+
+    counts: dict[str, int]
+    problems: list[str] = field(default_factory=list)
+
+
+def send_each(
+    store: Store,
+    run_ids: Sequence[str],
+    sent: Sent,
+    send_one: Callable[[FlatRun], None],
+    progress: Progress | None,
+) -> Sent:
+    """`send_one` for each run, made flat; a GaprunError of it becomes one of `sent`'s problems."""
+    failures = 0
+    for done, run_id in enumerate(run_ids):
+        try:
+            send_one(flat_run(store, run_id))
+            failures = 0
+        except GaprunError as error:
+            failures += 1
+            sent.problems.append(f"{run_id}: not sent ({error})")
+        if progress is not None:
+            progress(done + 1, len(run_ids))
+        if failures == PATIENCE and (rest := run_ids[done + 1 :]):
+            sent.problems.append(f"not tried after {PATIENCE} failures in a row: {', '.join(rest)}")
+            break
+    return sent
 
 
 @dataclass(frozen=True)

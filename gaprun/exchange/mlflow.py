@@ -10,13 +10,13 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 from gaprun.errors import Failure, UserError
 from gaprun.exchange.extras import require
-from gaprun.exchange.flat import FlatRun, flat_run
+from gaprun.exchange.flat import FlatRun, Progress, Sent, send_each
 from gaprun.store import Store
 
 T = TypeVar("T")
@@ -37,31 +37,65 @@ def send(
     run_ids: Sequence[str],
     uri: str,
     experiment: str = "gaprun",
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, int]:
+    progress: Progress | None = None,
+) -> Sent:
     """Send the runs to the tracking store `uri`, such as sqlite:///mlflow.db or http://host:5000.
 
-    Returns how many were `sent`, `replaced` and `equal` (there already). Raises UserError where mlflow is not
-    installed, Failure with MLflow's own words when the store does not take them.
+    Returns how many were `sent`, `replaced` and `equal` (there already). A run's problem: MLflow does not take it, or
+    not all of a parameter's text. Raises UserError where mlflow is not installed and for a database of another
+    program; Failure with MLflow's own words when the store does not answer.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing goes anywhere that was not named
     mlflow = require("mlflow", "mlflow")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    counts = {"sent": 0, "replaced": 0, "equal": 0}
+    _check_database(uri)
+    sent = Sent({"sent": 0, "replaced": 0, "equal": 0})
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         number = found.experiment_id if found is not None else client.create_experiment(experiment)
-        for done, run_id in enumerate(run_ids):
-            counts[_send_one(client, number, flat_run(store, run_id))] += 1
-            if progress is not None:
-                progress(done + 1, len(run_ids))
     except mlflow.exceptions.MlflowException as error:
         raise Failure(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
     except ImportError as error:
         raise UserError(f"MLflow at {uri} needs another package: {error}") from None
-    return counts
+
+    def send_one(flat: FlatRun) -> None:
+        try:
+            sent.counts[_send_one(client, number, flat)] += 1
+        except mlflow.exceptions.MlflowException as error:
+            raise Failure(f"MLflow: {(str(error).splitlines() or ['no reason given'])[0]}") from None
+        sent.problems += [
+            f"{flat.run.id}: of {key} only the first {LONGEST_PARAMETER} characters"
+            for key, value in flat.parameters.items()
+            if len(value) > LONGEST_PARAMETER
+        ]
+
+    return send_each(store, run_ids, sent, send_one, progress)
+
+
+def _check_database(uri: str) -> None:
+    """Raise UserError for a database that holds tables, but not MLflow's: it would add its own to them."""
+    from sqlalchemy import create_engine, inspect, make_url
+    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        url = make_url(uri)
+        if url.drivername.startswith("sqlite") and not (url.database and os.path.exists(url.database)):
+            return
+        engine = create_engine(url, poolclass=NullPool)
+    except (ArgumentError, ValueError, NoSuchModuleError, ModuleNotFoundError):
+        return  # a server or a folder
+    try:
+        tables = inspect(engine).get_table_names()
+    except DBAPIError as error:
+        reason = (str(error.orig).splitlines() or ["no reason given"])[0]
+        raise UserError(f"{uri} is no database of MLflow ({reason}): name another --out") from None
+    if tables and "experiments" not in tables:
+        raise UserError(
+            f"{uri} is a database of another program (table {sorted(tables)[0]}): name another --out"
+        )
 
 
 def _send_one(client: Any, experiment: str, flat: FlatRun) -> str:

@@ -1,4 +1,4 @@
-"""Results that open_clip's training loop and CLIP_benchmark wrote, brought in as runs of kind external.
+"""Results that other programs measured, brought in as runs of kind external; see `formats` for what is read.
 
 A value is stored under our name only where its definition is ours; what says the same thing by another rule keeps
 options of its own, so that `compare` puts it in one column with ours only if asked to mix. Percent, as everywhere
@@ -10,132 +10,251 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
-from gaprun.exchange.records import Record, Value, read_file
+from gaprun.exchange.formats import read_file
+from gaprun.exchange.openclip_log import PROGRAM as LOG
+from gaprun.exchange.records import Record, Value
+from gaprun.files import plain_name
 from gaprun.store import EvaluationKey, NewRun, Store
 from gaprun.store.liveness import this_host
 
 NO_FINGERPRINT = ""
+LONGEST_NAME = 120
+
+Place = tuple[str, str]  # data set and split
 
 
 @dataclass
 class Imported:
-    """One run that was made or added to: how many values it got, and which names of the file were not taken."""
+    """One run that was made or added to, from one file: how many values it got, what of the file was not taken."""
 
     run_id: str
     file: str
-    values: int = 0
-    left_out: list[str] = field(default_factory=list)
+    values: int
+    left_out: list[str]
+
+
+@dataclass
+class Report:
+    """What an import did.
+
+    By file, `left_out`: names for which gaprun has no metric, `odd`: names (and texts) of what is no number. `notes`:
+    what a reader of the numbers should know. `refused`: files and records that did not come in, each with its reason.
+    """
+
+    done: list[Imported] = field(default_factory=list)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    odd: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 def import_files(
-    store: Store, files: Sequence[Path], data: str | None = None, name: str | None = None
-) -> list[Imported]:
-    """Bring in every record of `files` (results.jsonl, CLIP_benchmark's JSON or CSV); the same twice changes nothing.
+    open_target: Callable[[], Store],
+    files: Sequence[Path],
+    data: str | None = None,
+    name: str | None = None,
+    same_data: bool = False,
+) -> Report:
+    """Bring in every record of `files` that can be read; the same twice changes nothing.
 
-    `data` names what was measured: a split that lies here, then its fingerprint and size go with the values and
-    they stand beside our own, or just `dataset/split`. `name` replaces the recipe's name. Raises UserError, before
-    anything is stored, for a file that is neither and for data that the file does not name.
+    `open_target` opens the store, and is called only when there is something to store. `data` names what was measured:
+    a split that lies here, then its fingerprint and size go with the values and they stand beside our own, or just
+    `dataset/split`; `same_data` says that it is what a file calls by another name. `name` replaces the recipe's name.
+    Raises UserError for a `data` or `name` that cannot be, and for several data sets under one `data`.
     """
-    records = [record for path in files for record in read_file(path)]
-    split = _local(data) if data else None
+    report = Report()
+    if name is not None:
+        plain_name(name, "--name")
+    split = _local(data, report) if data else None
+    records: list[Record] = []
+    for path in files:
+        try:
+            records += read_file(path)
+        except UserError as error:
+            report.refused.append(str(error))
     several = sorted({record.dataset for record in records if record.dataset is not None})
     if data and len(several) > 1:
         raise UserError(
             f"--data {data}: the files hold several data sets ({', '.join(several)}); import them apart"
         )
-    placed = [(record, *_measured(record, data, split)) for record in records]
+    store: Store | None = None
     done: dict[tuple[str, str], Imported] = {}
-    for record, dataset, part in placed:
-        run_id = _ensure_run(store, record, name)
-        one = done.setdefault((run_id, record.file), Imported(run_id, record.file))
-        one.left_out = sorted({*one.left_out, *record.left_out})
-        one.values += _store(store, run_id, record, dataset, part, split)
-    return list(done.values())
+    for record in records:
+        left_out = report.left_out.setdefault(record.file, [])
+        for kind, texts in (
+            (left_out, record.left_out),
+            (report.odd.setdefault(record.file, []), record.odd),
+        ):
+            kind += [text for text in texts if text not in kind]
+        report.notes += [f"{record.file}: {note}" for note in record.notes]
+        if not record.values:
+            continue
+        try:
+            place = _measured(record, data, split, same_data)
+            store = store or open_target()
+            run_id, count = _bring_in(store, record, place, split, name)
+        except UserError as error:
+            report.refused.append(str(error))
+            continue
+        one = done.setdefault((run_id, record.file), Imported(run_id, record.file, 0, left_out))
+        one.values += count
+    report.done = list(done.values())
+    return report
 
 
-def _local(data: str) -> Split | None:
-    """The split `data` if it lies here; None if `data` is but a name."""
+def _local(data: str, report: Report) -> Split | None:
+    """The split `data` if it lies here; None, noted, if `data` is but a name."""
     try:
         return open_split(data)
     except UserError:
-        if re.fullmatch(r"[\w.+-]+/[\w.+-]+", data) and not Path(data).exists():
-            return None
-        raise
+        dataset, sign, part = data.partition("/")
+        if not sign or Path(data).exists():
+            raise
+        plain_name(dataset, f"--data {data}: the data set")
+        plain_name(part, f"--data {data}: the split")
+        report.notes.append(f"no split {data} lies here: it is taken as a name, without fingerprint and size")
+        return None
 
 
-def _measured(record: Record, data: str | None, split: Split | None) -> tuple[str, str]:
-    """Names of the data set and its part."""
+def _measured(record: Record, data: str | None, split: Split | None, same_data: bool) -> Place:
+    """Names of the data set and its part, for values that do not name theirs. Raises UserError where files disagree."""
     if split is not None:
+        named = (split.dataset, split.split)
         if record.samples is not None and record.samples != split.samples:
             raise UserError(
-                f"{record.file}: measured on {record.samples} images, {data} has {split.samples}: name another --data"
+                f"{record.where}: measured on {record.samples} images, {data} has {split.samples}: name another --data"
             )
-        return split.dataset, split.split
-    if data is not None:
+    elif data is not None:
         dataset, _, part = data.partition("/")
-        return dataset, part
-    if record.dataset is None and any(value.dataset is None for value in record.values):
-        raise UserError(f"{record.file}: the file does not say what was measured; add --data DATASET/SPLIT")
-    return record.dataset or "", record.split
+        named = (dataset, part)
+    else:
+        if record.dataset is None and any(value.dataset is None for value in record.values):
+            raise UserError(f"{record.where}: it does not say what was measured; add --data DATASET/SPLIT")
+        return record.dataset or "", record.split
+    said = record.dataset
+    if said is None and record.values and all(value.dataset is not None for value in record.values):
+        places = sorted({f"{value.dataset}/{value.split}" for value in record.values})
+        if "/".join(named) not in places:
+            others = ", ..." if len(places) > 3 else ""
+            raise UserError(
+                f"{record.where}: it says itself what was measured ({', '.join(places[:3])}{others}), not {data}: "
+                "leave --data out"
+            )
+    if said is not None and said != named[0] and not same_data:
+        raise UserError(
+            f"{record.where}: measured on {said}, not on {named[0]}: leave --data out, or add --same-data if both are "
+            "names of the same pictures and texts"
+        )
+    return named
 
 
-def _ensure_run(store: Store, record: Record, name: str | None) -> str:
-    recipe = name or f"{record.model}@{record.program}"
-    clean = re.sub(r"[^A-Za-z0-9._+=,@-]", "-", recipe)
-    resolved = {"name": clean, "model": record.model_facts, "source": record.program}
+def _bring_in(
+    store: Store, record: Record, place: Place, split: Split | None, name: str | None
+) -> tuple[str, int]:
+    """Store the record; the id of its run, and how many values it has."""
+    groups = _groups(record, place, split)
+    run = _run(store, record, name)
+    if store.runs([f"id={run.id}"], light=True):
+        _refuse_other_values(store, run.id, record, groups)
+    else:
+        store.begin_run(run)
+        store.finish_run(run.id, "finished")
+    return run.id, _store(store, run.id, record, groups, split)
+
+
+def _run(store: Store, record: Record, name: str | None) -> NewRun:
+    """The run of a record. What identifies it is its recipe: program, model and, where known, the training."""
+    wanted = re.sub(r"[^A-Za-z0-9._+=,@-]", "-", name or f"{record.model}@{record.program}")[-LONGEST_NAME:]
+    recipe = wanted.lstrip("._+=,@-") or "model"
+    resolved = {"name": recipe, **record.identity, "source": record.program}
     text = json.dumps(resolved, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    run_id = f"{clean}-{digest[:8]}"
-    if store.runs([f"id={run_id}"], light=True):
-        return run_id
-    run = NewRun(
-        id=run_id,
-        recipe=clean,
+    return NewRun(
+        id=f"{recipe}-{digest[:8]}",
+        recipe=recipe,
         kind="external",
         seed=None,
         recipe_hash=digest,
         resolved_recipe=resolved,
         environment={"source": f"{record.program}: {record.file}", "imported_on": this_host()},
         code_version=record.program,
-        folder=f"{store.artifacts.name}/{run_id}",
+        folder=f"{store.artifacts.name}/{recipe}-{digest[:8]}",
         total_steps=0,
     )
-    store.begin_run(run)
-    store.finish_run(run_id, "finished")
-    return run_id
 
 
-def _store(store: Store, run_id: str, record: Record, dataset: str, part: str, split: Split | None) -> int:
+def _groups(record: Record, place: Place, split: Split | None) -> list[tuple[EvaluationKey, list[Value]]]:
+    """The record's values by the evaluation that they belong to."""
     groups: dict[tuple[str, str, str, str, str], list[Value]] = {}
     for value in record.values:
-        place = (value.dataset, value.split) if value.dataset is not None else (dataset, part)
+        where = (value.dataset, value.split) if value.dataset is not None else place
         protocol = "full" if value.protocol == "pairs" and _one_caption_each(split) else value.protocol
         options = json.dumps(value.options, sort_keys=True)
-        groups.setdefault((value.task, *place, protocol, options), []).append(value)
-    stored = 0
-    for (task, one, other, protocol, options), values in groups.items():
-        here = split is not None and (one, other) == (split.dataset, split.split)
+        groups.setdefault((value.task, *where, protocol, options), []).append(value)
+    found = []
+    for (task, dataset, part, protocol, options), values in groups.items():
+        here = split is not None and (dataset, part) == (split.dataset, split.split)
+        # Evaluations are told apart by checkpoint and data; of data that is but a name the record has to tell.
+        own = values[0].dataset is not None
         key = EvaluationKey(
-            checkpoint_hash=record.digest,
+            checkpoint_hash=f"{record.digest}/{dataset}/{part}" if own else record.digest,
             step=record.step,
             task=task,
-            dataset=one,
-            split=other,
+            dataset=dataset,
+            split=part,
             data_fingerprint=split.fingerprint if split is not None and here else NO_FINGERPRINT,
             protocol=protocol,
             options=json.loads(options),
         )
+        found.append((key, values))
+    return found
+
+
+def _refuse_other_values(
+    store: Store, run_id: str, record: Record, groups: list[tuple[EvaluationKey, list[Value]]]
+) -> None:
+    """Raise UserError where the run holds another number for the same question: one would hide the other.
+
+    The epochs of one log are told apart by their step; there a later line of one epoch is a correction.
+    """
+    if record.program == LOG:
+        return
+    held = {
+        (row["task"], row["dataset"], row["split"], row["protocol"], row["options_hash"], row["metric"]): row
+        for row in store.metrics(run_id)
+    }
+    for key, values in groups:
+        for value in values:
+            question = (key.task, key.dataset, key.split, key.protocol, key.options_hash, value.name)
+            row = held.get(question)
+            new = None if math.isnan(value.value) else value.value
+            if row is not None and row["checkpoint_hash"] != key.checkpoint_hash and row["value"] != new:
+                raise UserError(
+                    f"{record.where}: {run_id} holds another {value.name} on {key.dataset}/{key.split} already "
+                    f"({row['value']}, not {new}): if both count, import this one with a --name of its own"
+                )
+
+
+def _store(
+    store: Store,
+    run_id: str,
+    record: Record,
+    groups: list[tuple[EvaluationKey, list[Value]]],
+    split: Split | None,
+) -> int:
+    stored = 0
+    for key, values in groups:
         known = {value.name: value.value for value in values}
-        size = split.samples if split is not None and here else values[0].n
-        found = store.find_evaluation(run_id, key)
-        if found is None:
+        size = split.samples if split is not None and key.data_fingerprint else values[0].n
+        if store.find_evaluation(run_id, key) is None:
             store.add_evaluation(run_id, key, known, size, None, code_version=record.program)
         stored += len(known)
     return stored

@@ -6,51 +6,53 @@ curves against the step. Event files hold float32.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gaprun.errors import Failure, UserError
 from gaprun.exchange.extras import require
-from gaprun.exchange.flat import FlatRun, flat_run
+from gaprun.exchange.flat import FlatRun, Progress, Sent, send_each
+from gaprun.files import MANIFEST, check_owned, plain_name, replace_folder
 from gaprun.store import Store
 
 SUFFIX = ".gaprun"
+LARGEST = 3.4028234e38  # of float32
 
 
-def send(
-    store: Store, run_ids: Sequence[str], folder: Path, progress: Callable[[int, int], None] | None = None
-) -> dict[str, int]:
+def send(store: Store, run_ids: Sequence[str], folder: Path, progress: Progress | None = None) -> Sent:
     """Write each run to `folder/RUN`, replacing what an earlier call wrote there; counts of runs and points.
 
-    Raises UserError where tensorboard is not installed or another program's events lie in a run's folder.
+    A run's problem: another program's files lie in its folder, its id is no name of a folder, a value is beyond
+    float32 (it is left out). Raises UserError where tensorboard is not installed.
     """
     require("tensorboard.summary.writer.event_file_writer", "tensorboard")
-    counts = {"runs": 0, "points": 0}
-    for done, run_id in enumerate(run_ids):
-        flat = flat_run(store, run_id)
-        try:
-            _write(flat, _emptied(folder / run_id))
-        except OSError as error:
-            raise Failure(f"{folder / run_id} cannot be written: {error.strerror or error}") from None
-        counts["runs"] += 1
-        counts["points"] += len(flat.curves) + len(flat.metrics)
-        if progress is not None:
-            progress(done + 1, len(run_ids))
-    return counts
+    sent = Sent({"runs": 0, "points": 0})
+
+    def send_one(flat: FlatRun) -> None:
+        points = [*flat.curves, *flat.metrics]
+        fitting = [point for point in points if abs(point[2]) <= LARGEST]
+        target = folder / plain_name(flat.run.id, "the run")
+        replace_folder(target, lambda made: _write(flat, fitting, made), True, owned=_check_ours)
+        sent.counts["runs"] += 1
+        sent.counts["points"] += len(fitting)
+        sent.problems += [
+            f"{flat.run.id}: {name} at step {step} is {value:g}, beyond float32: left out"
+            for name, step, value in points
+            if abs(value) > LARGEST
+        ]
+
+    return send_each(store, run_ids, sent, send_one, progress)
 
 
-def _emptied(folder: Path) -> Path:
-    if folder.exists():
-        if not folder.is_dir() or any(not path.name.endswith(SUFFIX) for path in folder.iterdir()):
-            raise UserError(f"{folder} holds files that gaprun did not write: name another --out")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return folder
+def _check_ours(folder: Path, way_out: str) -> None:
+    """Also a folder without a manifest, as earlier versions wrote it, if all its files bear our ending."""
+    older = folder.is_dir() and not folder.is_symlink() and not (folder / MANIFEST).exists()
+    if older and all(path.name.endswith(SUFFIX) for path in folder.iterdir()):
+        return
+    check_owned(folder, way_out)
 
 
-def _write(flat: FlatRun, folder: Path) -> None:
+def _write(flat: FlatRun, points: list[tuple[str, int, float]], folder: Path) -> None:
     writers = require("tensorboard.summary.writer.event_file_writer", "tensorboard")
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -60,9 +62,7 @@ def _write(flat: FlatRun, folder: Path) -> None:
     try:
         writer.add_event(Event(wall_time=time, step=0, summary=_recipe(flat)))
         # By step, because TensorBoard takes a step that goes back for a restart and drops what came before.
-        for name, step, value in sorted(
-            [*flat.curves, *flat.metrics], key=lambda point: (point[1], point[0])
-        ):
+        for name, step, value in sorted(points, key=lambda point: (point[1], point[0])):
             summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
             writer.add_event(Event(wall_time=time, step=step, summary=summary))
     finally:

@@ -2,8 +2,9 @@
 
 `H_X`, `H_Y` are (n, d) unit rows, row i of both belonging to pair i; a swap step keeps every pair in its row.
 "Fraction p of training" is read as: each step is a swap step with probability p [inferred]. Whether rows are
-renormalised after mixing is not known from the paper, so it is an option. Adding a swap: one class here and
-its name in `SWAPS`. The classes are read with the recipe, so this module must not import torch.
+renormalised after mixing is not known from the paper, so it is an option. Adding a swap: one class decorated with
+`SWAPS.register`, here or in a module that GAPRUN_PLUGINS names. The classes are read with the recipe, so this module
+must not import torch.
 """
 
 from __future__ import annotations
@@ -12,14 +13,39 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gaprun.model.drawn import beside
+from gaprun.registry import Registry
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-class NoSwap(BaseModel):
-    """The features reach the loss as they are (baseline)."""
+class Swap(BaseModel):
+    """What every swap offers: the features that the contrastive loss sees in place of the towers'."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def keeps_unit_rows(self) -> bool:
+        """Whether unit rows come out as unit rows."""
+        return True
+
+    def apply(self, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """What becomes of `x` and `y` (both (n, d)) in this step, row by row.
+
+        `generator` is a CPU generator seeded for this step alone, so a resumed run draws the same numbers.
+        """
+        raise TypeError(f"{type(self).__name__} has no formula")
+
+
+SWAPS: Registry[Swap] = Registry("swap", "rule")
+AnySwap = Annotated[Swap, SWAPS]
+
+
+@SWAPS.register
+class NoSwap(Swap):
+    """The features reach the loss as they are (baseline)."""
+
     rule: Literal["none"] = "none"
 
     def apply(self, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -27,22 +53,22 @@ class NoSwap(BaseModel):
         return x, y
 
 
-class Swap(BaseModel):
+class MixingSwap(Swap):
     """A swap with probability p a step; `weights` says which part of `x[i, j]` stays in place."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     probability: float = Field(ge=0.0, le=1.0, description="p: the share of steps that swap.")
     renormalise: bool = Field(True, description="Bring rows back to unit length after mixing [inferred].")
+
+    @property
+    def keeps_unit_rows(self) -> bool:
+        return self.renormalise
 
     def weights(self, x: Tensor, generator: Generator) -> Tensor:
         """(n, d) numbers in [0, 1] on x's device: 1 keeps the entry, 0 takes the other modality's."""
         raise TypeError(f"{type(self).__name__} has no weights")
 
     def apply(self, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Mix `x` and `y` (both (n, d)) on a swap step: `x' = w x + (1-w) y` and `y' = w y + (1-w) x`.
-
-        `generator` is a CPU generator seeded for this step alone, so a resumed run draws the same numbers.
-        """
+        """Mix `x` and `y` on a swap step: `x' = w x + (1-w) y` and `y' = w y + (1-w) x`."""
         import torch
         from torch.nn.functional import normalize
 
@@ -55,7 +81,8 @@ class Swap(BaseModel):
         return mixed_x, mixed_y
 
 
-class HardSwap(Swap):
+@SWAPS.register
+class HardSwap(MixingSwap):
     """HS: on a swap step, exchange `H_X[i,j] <-> H_Y[i,j]` for each entry with probability 0.5."""
 
     rule: Literal["hard"] = "hard"
@@ -64,10 +91,11 @@ class HardSwap(Swap):
     def weights(self, x: Tensor, generator: Generator) -> Tensor:
         import torch
 
-        return (torch.rand(x.shape, generator=generator) < 0.5).to(x)
+        return beside(torch.rand(x.shape, generator=generator) < 0.5, x)
 
 
-class SoftSwap(Swap):
+@SWAPS.register
+class SoftSwap(MixingSwap):
     """SS: on a swap step, `H_X[i,j] <- l H_X[i,j] + (1-l) H_Y[i,j]` and mirrored, `l ~ U[0,1]` per entry."""
 
     rule: Literal["soft"] = "soft"
@@ -76,8 +104,4 @@ class SoftSwap(Swap):
     def weights(self, x: Tensor, generator: Generator) -> Tensor:
         import torch
 
-        return torch.rand(x.shape, generator=generator).to(x)
-
-
-SWAPS = NoSwap | HardSwap | SoftSwap
-AnySwap = Annotated[SWAPS, Field(discriminator="rule")]
+        return beside(torch.rand(x.shape, generator=generator), x)

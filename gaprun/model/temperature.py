@@ -1,8 +1,8 @@
 """Temperature rules: how the inverse temperature `beta = 1/tau` comes about at each step (paper, Sec. 4).
 
 Each rule is one class: its recipe options as fields, its formula as `beta`. A rule with a learned parameter
-starts it at `initial_nu()`; the optimiser moves it. Adding a rule: one class here and its name in `RULES`.
-The classes are read with the recipe, so this module must not import torch.
+starts it at `initial_nu()`; the optimiser moves it. Adding a rule: one class decorated with `RULES.register`, here or
+in a module that GAPRUN_PLUGINS names. The classes are read with the recipe, so this module must not import torch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from gaprun.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +38,10 @@ class TemperatureRule(BaseModel):
         return None
 
 
+RULES: Registry[TemperatureRule] = Registry("temperature rule", "rule", usual="exp")
+AnyTemperature = Annotated[TemperatureRule, RULES]
+
+
 class Learned(TemperatureRule):
     """Options shared by the rules that learn nu."""
 
@@ -47,6 +53,10 @@ class Learned(TemperatureRule):
         100.0, gt=0, description="Clamp of the logit scale beta after each step (CLIP: 100); null for none."
     )
 
+    rising_only: bool = Field(
+        False, description="tau may rise but never falls: a step that would lower it leaves nu where it was."
+    )
+
     def initial_nu(self) -> float:
         return self.nu_for(1.0 / self.init)
 
@@ -54,6 +64,7 @@ class Learned(TemperatureRule):
         raise TypeError(f"{type(self).__name__} has no inverse")
 
 
+@RULES.register
 class Exponential(Learned):
     """CLIP's rule: `beta = exp(nu)` (baseline; with lr_factor 0.1, SLRT)."""
 
@@ -67,6 +78,7 @@ class Exponential(Learned):
         return math.log(beta)
 
 
+@RULES.register
 class ScaledExponential(Learned):
     """Temperature reparameterisation: `beta = exp(nu / scale)`, scale > 1."""
 
@@ -81,6 +93,7 @@ class ScaledExponential(Learned):
         return self.scale * math.log(beta)
 
 
+@RULES.register
 class Softplus(Learned):
     """Temperature reparameterisation (TR): `beta = log(1 + e^nu)`."""
 
@@ -96,6 +109,7 @@ class Softplus(Learned):
         return beta + math.log(-math.expm1(-beta))
 
 
+@RULES.register
 class Fixed(TemperatureRule):
     """Fixed large temperature (FLT): tau never moves; the paper's choice is 0.04."""
 
@@ -106,6 +120,7 @@ class Fixed(TemperatureRule):
         return 1.0 / self.tau
 
 
+@RULES.register
 class Schedule(TemperatureRule):
     """Temperature scheduling (TS): tau rises linearly, `tau = start + (end - start) * progress`."""
 
@@ -115,7 +130,3 @@ class Schedule(TemperatureRule):
 
     def beta(self, nu: Tensor | None, progress: float) -> Tensor | float:
         return 1.0 / (self.start + (self.end - self.start) * progress)
-
-
-RULES = Exponential | ScaledExponential | Softplus | Fixed | Schedule
-AnyTemperature = Annotated[RULES, Field(discriminator="rule")]

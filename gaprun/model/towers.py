@@ -131,6 +131,13 @@ def architecture_config(arch: str) -> dict[str, Any]:
     return config
 
 
+def embedding_size(model: Model) -> int:
+    """Dimension d of the embeddings of a recipe's model."""
+    if model.inline is not None:
+        return model.inline.embed_dim
+    return int(architecture_config(str(model.arch))["embed_dim"])
+
+
 def full_vocabulary(model: Model) -> int:
     """Rows of the token embedding that the model's tokenizer needs."""
     if model.inline is not None:

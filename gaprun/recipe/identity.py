@@ -23,10 +23,31 @@ NEUTRAL = (
     "data.damage_budget",
 )
 # These change the last bits of the weights (tested for threads) and nothing else: other runs, the same set-up.
-ROUNDING = ("compute.threads", "compute.deterministic", "compute.channels_last", "compute.compile")
-METHOD = ("temperature", "swap")
+ROUNDING = (
+    "compute.threads",
+    "compute.deterministic",
+    "compute.channels_last",
+    "compute.compile",
+    "compute.cudnn_benchmark",
+    "compute.attention",
+)
+METHOD = ("temperature", "swap", "loss")
 # Keys that came later: at these values they are left out, so that earlier runs keep their ids.
-ADDED_LATER: dict[str, Any] = {"compute.micro_batch": None, "model.pretrained_sha256": None}
+ADDED_LATER: dict[str, Any] = {
+    "compute.micro_batch": None,
+    "data.captions": "random",
+    "model.pretrained_sha256": None,
+    "compute.tf32": False,
+    "compute.cudnn_benchmark": False,
+    "compute.attention": "auto",
+    "temperature.rising_only": False,
+    "optimizer.decay": "matrices",
+    "optimizer.grad_clip_over": "towers",
+    "optimizer.ema": None,
+    "schedule.shape": "cosine",
+    "loss.weight": 1.0,
+    "loss.terms": [],
+}
 
 
 def is_neutral(key: str) -> bool:

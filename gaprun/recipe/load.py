@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from gaprun.errors import UserError
 from gaprun.recipe.schema import Recipe
+from gaprun.registry import PLUGINS, models_in
 
 # A mapping that carries one of these chooses a class: another choice replaces the parent's options whole,
 # because options of one rule (init of exp) mean nothing to another (fixed).
@@ -78,10 +79,25 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
-    """`child` over `parent`, mappings merged key by key, lists and scalars replaced."""
+    """`child` over `parent`, mappings merged key by key, lists and scalars replaced.
+
+    A mapping over a list changes entries by their place, from 0: `--set loss.terms.0.weight=2`. Raises UserError for
+    a place that the list does not have.
+    """
     result = dict(parent)
     for key, value in child.items():
         old = result.get(key)
+        if isinstance(old, list) and isinstance(value, Mapping):
+            changes = {str(place): change for place, change in value.items()}
+            by_place = merge({str(place): entry for place, entry in enumerate(old)}, changes)
+            if len(by_place) > len(old):
+                wrong = list(by_place)[len(old)]
+                has = f"entries 0 to {len(old) - 1}" if old else "no entries"
+                raise UserError(
+                    f"{key}.{wrong}: the list {key} has {has}; give the whole list to change its length"
+                )
+            result[key] = list(by_place.values())
+            continue
         if isinstance(old, Mapping) and isinstance(value, Mapping) and not _other_choice(old, value):
             result[key] = merge(old, value)
         else:
@@ -159,7 +175,10 @@ def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:
         return f"{where}: unknown key; {hint}"
     if kind == "missing":
         return f"{where}: this key is required"
-    if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
+    if kind == "union_tag_not_found":
+        tag = str(error.get("ctx", {}).get("discriminator", "")).strip("'")
+        return f"{where}: it needs the key {tag}, which says what it is"
+    if kind in ("union_tag_invalid", "literal_error"):
         context = error.get("ctx", {})
         expected = context.get("expected_tags") or context.get("expected") or context.get("discriminator", "")
         choices = re.findall(r"'([^']+)'", str(expected))
@@ -168,6 +187,8 @@ def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:
         tag = str(context.get("discriminator", "")).strip("'")
         where = f"{where}.{tag}" if tag and kind.startswith("union") else where
         hint = f"; did you mean {near[0]}?" if near else ""
+        if kind == "union_tag_invalid" and not near:
+            hint = f"; a class of your own is found where {PLUGINS} names its module"
         return f"{where}: expected one of {', '.join(choices) or expected}, got {given!r}{hint}"
     given = (
         _kind(error.get("input")) if isinstance(error.get("input"), dict | list) else repr(error.get("input"))
@@ -187,7 +208,9 @@ def _walk(location: list[Any], mapping: Any) -> tuple[list[Any], list[str]]:
         if fields is not None:
             valid = list(fields) + (["extends", *JOB_KEYS] if model is Recipe else [])
             path.append(part)
-            model = fields[part].annotation if part in fields else None
+            model = fields.get(part)
+            models = models_in(model) if model is not None else []
+            model = models[0] if len(models) == 1 else model
         elif isinstance(part, int):
             path.append(part)
         else:
@@ -197,17 +220,11 @@ def _walk(location: list[Any], mapping: Any) -> tuple[list[Any], list[str]]:
 
 
 def _choice(annotation: Any, tag: str) -> type[BaseModel] | None:
-    for candidate in _models(annotation):
+    for candidate in models_in(annotation):
         tags = [candidate.model_fields[t].default for t in TAGS if t in candidate.model_fields]
         if tag in tags or candidate.__name__ == tag:
             return candidate
     return None
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
 
 
 def _kind(value: Any) -> str:

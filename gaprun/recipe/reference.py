@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gaprun.recipe.schema import Recipe
+from gaprun.registry import models_in
 
 INTRODUCTION = """# Recipe reference
 
@@ -36,21 +37,18 @@ def _section(model: type[BaseModel], path: str, lines: list[str]) -> None:
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     inner: list[tuple[type[BaseModel], str]] = []
     for name, field in model.model_fields.items():
-        models = _models(field.annotation)
+        models = models_in(field)
         tagged = len(models) > 1
         for choice in models:
-            where = f"{path}.{name}" if path else name
+            where = f"{path.split(':')[0]}.{name}" if path else name
             inner.append((choice, f"{where}: {_tag(choice)}" if tagged else where))
-        kind = "one of " + ", ".join(_tag(m) for m in models) if tagged else _type(field.annotation)
+        several = "a list, each " if typing.get_origin(field.annotation) is list else ""
+        kind = f"{several}one of " + ", ".join(_tag(m) for m in models) if tagged else _type(field.annotation)
         lines.append(f"| `{name}` | {kind} | {_default(field)} | {_meaning(name, field)} |")
     for choice, where in inner:
-        _section(choice, where, lines)
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models(part)]
+        title = f"\n## `{where}`\n"
+        if title not in lines:  # a term's section is the same under each loss
+            _section(choice, where, lines)
 
 
 def _tag(model: type[BaseModel]) -> str:
@@ -69,7 +67,7 @@ def _default(field: Any) -> str:
     if field.is_required():
         return "required"
     if field.default is PydanticUndefined:
-        return "see below"
+        return "`[]`" if field.default_factory is list else "see below"
     return f"`{'null' if field.default is None else field.default}`"
 
 

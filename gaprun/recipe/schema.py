@@ -10,9 +10,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gaprun.evaluation.tasks import AnyTask
-from gaprun.model.loss import AnyLoss, ClipLoss
-from gaprun.model.swap import AnySwap, NoSwap
-from gaprun.model.temperature import AnyTemperature, Exponential
+from gaprun.model.loss import LOSSES, AnyLoss, ClipLoss
+from gaprun.model.swap import SWAPS, AnySwap, NoSwap
+from gaprun.model.temperature import RULES, AnyTemperature, Exponential
+from gaprun.registry import load_plugins
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=100)]
 Positive = Annotated[int, Field(gt=0)]
@@ -120,13 +121,29 @@ class Data(Section):
     crop_scale: tuple[float, float] = Field(
         (0.9, 1.0), description="Area range of the random resized crop (open_clip: 0.9 to 1.0); no flip."
     )
+    resize: Literal["model", "bicubic", "bilinear"] = Field(
+        "model",
+        description="Filter that training pictures are resized with, antialiased as in measuring: the model's own "
+        "(open_clip's `interpolation`, bicubic where nothing else is said), bicubic, or bilinear. Another than the "
+        "model's makes pictures in training softer or sharper than in measuring.",
+    )
     margin: float = Field(
-        1.125, ge=1.0, le=2.0, description="Decoded pictures are kept at margin x image size, then cropped."
+        1.25,
+        ge=1.0,
+        le=16.0,
+        description="Decoded pictures are kept so large that the narrowest crop still has margin x image size pixels "
+        "a side, or whole where they are not much larger. More keeps more detail and takes memory as its square.",
+    )
+    captions: Literal["random", "cycle", "pairs"] = Field(
+        "random",
+        description="Which caption a picture is shown with. `random`: any of its captions, drawn anew each epoch. "
+        "`cycle`: each of its captions once before any comes again. `pairs`: every (picture, caption) pair is a row "
+        "of its own, so an epoch shows a picture with all of its captions and has as many more steps.",
     )
     cache: Literal["none", "memory", "disk"] = Field(
         "none",
-        description="Keep decoded pictures (uint8 at margin x image size) from the first epoch on, in memory or in "
-        "a file beside the runs that later runs find again.",
+        description="Keep decoded pictures (uint8, see margin) from the first epoch on, in memory or in a file beside "
+        "the runs that later runs find again.",
     )
     mismatched: float = Field(
         0.0, ge=0.0, le=1.0, description="Seeded share of pairs whose caption comes from another image."
@@ -148,13 +165,28 @@ class Data(Section):
 
 
 class Optimizer(Section):
-    """AdamW; weight decay skips biases, normalisation parameters, other 1-D parameters and the temperature."""
+    """AdamW; by default weight decay skips biases, normalisation, other 1-D parameters and the temperature."""
 
     lr: float = Field(5e-4, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(0.2, ge=0, description="On matrices and convolutions only.")
+    weight_decay: float = Field(0.2, ge=0, description="AdamW's weight decay, on what `decay` says.")
+    decay: Literal["matrices", "all"] = Field(
+        "matrices",
+        description="What decays: matrices and convolutions, or every parameter, nu and the loss's own included (as in "
+        "the authors' snapshot).",
+    )
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's moment decays.")
     eps: float = Field(1e-6, gt=0, description="AdamW's epsilon.")
     grad_clip: float | None = Field(None, gt=0, description="Clip the gradient norm to this; null for none.")
+    grad_clip_over: Literal["towers", "all"] = Field(
+        "towers", description="Whose joint norm is clipped: the towers', or that of all that is trained."
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay a step of an exponential moving average of all weights, which is then what is saved as the "
+        "run's model and measured; null for none.",
+    )
     temperature_lr_factor: float = Field(
         1.0,
         ge=0,
@@ -170,13 +202,17 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """Length of training and the learning rate's path: linear warm-up, then cosine to zero."""
+    """Length of training and the learning rate's path: linear warm-up, then cosine to zero by default."""
 
     epochs: float | None = Field(None, gt=0, description="Length in epochs (give this or steps).")
     steps: Positive | None = Field(None, description="Length in optimiser steps.")
     batch_size: int = Field(1024, ge=2, description="Pairs a step.")
     warmup_epochs: float | None = Field(None, ge=0, description="Warm-up in epochs (this or warmup_steps).")
     warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps.")
+    shape: Literal["cosine", "constant", "linear"] = Field(
+        "cosine",
+        description="The rate after the warm-up: half a cosine to zero, the peak throughout, or a line to zero.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -204,11 +240,35 @@ class Compute(Section):
         "micro-batch's; null embeds the batch at once.",
     )
     channels_last: bool = Field(False, description="Memory format of pictures and convolutions.")
-    compile: bool = Field(False, description="torch.compile the towers.")
+    compile: bool = Field(
+        False,
+        description="torch.compile the towers. Captions are then padded to few lengths, so that little is compiled.",
+    )
     threads: Positive | None = Field(
         None, description="CPU threads a job; null leaves torch's default. Part of what repeats bit for bit."
     )
     deterministic: bool = Field(True, description="Insist on deterministic kernels.")
+    tf32: bool = Field(
+        False,
+        description="GPU: let fp32 products and convolutions round their factors to 10 bits (TF32), in training and in "
+        "measuring alike. Off, so that fp32 means fp32 and a GPU's numbers are the CPU's up to rounding.",
+    )
+    cudnn_benchmark: bool = Field(
+        False,
+        description="GPU: cuDNN times its convolutions and takes the fastest, maybe another at each start; needs "
+        "deterministic: false.",
+    )
+    attention: Literal["auto", "math", "flash", "efficient", "cudnn"] = Field(
+        "auto",
+        description="GPU: the one attention kernel that may be used (a step fails where it cannot be); auto lets torch "
+        "choose.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.cudnn_benchmark and self.deterministic:
+            raise ValueError("cudnn_benchmark chooses anew at each start: set deterministic to false with it")
+        return self
 
 
 class Checkpoint(Section):
@@ -243,6 +303,16 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.swap.rule != "none" and self.loss.name == "sigmoid" and not self.swap.renormalise:
+        if self.loss.needs_unit_rows and not self.swap.keeps_unit_rows:
             raise ValueError("the sigmoid loss needs unit rows: set swap.renormalise to true")
+        if self.loss.needs_teacher and self.model.pretrained is None:
+            raise ValueError(
+                "loss.terms: distillation is from the weights that training starts from: set model.pretrained, or "
+                "leave the term out"
+            )
         return self
+
+
+for registry in (RULES, SWAPS, LOSSES):
+    registry.used_by(Recipe)
+load_plugins()  # last, so that a plugin may import this module

@@ -15,10 +15,12 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
 from gaprun.errors import Failure, UserError
+from gaprun.files import inner_path, plain_name
 from gaprun.store.content import TABLES, Content, Rows, batches, by_run, read_rows, run_ids
 from gaprun.store.database import Store
 from gaprun.store.engine import retried
 from gaprun.store.models import Base, Evaluation, Run
+from gaprun.store.texts import check_texts
 
 Conflict = Literal["error", "keep", "replace"]
 Progress = Callable[[int, int], None]
@@ -88,6 +90,7 @@ class _Copy:
 
     def _part(self, ids: Sequence[str]) -> None:
         rows = read_rows(self.source, ids)
+        _check(rows)
         theirs = by_run(rows)
         present = list(self.target.scalars(select(Run.id).where(Run.id.in_(ids))))
         ours = by_run(read_rows(self.target, present)) if present else {}
@@ -122,6 +125,24 @@ class _Copy:
                 f"run {wrong[0]} did not arrive in {self.name} as it was sent: nothing was copied "
                 "(is something between them changing rows, such as a trigger?)"
             )
+
+
+def _check(rows: Rows) -> None:
+    """Raise UserError, naming the run, for a name that is no name, a place outside its folder or an unkeepable text.
+
+    Such a database was not written by gaprun: what it names would be written to and removed here.
+    """
+    for row in rows["runs"]:
+        run = f"run {plain_name(row['id'], 'nothing was copied: the run')}"
+        for key in ("folder", "checkpoint") if row["kind"] == "train" else ("folder",):
+            if row[key]:
+                inner_path(row[key], f"nothing was copied: the {key} of {run}")
+    for row in rows["evaluations"]:
+        if row["details"]:
+            inner_path(row["details"], f"nothing was copied: the details of run {row['run_id']}")
+    for name, found in rows.items():
+        for row in found:
+            check_texts(row, f"nothing was copied: run {row['id' if name == 'runs' else 'run_id']} ({name})")
 
 
 def write_rows(target: Connection, rows: Rows, ids: set[str]) -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +22,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure, UserError
-from gaprun.store import queries, queued
+from gaprun.files import plain_name
+from gaprun.store import claims, queries, queued
 from gaprun.store.engine import Place, check_file, locate, make_engine, retried
 from gaprun.store.liveness import lost_because, this_host
-from gaprun.store.models import STATUSES, Evaluation, Metric, Run, Trajectory
+from gaprun.store.models import STATUSES, Evaluation, Identity, Metric, Run, Trajectory
 from gaprun.store.schema import ensure_schema
 from gaprun.store.values import EvaluationKey, NewRun
 from gaprun.store.where import parse_conditions
@@ -49,6 +50,10 @@ def open_store(url: str | None = None, create: bool = True) -> Store:
     return Store(place, engine, backup)
 
 
+class DatabaseGone(Failure):
+    """The file behind an open SQLite database is another one now, or none."""
+
+
 class Store:
     """One database of runs; may be kept open for days, shared by threads, and used in forked workers."""
 
@@ -57,6 +62,9 @@ class Store:
         self.engine = engine
         self.backup = backup
         self._pid = os.getpid()
+        self._claims: dict[str, str] = {}
+        self._path = None if place.path is None or place.read_only else place.path.absolute()
+        self._file = _file_at(self._path)
 
     @property
     def url(self) -> str:
@@ -71,55 +79,77 @@ class Store:
         return (self.place.path.absolute().parent if self.place.path else Path.cwd()) / "runs"
 
     def folder(self, run: Run) -> Path:
-        """The folder of one run's files; it need not exist (results move without their files)."""
-        return self.artifacts.parent / run.folder
+        """The folder of one run's files; it need not exist (results move without their files).
+
+        What a database says is followed only within the artifacts folder. Raises UserError for an id that is no name.
+        """
+        return self.own_path(run.folder) or self.artifacts / plain_name(run.id, "run")
+
+    def own_path(self, place: str) -> Path | None:
+        """The file or folder that a database calls `place`, or None if it lies outside the artifacts folder."""
+        try:
+            found = self.artifacts.parent / place
+            inside = self.artifacts.resolve() in found.resolve().parents
+        except (OSError, ValueError, RuntimeError):  # a NUL, or links in a circle
+            return None
+        return found if place and inside else None
 
     def close(self) -> None:
         """Let go of the file (SQLite then puts its write-ahead log away); the store opens it again when used."""
         self.engine.dispose()
 
+    @cached_property
+    def identity(self) -> str:
+        """What this database calls itself, wherever it lies: a random hexadecimal text."""
+        return self._read(lambda session: session.scalars(select(Identity.id)).one())
+
     # Writing
 
     def begin_run(self, run: NewRun) -> None:
-        """Record that this process starts `run`, or takes it up again (status running, in either case).
+        """Claim `run` for this process and record that it starts, or takes it up again (status running).
 
-        Raises UserError while another live process of this machine is at it.
+        A training that is finished stays so, with its dates and code: its claim is to measure it. What another
+        process has taken over meanwhile raises ClaimLost at this one's next write. Raises UserError while another
+        process is at it; one that cannot be looked up is watched for a while first.
         """
+        watched: claims.Beat | None = None
+        while True:
+            seen = self._write(partial(self._begin, run, watched))
+            if isinstance(seen, str):
+                self._claims[run.id] = seen
+                return
+            if claims.still_silent(partial(self._read, partial(_beat_now, run.id)), seen):
+                watched = seen
+            else:
+                watched = claims.Beat(None, None, -1)  # it moved: nothing can equal this, so it is refused
 
-        def work(session: Session) -> None:
-            now = datetime.now(UTC)
-            row = session.get(Run, run.id)
-            if row is None:
-                row = Run(id=run.id, created=now, step=0)
-                session.add(row)
-            elif (
-                row.status == "running"
-                and row.host == this_host()
-                and row.pid != os.getpid()
-                and not _lost(row)
-            ):
-                raise UserError(
-                    f"run {run.id} is already running (process {row.pid}): wait for it, or stop it first"
-                )
-            for name in (
-                "recipe",
-                "kind",
-                "seed",
-                "recipe_hash",
-                "resolved_recipe",
-                "environment",
-                "code_version",
-            ):
+    def _begin(self, run: NewRun, watched: claims.Beat | None, session: Session) -> claims.Beat | str:
+        now = datetime.now(UTC)
+        row = session.get(Run, run.id)
+        if row is None:
+            row = Run(id=run.id, created=now, step=0, status="queued", code_version=run.code_version)
+            session.add(row)
+        elif (seen := claims.refuse_if_owned(session, row, watched)) is not None:
+            return seen
+        row.host, row.pid, row.heartbeat = this_host(), os.getpid(), now
+        row.recipe, row.resolved_recipe = run.recipe, run.resolved_recipe
+        if row.status != "finished" or run.kind != "train":
+            for name in ("kind", "seed", "recipe_hash", "environment", "folder", "total_steps"):
                 setattr(row, name, getattr(run, name))
-            row.folder, row.total_steps = run.folder, run.total_steps
-            row.status, row.error, row.finished = "running", None, None
-            row.host, row.pid, row.started, row.heartbeat = this_host(), os.getpid(), now, now
-
-        self._write(work)
+            if row.step == 0 or run.kind != "train":
+                row.code_version = run.code_version
+            row.status, row.error, row.started, row.finished = "running", None, now, None
+        session.flush()
+        return claims.take(session, run.id)
 
     def heartbeat(self, run_id: str, step: int) -> None:
         """Say that `run_id` is alive at `step`; also takes back that it was thought lost."""
-        self._write(lambda session: _beat(session, run_id, step))
+
+        def work(session: Session) -> None:
+            claims.check(session, run_id, self._claims.get(run_id))
+            _beat(session, run_id, step)
+
+        self._write(work)
 
     def record(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Add trajectory rows (`step` and any of the trajectory's columns), replacing rows of the same step.
@@ -140,6 +170,7 @@ class Store:
             alike.setdefault(tuple(sorted(row)), []).append({"run_id": run_id, **row})
 
         def work(session: Session) -> None:
+            claims.check(session, run_id, self._claims.get(run_id))
             _beat(session, run_id, max(by_step))
             for names, batch in alike.items():
                 statement = self._insert(Trajectory.__table__)
@@ -161,7 +192,18 @@ class Store:
             run = session.get(Run, run_id)
             if run is None:
                 raise _absent(run_id)
+            claims.check(session, run_id, self._claims.get(run_id))
             run.notes = {**(run.notes or {}), **notes}
+
+        self._write(work)
+
+    def set_code(self, run_id: str, versions: Sequence[str]) -> None:
+        """Record the versions of the code that trained `run_id`, in their order."""
+
+        def work(session: Session) -> None:
+            claims.check(session, run_id, self._claims.get(run_id))
+            text = ", ".join(dict.fromkeys(versions))
+            _one(session.execute(update(Run).where(Run.id == run_id).values(code_version=text)), run_id)
 
         self._write(work)
 
@@ -174,18 +216,30 @@ class Store:
         checkpoint_hash: str | None = None,
         notes: dict[str, Any] | None = None,
     ) -> None:
-        """Record how `run_id` ended: finished, failed (with its error) or interrupted; None keeps a value."""
+        """Record how `run_id` ended: finished, failed (with its error) or interrupted; None keeps a value.
+
+        Gives this process's claim back. A training that was finished before stays so, whatever came after.
+        """
         if status not in STATUSES:
             raise ValueError(f"status {status!r} is none of {STATUSES}")
         given = {"checkpoint": checkpoint, "checkpoint_hash": checkpoint_hash, "notes": notes}
         values = {name: value for name, value in given.items() if value is not None}
 
         def work(session: Session) -> None:
-            now = datetime.now(UTC)
-            ended = values | {"status": status, "error": error, "finished": now, "heartbeat": now}
-            _one(session.execute(update(Run).where(Run.id == run_id).values(ended)), run_id)
+            claims.check(session, run_id, self._claims.get(run_id))
+            claims.release(session, run_id)
+            row = session.get(Run, run_id)
+            if row is None:
+                raise _absent(run_id)
+            row.heartbeat = datetime.now(UTC)
+            if row.status == "finished" and row.kind == "train":
+                return
+            for name, value in values.items():
+                setattr(row, name, value)
+            row.status, row.error, row.finished = status, error, row.heartbeat
 
         self._write(work)
+        self._claims.pop(run_id, None)
 
     def add_evaluation(
         self,
@@ -207,6 +261,7 @@ class Store:
             run = session.get(Run, run_id)
             if run is None:
                 raise _absent(run_id)
+            claims.check(session, run_id, self._claims.get(run_id))
             row = session.scalar(_by_key(run_id, key))
             if row is None:
                 row = Evaluation(run_id=run_id, options_hash=key.options_hash, **_columns(key))
@@ -267,6 +322,12 @@ class Store:
         self._reconcile(self._read(lambda session: queries.runs(session, going, light=True)))
         return self._read(lambda session: queries.runs(session, conditions, light))
 
+    def is_owned(self, run_id: str) -> bool:
+        """Whether a process that is or may be alive holds the claim on `run_id`."""
+        owner = self._read(lambda session: claims.owners(session, [run_id])).get(run_id)
+        run = self._read(lambda session: session.get(Run, run_id))
+        return owner is not None and run is not None and _lost(run, owner) is None
+
     def find_evaluation(self, run_id: str, key: EvaluationKey, unrecorded: bool = False) -> Evaluation | None:
         """The stored evaluation of `run_id` that asked the same question of the same model, if there is one.
 
@@ -287,11 +348,7 @@ class Store:
         return self._read(lambda session: queries.metrics_by_evaluation(session, ids))
 
     def metric_rows(
-        self,
-        names: Iterable[str] | None,
-        where: Iterable[str] = (),
-        keys: Sequence[str] = (),
-        run_ids: Ids = None,
+        self, names: Iterable[str], where: Iterable[str] = (), keys: Sequence[str] = (), run_ids: Ids = None
     ) -> list[dict[str, Any]]:
         """The latest value of each metric in `names` of each run; see `queries.metric_rows`."""
         conditions = parse_conditions(where)
@@ -336,8 +393,10 @@ class Store:
 
     def _reconcile(self, runs: Sequence[Run]) -> None:
         queued.reconcile(self, [run for run in runs if run.status == "queued"])
+        running = [run.id for run in runs if run.status == "running"]
+        owners = self._read(lambda session: claims.owners(session, running)) if running else {}
         for run in runs:
-            if run.status != "running" or (reason := _lost(run)) is None:
+            if run.status != "running" or (reason := _lost(run, owners.get(run.id))) is None:
                 continue
             seen = (Run.id == run.id, Run.status == "running", Run.pid == run.pid, Run.started == run.started)
             change = update(Run).where(*seen).values(status="interrupted", error=reason)
@@ -367,27 +426,55 @@ class Store:
             with Session(bind, expire_on_commit=False) as session, session.begin():
                 return work(session)
 
-        return retried(attempt, self.place.name)
+        if write:
+            self._check_file()
+        result = retried(attempt, self.place.name)
+        if write:
+            self._check_file()
+        return result
+
+    def _check_file(self) -> None:
+        """Raise DatabaseGone if the SQLite file is not the one that was opened: SQLite itself would write on."""
+        if _file_at(self._path) != self._file:
+            raise DatabaseGone(f"database {self.place.name} was moved, deleted or replaced while it was open")
 
     def _insert(self, table: Any) -> Any:
         assert isinstance(table, Table)
         return (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert(table)
 
 
+def _file_at(path: Path | None) -> tuple[int, int] | None:
+    """Device and number of a file, whatever its name; None where there is none."""
+    try:
+        state = path.stat() if path else None
+    except OSError:
+        return None
+    return (state.st_dev, state.st_ino) if state else None
+
+
 def _execute(statement: Update, session: Session) -> None:
     session.execute(statement)
 
 
-def _lost(run: Run) -> str | None:
-    return lost_because(run.host, run.pid, run.started, run.heartbeat)
+def _lost(run: Run, owner: str | None) -> str | None:
+    if owner is not None and (run.host, run.pid) != claims.place_of(owner):
+        owner = None  # the row was changed by a gaprun without claims
+    return lost_because(run.host, run.pid, run.started, run.heartbeat, owner)
+
+
+def _beat_now(run_id: str, session: Session) -> claims.Beat | None:
+    row = session.get(Run, run_id)
+    return None if row is None else claims.beat_of(session, row)
 
 
 def _beat(session: Session, run_id: str, step: int) -> None:
     alive = Run.status.in_(("running", "interrupted"))
     values = {"heartbeat": datetime.now(UTC), "step": step, "status": "running", "error": None}
     if session.execute(update(Run).where(Run.id == run_id, alive).values(values)).rowcount == 0:  # type: ignore[attr-defined]
-        if session.get(Run, run_id) is None:
+        row = session.get(Run, run_id)
+        if row is None:
             raise _absent(run_id)
+        row.heartbeat = datetime.now(UTC)
 
 
 def _one(result: Any, run_id: str) -> None:

@@ -16,10 +16,11 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, StatementError
 from sqlalchemy.pool import NullPool
 
 from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.store.texts import check_texts
 
 T = TypeVar("T")
 
@@ -101,6 +102,12 @@ def check_file(place: Place, create: bool) -> Place:
             raise UserError(
                 f"database {place.name} is a folder: name a file inside it, such as {path / 'results.db'}"
             )
+        if path.is_symlink() and _leads_nowhere(path):
+            raise UserError(f"database {place.name} is a link that leads nowhere: name another one with --db")
+        if path.exists() and not path.is_file():
+            raise UserError(
+                f"database {place.name} is a device or pipe and no file: name another one with --db"
+            )
         if not path.exists() or path.stat().st_size == 0:
             return _check_new(place, path, create)
         with path.open("rb") as file:
@@ -114,6 +121,14 @@ def check_file(place: Place, create: bool) -> Place:
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return place
     return Place(_read_only_url(path), place.name, path, read_only=True)
+
+
+def _leads_nowhere(link: Path) -> bool:
+    """Whether a link ends in a loop, or in a folder that is not there."""
+    try:
+        return not link.resolve().parent.is_dir()
+    except (OSError, RuntimeError):
+        return True
 
 
 def _check_new(place: Place, path: Path, create: bool) -> Place:
@@ -154,6 +169,7 @@ def make_engine(place: Place) -> Engine:
         raise UserError(
             f"the driver of {place.name} is not installed ({error}): pip install 'gaprun[postgres]'"
         ) from None
+    event.listen(engine, "before_cursor_execute", _on_execute)
     if place.path is not None:
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
@@ -170,7 +186,14 @@ def _json(document: Any) -> str:
             return [finite(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
+    check_texts(document, "a document for the database")
     return json.dumps(finite(document), allow_nan=False)
+
+
+def _on_execute(
+    _connection: object, _cursor: object, _statement: object, parameters: Any, *_: object
+) -> None:
+    check_texts(parameters, "a text for the database")
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
@@ -217,6 +240,16 @@ def retried(work: Callable[[], T], name: str) -> T:
         except DBAPIError as error:
             if not _worth_retrying(error) or time.monotonic() > deadline:
                 raise explain(error, name) from error
+        except StatementError as error:
+            if isinstance(error.orig, GaprunError):  # of a parameter that was refused
+                raise error.orig from None
+            raise
+        except ValueError as error:
+            if isinstance(error, json.JSONDecodeError) or "isoformat" in str(error):
+                raise UserError(
+                    f"{name} holds a value that gaprun did not write ({error}): name another one with --db"
+                ) from error
+            raise
         time.sleep(delay * (0.5 + random.random()))
         delay = min(2.0, delay * 2)
 

@@ -109,6 +109,24 @@ class Run(Base):
     notes: Mapped[dict[str, Any] | None] = mapped_column(Document)
 
 
+class Claim(Base):
+    """The process that may write a run while it is at it: a random token, and its `liveness.this_process`."""
+
+    __tablename__ = "claims"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    token: Mapped[str]
+    owner: Mapped[str]
+
+
+class Identity(Base):
+    """One row: what this database calls itself in the folders of its runs."""
+
+    __tablename__ = "identity"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+
+
 class Evaluation(Base):
     """One task on one split under one protocol, of one checkpoint; unique by what decides its values.
 

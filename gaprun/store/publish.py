@@ -1,38 +1,137 @@
-"""A copy of a SQLite results database that can be given away: no host names, no process numbers, one file.
+"""A copy of a SQLite results database that can be given away: no host names, processes or places on a disk, one file.
 
 python -m gaprun.store.publish results.db results.db.example
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sqlite3
 import sys
+import uuid
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-from gaprun.errors import GaprunError, UserError
+from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.files import check_replaceable
 from gaprun.store.database import open_store
+from gaprun.store.liveness import this_host
+from gaprun.store.schema import TABLES
+
+# Keys of notes and environments whose values say where something ran.
+PRIVATE = ("host", "hostname", "pid", "queue", "imported_on", "user", "cluster_name", "job", "log", "node")
+TEXTS = {"runs": ("error", "checkpoint", "folder"), "evaluations": ("details",)}
+DOCUMENTS = {"runs": ("environment", "notes", "resolved_recipe"), "evaluations": ("options",)}
+_PATH = re.compile(r"(?<![\w.:/])(?:/|~/|[A-Za-z]:\\)(?:[^\s\"'/\\:;,()]+[/\\])+([^\s\"'/\\:;,()]*)")
+_PROCESS = re.compile(r"\b(process|pid)\s+\d+", re.IGNORECASE)
 
 
 def publish(source: Path, target: Path) -> None:
-    """Copy `source` to `target`, which appears whole or not at all. Raises UserError for what is no database."""
-    open_store(str(source), create=False)
+    """Copy `source` to `target`, which appears whole or not at all.
+
+    A place on a disk keeps its last part. Raises UserError for what is no database, also at `target`, Failure where a
+    host's name would stay.
+    """
+    if target.exists() and target.resolve() == source.resolve():
+        raise UserError(f"{target} cannot be published onto itself: name another file")
+    check_replaceable(target, _is_database, "name another file")
+    open_store(str(source), create=False).close()
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
         with sqlite3.connect(source) as connection:
             connection.execute("VACUUM INTO ?", (str(temporary),))
         copy = sqlite3.connect(temporary)
+        hosts = _hosts(copy)
+        copy.execute("DELETE FROM claims")
+        copy.execute("UPDATE identity SET id = ?", (uuid.uuid4().hex,))
         copy.execute("UPDATE runs SET host = NULL, pid = NULL")
+        _clean(copy, hosts)
         copy.commit()
         copy.execute("PRAGMA journal_mode = DELETE")  # so that readers leave no files beside it
         copy.execute("VACUUM")
+        left = _left(copy, hosts)
         copy.close()
+        if left:
+            raise Failure(f"{target}: not written, since {left} would still name a host")
         temporary.replace(target)
     except (sqlite3.Error, OSError) as error:
         raise UserError(f"{target}: could not be written ({error})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file holds a gaprun database, of this version or an older one."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error:
+        return False
+    return tables >= TABLES
+
+
+def cleaned(value: Any, hosts: Iterable[str]) -> Any:
+    """A plain value without private keys, and its texts without hosts, process numbers and folders."""
+    if isinstance(value, dict):
+        return {key: cleaned(item, hosts) for key, item in value.items() if key not in PRIVATE}
+    if isinstance(value, list):
+        return [cleaned(item, hosts) for item in value]
+    if not isinstance(value, str):
+        return value
+    value = _PROCESS.sub(r"\1", _PATH.sub(r"\1", value))
+    for host in hosts:
+        value = re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", "a host", value)
+    return value
+
+
+def _hosts(copy: sqlite3.Connection) -> list[str]:
+    """Every name of a host that the database or this machine knows, longest first."""
+    found = {
+        this_host(),
+        *(name for (name,) in copy.execute("SELECT DISTINCT host FROM runs WHERE host <> ''")),
+    }
+    found |= {owner.partition(" ")[2] for (owner,) in copy.execute("SELECT owner FROM claims")}
+    for row in copy.execute("SELECT environment, notes FROM runs"):
+        found |= {name for text in row if text for name in _named(json.loads(text))}
+    found |= {name.partition(".")[0] for name in found}
+    return sorted(found - {"", "localhost"}, key=len, reverse=True)
+
+
+def _named(value: Any) -> Iterable[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("host", "hostname", "node", "imported_on") and isinstance(item, str):
+                yield item
+            yield from _named(item)
+
+
+def _clean(copy: sqlite3.Connection, hosts: list[str]) -> None:
+    for columns, is_document in ((TEXTS, False), (DOCUMENTS, True)):
+        for table, names in columns.items():
+            for name in names:
+                rows = copy.execute(f"SELECT rowid, {name} FROM {table} WHERE {name} IS NOT NULL").fetchall()
+                for number, text in rows:
+                    value = cleaned(json.loads(text) if is_document else text, hosts)
+                    new = json.dumps(value) if is_document else value
+                    if new != text:
+                        copy.execute(f"UPDATE {table} SET {name} = ? WHERE rowid = ?", (new, number))
+
+
+def _left(copy: sqlite3.Connection, hosts: list[str]) -> str:
+    """The first column that still holds a host's name as a word, or nothing."""
+    words = [re.compile(rf"(?<![\w-]){re.escape(host)}(?![\w-])") for host in hosts]
+    for table, names in (*TEXTS.items(), *DOCUMENTS.items()):
+        for name in names:
+            for (text,) in copy.execute(f"SELECT {name} FROM {table} WHERE {name} IS NOT NULL"):
+                if any(word.search(text) for word in words):
+                    return f"{table}.{name}"
+    return ""
 
 
 if __name__ == "__main__":

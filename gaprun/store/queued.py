@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from gaprun.store import claims
 from gaprun.store.liveness import lost_because, this_host
 from gaprun.store.models import Run
 from gaprun.store.values import NewRun
@@ -33,6 +34,8 @@ FORGOTTEN = timedelta(days=14)
 def enqueue(store: Store, runs: Sequence[NewRun], note: dict[str, Any]) -> None:
     """Put `runs` in the store as queued, in one transaction; one that was there keeps its steps and results.
 
+    A finished run, which waits to be measured, stays finished.
+
     `note` says what they wait for (`cluster`, and `job`, or `host` and `pid`).
     """
 
@@ -46,8 +49,10 @@ def enqueue(store: Store, runs: Sequence[NewRun], note: dict[str, Any]) -> None:
                 session.add(row)
             row.recipe, row.kind, row.seed = run.recipe, run.kind, run.seed
             row.recipe_hash, row.resolved_recipe = run.recipe_hash, run.resolved_recipe
-            row.total_steps, row.status, row.error = run.total_steps, "queued", None
-            row.host = row.pid = row.finished = row.heartbeat = None
+            if row.status != "finished":
+                row.total_steps, row.status, row.error = run.total_steps, "queued", None
+                row.host = row.pid = row.finished = row.heartbeat = None
+                claims.release(session, run.id)
             row.notes = {**(row.notes or {}), "queue": {"submitted": now.isoformat(), **note}}
 
     store._write(work)

@@ -1,4 +1,4 @@
-"""Removing a run with its files and nothing else: a folder goes only if it is plainly the run's own."""
+"""Removing a run with its files and nothing else: a folder goes only if it carries the run's own mark."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprun.errors import Failure, UserError
+from gaprun.store.folders import disown, is_own, other_databases
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
@@ -14,32 +15,50 @@ if TYPE_CHECKING:
 
 
 def removable_folder(store: Store, run: Run) -> Path | None:
-    """The run's folder if it exists and is its own: named by its id, or inside the artifacts folder."""
-    folder = store.folder(run)
-    if not run.folder or folder.is_symlink() or not folder.is_dir():
+    """The run's folder if it is plainly its own (see `folders.is_own`) and no other database uses it."""
+    folder = _folder(store, run)
+    if folder is None or not is_own(store, folder, run.id, run.checkpoint_hash):
         return None
-    inside = store.artifacts.resolve() in folder.resolve().parents
-    return folder if inside or folder.name == run.id else None
+    return None if other_databases(store, folder) else folder
 
 
 def remove_run(store: Store, run: Run, keep_files: bool = False) -> str:
     """Remove `run` from the database, then its folder unless `keep_files`; a line that says what was done.
 
-    Raises UserError for a run that is running or queued, Failure when its files cannot be deleted (its rows are gone
-    then).
+    Raises UserError for a run that a process is at or that is queued, Failure when its files cannot be deleted (its
+    rows are gone then).
     """
-    if run.status == "running":
+    if run.status == "running" or store.is_owned(run.id):
         raise UserError(f"run {run.id} is running (process {run.pid} on {run.host}): stop it first")
     if run.status == "queued":
         job = ((run.notes or {}).get("queue") or {}).get("job")
         how = f"`scancel {job}`" if job else "stop the `gaprun submit` that sent it"
         raise UserError(f"run {run.id} is queued and would come back when it starts: {how} first")
     folder = None if keep_files else removable_folder(store, run)
+    left = _why_left(store, run) if folder is None and not keep_files else ""
     store.remove(run.id)
     if folder is None:
-        return f"removed {run.id}"
+        return f"removed {run.id}{left}"
     try:
         shutil.rmtree(folder)
     except OSError as error:
         raise Failure(f"removed {run.id}, but its folder {folder} is left: {error.strerror}") from None
     return f"removed {run.id} and {folder}"
+
+
+def _folder(store: Store, run: Run) -> Path | None:
+    try:
+        return store.folder(run)
+    except UserError:  # its id is no name: there can be no folder of it
+        return None
+
+
+def _why_left(store: Store, run: Run) -> str:
+    folder = _folder(store, run)
+    if folder is None or not folder.is_dir():
+        return ""
+    if is_own(store, folder, run.id, run.checkpoint_hash):
+        others = ", ".join(other_databases(store, folder))
+        disown(store, folder)
+        return f"; {folder} is left: {others} uses it too"
+    return f"; {folder} is left: it carries no mark of this run in this database"

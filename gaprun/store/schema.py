@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from gaprun.errors import Failure, UserError
 from gaprun.store.engine import BUSY_SECONDS, Place, explain, journal_mode_for, retried
 
-HEAD = "0002"
+HEAD = "0003"
+TABLES = {"runs", "evaluations", "metrics", "trajectory"}  # since the first version
 MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 0x6761_7072  # an arbitrary number that all gaprun processes agree on (PostgreSQL advisory lock)
 
@@ -47,6 +49,8 @@ def ensure_schema(engine: Engine, place: Place, create: bool) -> Path | None:
                 return None
             if version is None:
                 _check_fresh(connection, place, create)
+            else:
+                _check_ours(connection, place)
     except DBAPIError as error:
         raise explain(error, place.name) from error
     if place.read_only:
@@ -56,11 +60,20 @@ def ensure_schema(engine: Engine, place: Place, create: bool) -> Path | None:
     return retried(lambda: _bring_up(engine, place), place.name)
 
 
+def _check_ours(connection: Connection, place: Place) -> None:
+    """Other programs keep a version in a table of the same name: ours has the first version's tables beside it."""
+    tables = set(inspect(connection).get_table_names())
+    if missing := TABLES - tables:
+        raise UserError(
+            f"{place.name} is a database of another program (no table {min(missing)}): name another one with --db"
+        )
+
+
 def _check_fresh(connection: Connection, place: Place, create: bool) -> None:
     tables = inspect(connection).get_table_names()
     if "alembic_version" in tables:
         return  # another process has created it since the version was asked for
-    ours = {"runs", "evaluations", "metrics", "trajectory"} & set(tables)
+    ours = TABLES & set(tables)
     # A server's database may hold other programs' tables beside ours; a file belongs to one program.
     if ours or (tables and place.path is not None):
         raise UserError(
@@ -127,6 +140,7 @@ def _create(connection: Connection) -> None:
         )
     )
     connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+    connection.execute(text("INSERT INTO identity VALUES (:id)"), {"id": uuid.uuid4().hex})
 
 
 def _migrate(connection: Connection, place: Place, version: str) -> Path | None:

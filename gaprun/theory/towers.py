@@ -7,7 +7,6 @@ in training mode (an untrained batch normalisation has no running statistics wor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gaprun.data.plan import Plan
+from gaprun.data.pool import Pool
 from gaprun.data.split import open_split
-from gaprun.data.stream import Batch, LoadBatch, Plan, Pool
+from gaprun.data.stream import Batch, LoadBatch
 from gaprun.errors import UserError
 from gaprun.model.towers import build_towers, original_tokens, tokenizer_for, trimmed
 from gaprun.model.vocabulary import Vocabulary
@@ -27,8 +28,9 @@ from gaprun.recipe.schema import Recipe
 from gaprun.theory.features import centre
 from gaprun.theory.start import Outcome, repeat
 from gaprun.training.environment import pick_device, prepare
+from gaprun.training.head import Head
 from gaprun.training.length import run_length
-from gaprun.training.state import Encode, Head, TrainState
+from gaprun.training.state import Encode, TrainState
 
 PROBE_PAIRS = 512  # the paper measures its gap on 512 pairs
 CACHE_LIMIT = 20_000  # pictures; larger pools are decoded as they are needed
@@ -65,8 +67,9 @@ class TowerLaboratory:
         torch.manual_seed(0)
         size = build_towers(self.recipe.model).image_size
         splits = [open_split(ref) for ref in self.recipe.data.train]
-        self._pool = Pool(splits, math.ceil(size * self.recipe.data.margin))
-        self._length = run_length(self.recipe, len(self._pool))
+        data = self.recipe.data
+        self._pool = Pool(splits, size, data.crop_scale, data.margin)
+        self._length = run_length(self.recipe, len(self._pool), len(self._pool.texts))
         if len(self._pool) <= CACHE_LIMIT:
             self._pool.use_cache(None)
         self._tokens = original_tokens(tokenizer, self._pool.texts, context)
@@ -125,17 +128,17 @@ class TowerLaboratory:
         return outcomes | {"centred": run(centred=True)}
 
     def _one(self, seed: int, steps: int, mismatched: float, centred: bool) -> tuple[float, float]:
-        recipe, crops = self.recipe, self.recipe.data.crop_scale
+        recipe, data = self.recipe, self.recipe.data
         torch.manual_seed(seed)
         towers = build_towers(recipe.model, self._vocabulary)
-        head = Head(recipe.temperature, recipe.loss)
+        head = Head.of(recipe, seed)
         state = TrainState(recipe, seed, self._length, towers, head, self._device)
         trim = trimmed if towers.trimmable else lambda tokens: tokens
-        load = LoadBatch(
-            Plan(self._pool, seed, self._length.batch_size, crops, mismatched), self._tokens, trim
-        )
+        batch = self._length.batch_size
+        plan = Plan(self._pool, seed, batch, data.crop_scale, mismatched, data.captions)
+        load = LoadBatch(plan, self._tokens, trim)
         pairs = min(PROBE_PAIRS, len(self._pool))
-        probe = LoadBatch(Plan(self._pool, seed, pairs, crops), self._tokens, trim).load(
+        probe = LoadBatch(Plan(self._pool, seed, pairs, data.crop_scale), self._tokens, trim).load(
             len(self._pool) // pairs - 1
         )
         if centred:

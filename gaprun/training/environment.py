@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,8 +12,9 @@ import torch
 import gaprun
 from gaprun.errors import UserError
 from gaprun.recipe.schema import Compute
+from gaprun.registry import plugin_hashes
+from gaprun.training.kernels import described, set_kernels
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "pillow", "simplejpeg")
 
 
@@ -39,26 +37,9 @@ def check_precision(compute: Compute, device: torch.device) -> None:
 
 
 def prepare(compute: Compute, device: torch.device) -> None:
-    """Set threads and deterministic kernels for this process. Raises UserError for what the device cannot do."""
+    """Make this process train as `compute` says. Raises UserError for what the device cannot do."""
     check_precision(compute, device)
-    if compute.threads is not None:
-        torch.set_num_threads(compute.threads)
-    if compute.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True)
-        # A debugging aid of that mode: it would clear every new tensor, a tenth of a small step.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if device.type == "cpu":
-        _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse large buffers: by default each step's are given back and every page is cleared again."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    set_kernels(compute, device)
 
 
 def environment(device: torch.device) -> dict[str, object]:
@@ -76,7 +57,9 @@ def environment(device: torch.device) -> dict[str, object]:
         "device": device.type,
         "device_name": card,
         "threads": torch.get_num_threads(),
+        "kernels": described(device),
         "packages": packages,
+        **({"plugins": plugins} if (plugins := plugin_hashes()) else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""How long a run is: epochs turned into steps, once the number of training images is known. No torch here."""
+"""How long a run is: epochs turned into steps, once the training images and captions are counted. No torch here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from gaprun.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Length:
-    """Steps of one run; `checkpoint_every` is 0 for only at the end."""
+    """Steps of one run; `rows` pass in an epoch (images, or pairs); `checkpoint_every` is 0 for only at the end."""
 
     images: int
+    rows: int
     batch_size: int
     steps_per_epoch: int
     total: int
@@ -20,12 +21,16 @@ class Length:
     checkpoint_every: int
 
 
-def run_length(recipe: Recipe, images: int) -> Length:
-    """The lengths of `recipe` on `images` captioned images. Raises UserError when the batch is too large."""
+def run_length(recipe: Recipe, images: int, captions: int) -> Length:
+    """The lengths of `recipe` on `images` captioned images with `captions` in all.
+
+    Raises UserError when the batch is too large.
+    """
     schedule, batch = recipe.schedule, recipe.schedule.batch_size
-    if batch > images:
-        raise UserError(f"schedule.batch_size: {batch} is more than the {images} training images")
-    per_epoch = images // batch
+    rows, what = (captions, "pairs") if recipe.data.captions == "pairs" else (images, "images")
+    if batch > rows:
+        raise UserError(f"schedule.batch_size: {batch} is more than the {rows} training {what}")
+    per_epoch = rows // batch
 
     def steps(count: int | None, epochs: float | None) -> int:
         return count if count is not None else round((epochs or 0) * per_epoch)
@@ -37,7 +42,7 @@ def run_length(recipe: Recipe, images: int) -> Length:
     if warmup > total:
         raise UserError(f"schedule: a warm-up of {warmup} steps is longer than the training ({total} steps)")
     every = steps(recipe.checkpoint.every_steps, recipe.checkpoint.every_epochs)
-    return Length(images, batch, per_epoch, total, warmup, every)
+    return Length(images, rows, batch, per_epoch, total, warmup, every)
 
 
 def recorded_steps(total: int, dense: int = 20, points: int = 160) -> frozenset[int]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
 
+from gaprun.data.plan import Plan
+from gaprun.data.pool import Pool
 from gaprun.data.split import Split
-from gaprun.data.stream import Batch, LoadBatch, Plan, Pool, stream
+from gaprun.data.stream import Batch, LoadBatch, stream
 from gaprun.errors import Failure, GaprunError
 from gaprun.model.towers import tokenizer_for, trimmed
 from gaprun.model.vocabulary import Tokens
@@ -159,18 +161,19 @@ def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
 def _loader(
     job: Job, store: Store, state: TrainState, splits: list[Split], report: Report, memory: int | None
 ) -> LoadBatch:
-    recipe, world = job.recipe, state.world
-    pool = Pool(splits, math.ceil(state.towers.image_size * recipe.data.margin))
+    data, world = job.recipe.data, state.world
+    pool = Pool(splits, state.towers.image_size, data.crop_scale, data.margin)
     tokens = job_tokens(job, store, pool.texts, report)
     if state.towers.vocabulary is not None:
         tokens = state.towers.vocabulary(tokens)
-    if recipe.data.cache == "disk":
+    if data.cache == "disk":
         # Processes of one machine share a file; machines do not, even where they share a disk: mappings do not travel.
         own = f"from-{world.host_leader}" if world.host_leader else ""
         pool.use_cache(store.artifacts / "cache" / own)
-    elif recipe.data.cache == "memory":
+    elif data.cache == "memory":
         pool.use_cache(None, memory)
-    plan = Plan(pool, job.seed, state.length.batch_size, recipe.data.crop_scale, recipe.data.mismatched)
+    batch = state.length.batch_size
+    plan = Plan(pool, job.seed, batch, data.crop_scale, data.mismatched, data.captions)
     trim = {"trim": trimmed} if state.towers.trimmable else {}
     return LoadBatch(plan, tokens, rows=state.rows, **trim)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+from gaprun.data.crops import kept_sizes
+from gaprun.data.split import Split
 from gaprun.errors import UserError
 from gaprun.recipe.jobs import Job
 from gaprun.training.preflight import prepare_job
@@ -22,11 +23,12 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
     rows = []
     for job in jobs:
         recipe = job.recipe
-        length = prepare_job(job).length
+        ready = prepare_job(job)
+        length = ready.length
         model = recipe.model.model_dump_json()
         if model not in parameters:
             parameters[model] = count_parameters(job)
-        count, side = parameters[model], math.ceil(_image_size(job) * recipe.data.margin)
+        count = parameters[model]
         rows.append(
             {
                 "run": job.id,
@@ -41,7 +43,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "parameters": count,
                 # fp32 weights, gradients and AdamW's two moments; activations come on top.
                 "model_memory_gib": count * 16 / GIB,
-                "cache_memory_gib": length.images * side * side * 3 / GIB
+                "cache_memory_gib": _decoded(job, ready.splits) / GIB
                 if recipe.data.cache == "memory"
                 else 0.0,
                 # weights and two moments in each kept checkpoint, one more while the next is written.
@@ -61,6 +63,14 @@ def count_parameters(job: Job) -> int:
     with torch.device("meta"):
         towers = build_towers(job.recipe.model.model_copy(update={"pretrained": None}))
     return sum(parameter.numel() for parameter in towers.clip.parameters())
+
+
+def _decoded(job: Job, splits: list[Split]) -> int:
+    """Bytes of all decoded training pictures."""
+    data, size = job.recipe.data, _image_size(job)
+    captioned = [[bool(captions) for captions in split.captions] for split in splits]
+    sizes = [split.sizes[some].astype(float) for split, some in zip(splits, captioned, strict=True)]
+    return sum(3 * int(kept_sizes(s, size, data.crop_scale, data.margin).prod(1).sum()) for s in sizes)
 
 
 def _image_size(job: Job) -> int:

@@ -45,10 +45,10 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
             if not task.accepts(split):
                 raise UserError(f"eval: task {task.task} needs {task.needs}, which {ref} lacks")
             task.options(split)  # a probe looks for its training split here
-    images = sum(1 for split in splits for captions in split.captions if captions)
-    if not images:
+    counts = [len(captions) for split in splits for captions in split.captions if captions]
+    if not counts:
         raise UserError(f"data.train: {', '.join(job.recipe.data.train)}: no image there has a caption")
-    prepared = Prepared(splits, run_length(job.recipe, images))
+    prepared = Prepared(splits, run_length(job.recipe, len(counts), sum(counts)))
     for run in store.runs([f"id={job.id}"]) if store else []:
         before = run.environment.get("data")
         if before and before != prepared.fingerprints:

@@ -19,9 +19,10 @@ from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_
 from gaprun.training.distributed import ALONE, World
 from gaprun.training.environment import code_version, environment, pick_device, prepare
 from gaprun.training.events import Event, Interrupted, Report, StopRequest
+from gaprun.training.head import Head
 from gaprun.training.loop import checkpoint_content, job_tokens, train_steps
 from gaprun.training.preflight import Prepared, new_run, prepare_job
-from gaprun.training.state import Head, TrainState
+from gaprun.training.state import TrainState
 
 BEAT_SECONDS = 60.0
 
@@ -79,6 +80,7 @@ def _train_and_measure(
         path, identity = saved or world.on_first(
             lambda: save_checkpoint(folder / "checkpoints", checkpoint_content(state, job), 1)
         )
+    state.end()
     if state.damaged and world.first:
         store.annotate(job.id, {"damaged": sorted(state.damaged)})
     place = str(path.relative_to(store.artifacts.parent))
@@ -128,7 +130,7 @@ def _prepare_state(
             vocabulary = Vocabulary.used_in(tokens, full_vocabulary(recipe.model))
         torch.manual_seed(job.seed)
         towers = build_towers(recipe.model, vocabulary)
-        head = Head(recipe.temperature, recipe.loss)
+        head = Head.of(recipe, job.seed)
         return TrainState(recipe, job.seed, ready.length, towers, head, device, world=world)
 
     state = world.first_then_rest(build)

@@ -6,10 +6,11 @@ loss's addend of these rows; its gradient back into the towers; gradients added 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,28 +18,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gaprun.data.stream import Batch, crop_and_normalise
-from gaprun.model.loss import LOSSES
-from gaprun.model.temperature import Learned, TemperatureRule
+from gaprun.data.resample import Pictures, crop_and_normalise, picture_interpolation
+from gaprun.data.stream import Batch
+from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
+from gaprun.training.average import WeightAverage
 from gaprun.training.batchnorm import statistics_kept, synchronised
 from gaprun.training.distributed import ALONE, World
+from gaprun.training.head import Clouds, Head
 from gaprun.training.length import Length
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 
 Encode = Callable[[Tensor], Tensor]
-SWAP_STREAM, NOISE_STREAM = 101, 102
-
-
-class Head(nn.Module):
-    """The learned scalars between features and loss: nu of the temperature rule, the bias of the sigmoid loss."""
-
-    def __init__(self, rule: TemperatureRule, loss: LOSSES) -> None:
-        super().__init__()
-        nu, bias = rule.initial_nu(), loss.initial_bias()
-        self.nu = None if nu is None else nn.Parameter(torch.tensor(nu, dtype=torch.float32))
-        self.bias = None if bias is None else nn.Parameter(torch.tensor(bias, dtype=torch.float32))
+SWAP_STREAM, NOISE_STREAM, TERM_STREAM = 101, 102, 104
 
 
 @dataclass
@@ -63,16 +56,25 @@ class TrainState:
             parameter = getattr(clip, name, None)
             if parameter is not None:
                 parameter.requires_grad_(False)
+        # Before anything is trained or loaded: what a run from pretrained weights starts from.
+        self.teacher: tuple[Encode, Encode] | None = None
+        if recipe.loss.needs_teacher:
+            frozen = replace(self.towers, clip=copy.deepcopy(clip))
+            frozen.clip.to(self.device).eval().requires_grad_(False)
+            self.teacher = frozen.clip.encode_image, frozen.encode_text
         if self.world.size > 1:
             synchronised(clip, self.world, self.device)
         self.rows = self.world.rows(self.length.batch_size)
         clip.to(self.device)
+        self._format = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
         if recipe.compute.channels_last:
             clip.to(memory_format=torch.channels_last)
         clip.train()
         self.head.to(self.device)
         factor = rule.lr_factor if isinstance(rule, Learned) else 1.0
         self.optimizer = build_optimizer(clip, self.head, recipe.optimizer, factor)
+        decay, averaged = recipe.optimizer.ema, {"clip": clip, "head": self.head}
+        self.average = None if decay is None else WeightAverage(decay, averaged)
         self.scaler = torch.amp.GradScaler("cuda", enabled=recipe.compute.precision == "fp16")
         self.encode_image: Encode = clip.encode_image
         self.encode_text: Encode = self.towers.encode_text
@@ -80,6 +82,7 @@ class TrainState:
             self.encode_image = torch.compile(self.encode_image)
             self.encode_text = torch.compile(self.encode_text)
         settings = self.towers.preprocessing
+        self._interpolation = picture_interpolation(recipe.data.resize, settings)
         self._mean = torch.tensor(settings["mean"], device=self.device)
         self._std = torch.tensor(settings["std"], device=self.device)
 
@@ -101,18 +104,31 @@ class TrainState:
         """Unit image and text features (B, d), at least fp32, of one batch."""
         return self._encode(*self._inputs(batch))
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    @torch.no_grad()
+    def teacher_features(self, batch: Batch) -> Clouds | None:
+        """Unit features (n, d) of the whole batch by the towers as they were before training; None if no term asks."""
+        if self.teacher is None:
+            return None
+        size = self.recipe.compute.micro_batch or len(batch.pictures)
+        chunks = list(zip(*(part.split(size) for part in self._inputs(batch)), strict=True))
+        made = [self._encode(pictures, tokens, self.teacher) for pictures, tokens in chunks]
+        x, y = zip(*made, strict=True)
+        return self.world.gathered(torch.cat(x), torch.cat(y))
+
+    def _inputs(self, batch: Batch) -> tuple[Pictures, Tensor]:
         non_blocking = self.device.type == "cuda"
         pictures = batch.pictures.to(self.device, non_blocking=non_blocking)
-        crops = batch.crops.to(self.device, non_blocking=non_blocking)
-        return pictures, crops, batch.tokens.to(self.device, non_blocking=non_blocking)
+        return pictures, batch.tokens.to(self.device, non_blocking=non_blocking)
 
-    def _encode(self, pictures: Tensor, crops: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        images = crop_and_normalise(pictures, crops, self.towers.image_size, self._mean, self._std)
-        if self.recipe.compute.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+    def _encode(
+        self, pictures: Pictures, tokens: Tensor, encoders: tuple[Encode, Encode] | None = None
+    ) -> Clouds:
+        encode_image, encode_text = encoders or (self.encode_image, self.encode_text)
+        images = crop_and_normalise(
+            pictures, self.towers.image_size, self._interpolation, self._mean, self._std, self._format
+        )
         with self._autocast():
-            x, y = self.encode_image(images), self.encode_text(tokens)
+            x, y = encode_image(images), encode_text(tokens)
         return _unit(x), _unit(y)
 
     def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor, Callable[[], None]]:
@@ -156,15 +172,16 @@ class TrainState:
         """One update with this process's rows of the batch; returns the loss of the whole batch (0-d, on the device)
         and, on the first process and if `measure`, the record of this step."""
         recipe = self.recipe
-        rate = learning_rate(self.step, self.length.total, self.length.warmup, recipe.optimizer.lr)
+        total, warmup, peak = self.length.total, self.length.warmup, recipe.optimizer.lr
+        rate = learning_rate(self.step, total, warmup, peak, recipe.schedule.shape)
         set_learning_rate(self.optimizer, rate)
         own_x, own_y, carry_on = self._embedded(batch)
         x, y = self.world.gathered(own_x, own_y)
-        swapped_x, swapped_y = recipe.swap.apply(
-            x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM))
-        )
+        swapped = recipe.swap.apply(x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM)))
         beta = self.beta()
-        addend = recipe.loss.addend(swapped_x, swapped_y, self.rows, beta, self.head.bias)
+        addend = self.head.addend(
+            (x, y), swapped, self.rows, beta, self._term_random, self.teacher_features(batch)
+        )
         loss = self.world.total(addend)
         measure = measure and self.world.first
         record = self._measure(x.detach(), y.detach(), loss, beta, rate) if measure else None
@@ -174,11 +191,16 @@ class TrainState:
         self.world.add_up([p.grad for p in self._trained() if p.grad is not None])
         if recipe.optimizer.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.towers.clip.parameters(), recipe.optimizer.grad_clip)
+            everything = recipe.optimizer.grad_clip_over == "all"
+            clipped = self._trained() if everything else self.towers.clip.parameters()
+            torch.nn.utils.clip_grad_norm_(clipped, recipe.optimizer.grad_clip)
+        nu_before = None if self.head.nu is None else self.head.nu.detach().clone()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._clamp()
+        self._clamp(nu_before)
         self.step += 1
+        if self.average is not None:
+            self.average.update()
         return loss, record
 
     def _trained(self) -> Iterator[nn.Parameter]:
@@ -191,15 +213,24 @@ class TrainState:
         row += self.rows.start
         torch.manual_seed(self._keyed(NOISE_STREAM, *([row] if row else [])))
 
+    def _term_random(self, index: int) -> np.random.Generator:
+        """Numbers for a term in this step: the same on every process, and after resuming."""
+        return np.random.default_rng([self.seed, TERM_STREAM, self.step, index])
+
     def _keyed(self, purpose: int, *more: int) -> int:
         sequence = np.random.SeedSequence([self.seed, purpose, self.step, *more])
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
-    def _clamp(self) -> None:
-        rule = self.recipe.temperature
-        if self.head.nu is not None and isinstance(rule, Learned) and rule.max_beta is not None:
-            with torch.no_grad():
-                self.head.nu.clamp_(rule.nu_for(min(1.0, rule.max_beta)), rule.nu_for(rule.max_beta))
+    @torch.no_grad()
+    def _clamp(self, before: Tensor | None) -> None:
+        """Keep nu within the rule's bounds; `before`: nu before the step."""
+        rule, nu = self.recipe.temperature, self.head.nu
+        if nu is None or not isinstance(rule, Learned):
+            return
+        if rule.rising_only and before is not None:
+            nu.copy_(torch.minimum(nu, before))  # beta grows with nu, so tau does not fall
+        if rule.max_beta is not None:
+            nu.clamp_(rule.nu_for(min(1.0, rule.max_beta)), rule.nu_for(rule.max_beta))
 
     @torch.no_grad()
     def _measure(
@@ -223,15 +254,21 @@ class TrainState:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values from which `load_state_dict` continues exactly."""
-        clip = self.towers.clip
+        """Tensors and plain values from which `load_state_dict` continues exactly.
+
+        `clip` and `head` are the run's model: with `optimizer.ema` the average, and `trained` what goes on training.
+        """
+        averaged = None if self.average is None else self.average.weights
+        model = averaged or {"clip": self.towers.clip.state_dict(), "head": self.head.state_dict()}
         with torch.no_grad():
             # So that the towers alone, in open_clip's own tools, carry the temperature that was learned.
-            clip.logit_scale.fill_(math.log(self.beta_value()))
+            beta = self.recipe.temperature.beta(model["head"].get("nu"), self.progress)
+            model["clip"]["logit_scale"].fill_(math.log(float(beta)))
+        trained = {} if self.average is None or averaged is None else {"trained": self.average.trained()}
         return {
             "step": self.step,
-            "clip": clip.state_dict(),
-            "head": self.head.state_dict(),
+            **model,
+            **trained,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "damaged": sorted(self.damaged),
@@ -239,11 +276,19 @@ class TrainState:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self.towers.clip.load_state_dict(saved["clip"])
-        self.head.load_state_dict(saved["head"])
+        if self.average is not None and "trained" in saved:
+            self.average.load({"clip": saved["clip"], "head": saved["head"]}, saved["trained"])
+        else:
+            self.towers.clip.load_state_dict(saved["clip"])
+            self.head.load_state_dict(saved["head"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.step, self.damaged = saved["step"], set(saved["damaged"])
+
+    def end(self) -> None:
+        """Training is over: towers and head become what is measured (the average, where there is one)."""
+        if self.average is not None and self.average.weights is not None:
+            self.average.put_in_place()
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -25,12 +25,11 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
             moved = replace(
                 batch,
                 pictures=batch.pictures.to(device, non_blocking=True),
-                crops=batch.crops.to(device, non_blocking=True),
                 tokens=batch.tokens.to(device, non_blocking=True),
             )
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(beside)
-        for tensor in (moved.pictures, moved.crops, moved.tokens):
+        for tensor in (moved.pictures.pixels, moved.tokens):
             tensor.record_stream(
                 computing
             )  # its memory is not given to the next copy before the step is done

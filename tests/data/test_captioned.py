@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaprun.data.annotations import read_coco, read_karpathy, read_table, read_tokens
+from gaprun.data.annotations import read_coco, read_karpathy
 from gaprun.data.captioned import captioned_plans, divide
 from gaprun.data.decode import decode_rgb
 from gaprun.data.division import Division
-from gaprun.data.pictures import Folders, Picture, coco_id
+from gaprun.data.folders import Folders, coco_id
+from gaprun.data.pictures import Picture
 from gaprun.data.sources import coco_entries, flickr_entries
 from gaprun.data.split import open_split
+from gaprun.data.tables import read_table, read_tokens
+from gaprun.data.tally import Tally
 from gaprun.data.write import write_splits
 from gaprun.errors import UserError
 
@@ -189,7 +192,9 @@ def test_tables_of_each_delimiter_are_joined_by_picture(tmp_path):
             ("b.jpg", ["two"]),
         ]
     path.write_text("pic,words\nx.jpg,hello\nshort.jpg\n")
-    assert [entry.captions for entry in read_table(path, "pic", "words")] == [["hello"], [""]]
+    tally = Tally()
+    assert [entry.captions for entry in read_table(path, "pic", "words", tally)] == [["hello"]]
+    assert tally.examples == {"short_row": ["short.jpg, line 3"]}
 
 
 def test_flickr_tokens_and_json(tmp_path):
@@ -219,8 +224,9 @@ def test_a_name_in_another_folder_is_not_taken_for_this_one(tmp_path, make_pictu
     (tmp_path / "i" / "b" / "1.jpg").write_bytes(make_picture(1, kind="JPEG"))
     folders = Folders([tmp_path / "i"])
     assert folders.find("a/1.jpg", Path("c")) is None
-    assert folders.find("b/1.jpg", Path("c")) == folders.find("1.jpg", Path("c")) == "b/1.jpg"
-    assert Folders([tmp_path / "i" / "b"]).find("b/1.jpg", Path("c")) == "1.jpg"
+    for name in ("b/1.jpg", "1.jpg"):
+        assert folders.find(name, Path("c")).file.relative == "b/1.jpg"
+    assert Folders([tmp_path / "i" / "b"]).find("b/1.jpg", Path("c")).file.relative == "1.jpg"
     assert coco_id("x/COCO_val2014_000000391895.jpg") == coco_id("000000391895.png") == 391895
     assert coco_id("1000092795.jpg") is None
 
@@ -322,9 +328,9 @@ def test_a_division_that_leaves_a_split_empty_is_refused():
         (read_table, "picture,words\n", "no column 'image or image_name' .it has: picture, words"),
         (read_table, "", "it has: none"),
         (read_table, "image,words\n", "--caption-column"),
-        (read_table, b"image,caption\na,\xff\xfe\n", "no UTF-8 table"),
+        (read_table, b"image,caption\na,\xff\xfe\n", "line 2: byte 0xff is not UTF-8"),
         (read_tokens, "no tab here\n", "line 1 has no tab"),
-        (read_tokens, b"\xff\tx", "no UTF-8 text"),
+        (read_tokens, b"\xff\tx", "line 1: byte 0xff is not UTF-8"),
     ],
 )
 def test_wrong_files_are_one_clear_error(tmp_path, reader, content, message):

@@ -16,6 +16,7 @@ import pytest
 from gaprun.data.errors import DamagedSample
 from gaprun.data.split import data_root, list_splits, open_split
 from gaprun.errors import UserError
+from gaprun.files import file_sha256
 
 
 def test_a_split_gives_back_what_was_written(split_folder, make_picture):
@@ -99,6 +100,11 @@ def test_unindexed_and_unfinished_folders_say_what_to_do(tmp_path):
         (lambda text: text.replace('"fingerprint"', '"fingreprint"'), "lacks fingerprint"),
         (lambda text: text.replace("00000.tar", "../00000.tar"), "outside its own folder"),
         (lambda text: text.replace("00000.tar", "/etc/passwd"), "outside its own folder"),
+        (lambda text: text.replace('"dataset": "made"', '"dataset": "../made"'), "cannot be a name"),
+        (lambda text: text.replace('"split": "train"', '"split": 3'), "cannot be a name"),
+        (lambda text: text.replace('"samples": 18', '"samples": "many"'), "is no number"),
+        (lambda text: text.replace('"sha256"', '"sha1"'), "without file, bytes and sha256"),
+        (lambda text: text.replace('"classes": [', '"classes": [1,'), "not a list of texts"),
     ],
 )
 def test_a_bad_index_is_one_clear_error(split_folder, change, message):
@@ -108,23 +114,31 @@ def test_a_bad_index_is_one_clear_error(split_folder, change, message):
         open_split(split_folder)
 
 
+def write_lines(split_folder, text):
+    """Replace samples.jsonl, and its checksum in the index: lines that were wrong from the beginning."""
+    (split_folder / "samples.jsonl").write_text(text)
+    index = json.loads((split_folder / "index.json").read_text())
+    index["samples_sha256"] = file_sha256(split_folder / "samples.jsonl")
+    (split_folder / "index.json").write_text(json.dumps(index))
+
+
 def test_sample_lines_that_do_not_match_are_an_error(split_folder):
     lines = split_folder / "samples.jsonl"
-    lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:-1]))
+    write_lines(split_folder, "".join(lines.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match="17 lines"):
         _ = open_split(split_folder).captions
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "{}", '{"key": 1, "captions": [], "label": "x"}'])
 def test_broken_sample_lines_are_one_clear_error(split_folder, line):
-    (split_folder / "samples.jsonl").write_text(line)
+    write_lines(split_folder, line)
     with pytest.raises(UserError, match="samples.jsonl cannot be read"):
         _ = open_split(split_folder).sizes
 
 
 def test_a_sample_line_with_a_shard_that_is_none_is_an_error(split_folder):
     lines = split_folder / "samples.jsonl"
-    lines.write_text(lines.read_text().replace('"shard":0', '"shard":9', 1))
+    write_lines(split_folder, lines.read_text().replace('"shard":0', '"shard":9', 1))
     with pytest.raises(UserError, match="names a shard that"):
         _ = open_split(split_folder).keys
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gaprun.cli.main import app
-from gaprun.errors import UserError
+from gaprun.errors import Failure, UserError
 from gaprun.store import NewRun, open_store
 from tests.conftest import RECIPES
 
@@ -68,8 +68,11 @@ def test_flow_writes_the_page(tmp_path):
     gaprun("flow", "--horizon", "1e20", "--points", "100", "--out", out)
     page = out.read_text()
     assert "Plotly.newPlot" in page and "<script src=" not in page and "Appendix C" in page
-    with pytest.raises(UserError, match="cannot write"):
-        gaprun("init", "--features", "free", "--inits", "1", "--out", tmp_path / "no" / "page.html")
+    with pytest.raises(Failure, match="page.html cannot be written"):
+        gaprun("init", "--features", "free", "--inits", "1", "--out", out / "page.html")
+    (tmp_path / "thesis.html").write_text("years")
+    with pytest.raises(UserError, match="thesis.html was not written by this command"):
+        gaprun("init", "--features", "free", "--inits", "1", "--out", tmp_path / "thesis.html")
 
 
 def test_init_reports_shares_with_exact_intervals(tmp_path):

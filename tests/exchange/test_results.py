@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.tasks import Retrieval
-from gaprun.exchange.records import OURS, read_file
+from gaprun.exchange.formats import read_file
+from gaprun.exchange.records import OURS
 from gaprun.exchange.results import import_files
 from gaprun.store import open_store
 from tests.conftest import run_gaprun
@@ -103,13 +104,28 @@ def store(tmp_path):
     return open_store(str(tmp_path / "results.db"))
 
 
+def bring(store, *files, data=None, name=None, same_data=False):
+    """What came in, and the whole report; nothing may be refused."""
+    report = import_files(lambda: store, files, data, name, same_data)
+    assert report.refused == []
+    return report.done, report
+
+
+def refusal(store, *files, **more):
+    """The reason for which the only file was refused; nothing is stored."""
+    before = len(store.runs())
+    report = import_files(lambda: store, files, **more)
+    assert len(report.refused) == 1 and report.done == [] and len(store.runs()) == before
+    return report.refused[0]
+
+
 def values(store, run_id):
     return {(row["metric"], row["protocol"]): row["value"] for row in store.metrics(run_id)}
 
 
 def test_clip_benchmarks_files_import_to_their_numbers(peers, store):
     theirs = json.loads((peers / "many.json").read_text())["metrics"]
-    (done,) = import_files(store, [peers / "many.json"])
+    (done,), _ = bring(store, peers / "many.json")
     assert done.values == 6 and done.left_out == []
     assert values(store, done.run_id) == {
         (f"{side}_recall@{k}", "full"): 100 * theirs[f"{side}_retrieval_recall@{k}"]
@@ -127,7 +143,7 @@ def test_clip_benchmarks_files_import_to_their_numbers(peers, store):
         "CLIP_benchmark",
     )
     # The CSV that its own `build` makes of the same file is the same evaluation.
-    (again,) = import_files(store, [peers / "all.csv"])
+    (again,), _ = bring(store, peers / "all.csv")
     assert again.run_id == done.run_id and len(store.runs()) == 1
     with store.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM evaluations").scalar() == 1
@@ -136,10 +152,11 @@ def test_clip_benchmarks_files_import_to_their_numbers(peers, store):
 def test_open_clips_results_import_to_their_numbers(peers, store):
     file = peers / "logs/peer/checkpoints/results.jsonl"
     theirs = json.loads(file.read_text().splitlines()[-1])
-    with pytest.raises(UserError, match="does not say what was measured; add --data"):
-        import_files(store, [file])
-    assert store.runs() == []
-    (done,) = import_files(store, [file], "flickr8k/val")
+    assert "does not say what was measured; add --data" in refusal(store, file)
+    (done,), report = bring(store, file, data="flickr8k/val")
+    assert report.notes == [
+        "no split flickr8k/val lies here: it is taken as a name, without fingerprint and size"
+    ]
     found = values(store, done.run_id)
     for theirs_name, ours in (
         ("image_to_text_R@1", "text_recall@1"),
@@ -165,7 +182,12 @@ def test_imported_values_stand_beside_ours_and_agree(peers, tmp_path, which):
     words = ["eval", "--ckpt", "tiny", "--tasks", "retrieval", "--data", data, "--db", db]
     done = run_gaprun(*words, cwd=peers)
     assert done.returncode == 0, done.stderr
-    done = run_gaprun("runs", "import", file, "--data", data, "--db", db, cwd=peers)
+    words = ["runs", "import", file, "--data", data, "--db", db]
+    if which == "many":  # its file says flickr8k
+        done = run_gaprun(*words, cwd=peers)
+        assert done.returncode == 2 and "measured on flickr8k, not on many" in done.stderr
+        words.append("--same-data")
+    done = run_gaprun(*words, cwd=peers)
     assert done.returncode == 0 and "values from" in done.stdout, done.stderr
     names = [f"{side}_recall@{k}" for side in ("image", "text") for k in (1, 5, 10)]
     asked = [word for name in names for word in ("--metric", name)]
@@ -188,24 +210,64 @@ def test_our_default_options_are_what_the_import_says():
 def test_several_epochs_give_the_newest_in_compare_and_importing_again_adds_nothing(store, tmp_path):
     folder = tmp_path / "logs" / "long" / "checkpoints"
     folder.mkdir(parents=True)
-    (folder.parent / "params.txt").write_text("model: ViT-B-32\nname: long\npretrained: \n")
-    line = '{"image_to_text_R@1": 0.%d, "text_to_image_R@1": 0.5, "clip_val_loss": NaN, "epoch": %d, '
+    (folder.parent / "params.txt").write_text(
+        "lr: 0.001\nmodel: ViT-B-32\nname: long\npretrained: \nworkers: 4\n"
+    )
+    line = '{"image_to_text_R@1": 0.%d, "text_to_image_R@1": 0.5, "clip_val_loss": %s, "epoch": %d, '
     line += '"num_samples": 500}\n'
     file = folder / "results.jsonl"
-    file.write_text(line % (25, 1) + line % (75, 2) + "\n")
+    file.write_text(line % (25, 1.5, 1) + line % (75, "NaN", 2) + "\n")
     for _ in range(2):
-        (done,) = import_files(store, [file], "cc3m/val")
-        assert done.values == 4 and done.left_out == ["clip_val_loss"]
+        (done,), report = bring(store, file, data="cc3m/val")
+        assert done.values == 6 and done.left_out == []
+        assert report.odd == {str(file): ["clip_val_loss (NaN)"]}
     (run,) = store.runs()
     assert run.resolved_recipe["model"] == {"name": "long", "model": "ViT-B-32"}
+    assert run.resolved_recipe["parameters"] == {"lr": "0.001"}
+    # The loss of epoch 1 does not stand beside the recalls of epoch 2.
     assert [(r["metric"], r["value"], r["step"]) for r in store.metrics(run.id)] == [
-        ("image_recall@1", 50.0, 2), ("text_recall@1", 75.0, 2),
+        ("image_recall@1", 50.0, 2), ("text_recall@1", 75.0, 2), ("val_loss", None, 2),
     ]  # fmt: skip
     with store.engine.connect() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM evaluations").scalar() == 2
-    file.write_text(file.read_text() + line % (50, 3))
-    import_files(store, [file], "cc3m/val")
+        assert connection.exec_driver_sql("SELECT count(*) FROM evaluations").scalar() == 4
+    file.write_text(file.read_text() + line % (50, 1.25, 3))
+    bring(store, file, data="cc3m/val")
     assert values(store, run.id)["text_recall@1", "pairs"] == 50.0
+    assert values(store, run.id)["val_loss", "pairs"] == 1.25
+    # A resumed training measures an epoch again.
+    file.write_text(file.read_text() + line % (60, 1.25, 3))
+    _, report = bring(store, file, data="cc3m/val")
+    assert values(store, run.id)["text_recall@1", "pairs"] == 60.0
+    assert f"{file}: epoch 3 is there twice: line 5 counts" in report.notes and len(store.runs()) == 1
+
+
+def test_what_only_an_older_epoch_has_is_said(store, tmp_path):
+    file = tmp_path / "results.jsonl"
+    both = '{"imagenet-zeroshot-val-top1": 0.5, "text_to_image_R@1": 0.5, "epoch": 1, "num_samples": 5}\n'
+    file.write_text(both + '{"text_to_image_R@1": 0.75, "epoch": 2, "num_samples": 5}\n')
+    (done,), report = bring(store, file, data="cc3m/val")
+    assert f"{file}: zeroshot_top1 on imagenet was last measured at epoch 1, the rest at 2" in report.notes
+    assert {(r["metric"], r["step"]) for r in store.metrics(done.run_id)} == {
+        ("zeroshot_top1", 1), ("image_recall@1", 2),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", ["nothing", "other rates", "another seed"])
+def test_two_trainings_are_two_runs(store, tmp_path, kept):
+    for number in (1, 2):
+        folder = tmp_path / str(number) / "mine" / "checkpoints"
+        folder.mkdir(parents=True)
+        (folder / "results.jsonl").write_text(
+            f'{{"text_to_image_R@1": 0.{number}, "epoch": 3, "num_samples": 9}}\n'
+        )
+        changed = {"other rates": f"lr: {number}", "another seed": f"seed: {number}"}
+        if kept != "nothing":
+            (folder.parent / "params.txt").write_text(f"name: mine\n{changed[kept]}\nresume: {number}\n")
+    files = [tmp_path / number / "mine" / "checkpoints" / "results.jsonl" for number in "12"]
+    bring(store, *files, data="cc3m/val")
+    bring(store, *files, data="cc3m/val")
+    assert len(store.runs()) == 2 and {run.recipe for run in store.runs()} == {"mine@open_clip_train"}
+    assert sorted(row["value"] for row in store.metric_rows(["image_recall@1"])) == [10.0, 20.0]
 
 
 def test_zero_shot_and_probe_keep_apart_what_is_measured_otherwise(store, tmp_path):
@@ -228,7 +290,7 @@ def test_zero_shot_and_probe_keep_apart_what_is_measured_otherwise(store, tmp_pa
         writer.writeheader()
         for row in rows:
             writer.writerow({"model": "ViT-B-32", "pretrained": "openai", "language": "en", **row})
-    (done,) = import_files(store, [tmp_path / "b.csv"])
+    (done,), report = bring(store, tmp_path / "b.csv")
     assert done.run_id.startswith("ViT-B-32-openai@CLIP_benchmark-")
     assert done.left_out == ["lp_acc5", "mean_average_precision"]
     assert {name: value for (name, _), value in values(store, done.run_id).items()} == {
@@ -236,18 +298,23 @@ def test_zero_shot_and_probe_keep_apart_what_is_measured_otherwise(store, tmp_pa
     }  # fmt: skip
     assert {row["dataset"] for row in store.metrics(done.run_id)} == {"cifar10"}
     with pytest.raises(UserError, match="several data sets .cifar10, voc2007_multilabel.; import them apart"):
-        import_files(store, [tmp_path / "b.csv"], "cifar10/test")
-    zero_shot = '{"imagenet-zeroshot-val-top1": 0.625, "imagenet-zeroshot-val-top5": 0.875, "epoch": 3}\n'
+        bring(store, tmp_path / "b.csv", data="cifar10/test")
+    zero_shot = '{"imagenet-zeroshot-val-top1": 0.625, "imagenet-zeroshot-val-top5": 0.875, '
+    zero_shot += '"imagenetv2-zeroshot-val-top1": 0.5, "epoch": 3}\n'
     (tmp_path / "results.jsonl").write_text(zero_shot)
-    (other,) = import_files(store, [tmp_path / "results.jsonl"], name="mine")
-    row = store.metrics(other.run_id)[0]
-    assert (row["metric"], row["value"], row["dataset"], row["split"]) == (
-        "zeroshot_top1",
-        62.5,
-        "imagenet",
-        "val",
-    )
+    (other,), _ = bring(store, tmp_path / "results.jsonl", name="mine")
+    assert {(r["metric"], r["dataset"], r["split"]): r["value"] for r in store.metrics(other.run_id)} == {
+        ("zeroshot_top1", "imagenet", "val"): 62.5,
+        ("zeroshot_top5", "imagenet", "val"): 87.5,
+        ("zeroshot_top1", "imagenetv2", "val"): 50.0,
+    }
     assert store.run(other.run_id).recipe == "mine"
+    said = refusal(store, tmp_path / "results.jsonl", data="coco/val")
+    assert "says itself what was measured (imagenet/val, imagenetv2/val), not coco/val" in said
+    (same,), _ = bring(store, tmp_path / "results.jsonl", data="imagenet/val", name="mine")
+    assert same.run_id == other.run_id
+    with pytest.raises(UserError, match="--name '../x' cannot be a name"):
+        bring(store, tmp_path / "results.jsonl", name="../x")
 
 
 def test_files_that_are_no_results_are_named(store, tmp_path, peers):
@@ -262,16 +329,22 @@ def test_files_that_are_no_results_are_named(store, tmp_path, peers):
         ),
         "text.jsonl": ("1\n", "line 1: not a result of open_clip_train"),
         "songs.csv": ("a,b\n1,2\n", "it has no dataset, model, pretrained, task"),
-        "empty.csv": ("", "no value in it that gaprun has a name for .it is empty"),
-        "strange.jsonl": ('{"epoch": 1, "bleu": 0.5}\n', "no value in it that gaprun has a name for .bleu"),
+        "empty.csv": ("", "it is empty"),
+        "empty.jsonl": ("", "it is empty"),
     }
     for name, (content, said) in cases.items():
         if content is not None:
             (tmp_path / name).write_text(content)
-        with pytest.raises(UserError, match=f"{name}.*{said}"):
-            import_files(store, [tmp_path / name])
-    assert store.runs() == []
-    with pytest.raises(UserError, match="measured on 60 images, .* has 740"):
-        import_files(store, [peers / "logs/peer/checkpoints/results.jsonl"], str(peers / "data/one/train"))
+        reason = refusal(store, tmp_path / name)
+        assert name in reason and said in reason
+    said = refusal(store, peers / "logs/peer/checkpoints/results.jsonl", data=str(peers / "data/one/train"))
+    assert "measured on 60 images" in said and "has 740" in said
     shutil.copy(peers / "many.json", tmp_path / "copy.json")
     assert len(read_file(tmp_path / "copy.json")) == 1
+
+
+def test_metrics_that_gaprun_lacks_are_named_also_where_a_file_holds_no_other(store, tmp_path):
+    (tmp_path / "strange.jsonl").write_text('{"epoch": 1, "bleu": 0.5, "val_generative_loss": 2.0}\n')
+    done, report = bring(store, tmp_path / "strange.jsonl")
+    assert done == [] and store.runs() == []
+    assert report.left_out == {str(tmp_path / "strange.jsonl"): ["bleu", "val_generative_loss"]}

@@ -1,6 +1,7 @@
 """What TensorBoard, MLflow and pandas read, by their own functions, is what the database holds."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ from gaprun.exchange import mlflow as to_mlflow
 from gaprun.exchange import tensorboard as to_tensorboard
 from gaprun.exchange.flat import CURVES
 from gaprun.exchange.mlflow import mlflow_name
+from gaprun.files import MANIFEST
+from gaprun.store import open_store
 from tests.conftest import run_gaprun
 
 
@@ -36,7 +39,7 @@ def expected_metrics(store, run_id):
 def test_tensorboard_reads_every_curve_and_metric(example, some, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    counts = to_tensorboard.send(example, some, tmp_path / "logs")
+    sent = to_tensorboard.send(example, some, tmp_path / "logs")
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == some
     points = 0
     for run_id in some:
@@ -53,27 +56,128 @@ def test_tensorboard_reads_every_curve_and_metric(example, some, tmp_path):
         run = example.run(run_id)
         assert f"| recipe | {run.recipe} |" in text and f"| seed | {run.seed} |" in text
         assert f"| optimizer.lr | {run.resolved_recipe['optimizer']['lr']} |" in text
-    assert counts == {"runs": 3, "points": points}
+    assert sent.counts == {"runs": 3, "points": points} and sent.problems == []
 
 
 def test_tensorboard_again_replaces_and_never_deletes_what_others_wrote(example, some, tmp_path):
     for _ in range(2):
-        to_tensorboard.send(example, some[:1], tmp_path)
+        assert to_tensorboard.send(example, some[:1], tmp_path).problems == []
     folder = tmp_path / some[0]
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.glob("*.gaprun"))) == 1
+    (folder / MANIFEST).unlink()  # as earlier versions wrote it
+    assert to_tensorboard.send(example, some[:1], tmp_path).problems == []
     (folder / "events.out.tfevents.1.host").touch()
-    with pytest.raises(UserError, match="did not write"):
-        to_tensorboard.send(example, some[:1], tmp_path)
-    assert len(list(folder.iterdir())) == 2
-    with pytest.raises(Failure, match="cannot be written"):
-        to_tensorboard.send(example, some, folder / "events.out.tfevents.1.host")
+    before = sorted(path.name for path in folder.iterdir())
+    sent = to_tensorboard.send(example, some, tmp_path)
+    assert len(sent.problems) == 1 and sent.problems[0].startswith(f"{some[0]}: not sent (")
+    assert "events.out.tfevents.1.host, which gaprun did not write" in sent.problems[0]
+    assert sorted(path.name for path in folder.iterdir()) == before and sent.counts["runs"] == 2
+    sent = to_tensorboard.send(example, some, folder / "events.out.tfevents.1.host")
+    assert len(sent.problems) == 3 and all("cannot be written" in problem for problem in sent.problems)
+
+
+def by_hand(example, statement):
+    """A database changed behind gaprun's back."""
+    path = example.place.path
+    example.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(statement)
+    return open_store(str(path))
+
+
+def test_no_run_is_written_outside_and_the_others_are(example, some, tmp_path):
+    bad = by_hand(example, f"UPDATE runs SET id = '../../outside' WHERE id = '{some[1]}'")
+    ids = [some[0], "../../outside", some[2]]
+    sent = to_tensorboard.send(bad, ids, tmp_path / "deep" / "logs")
+    assert sent.counts["runs"] == 2 and len(sent.problems) == 1
+    assert sent.problems[0].startswith("../../outside: not sent (the run '../../outside' cannot be a name")
+    assert sorted(path.name for path in (tmp_path / "deep" / "logs").iterdir()) == [some[0], some[2]]
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["logs"]
+    done = run_gaprun(
+        "runs",
+        "export",
+        "--format",
+        "tensorboard",
+        "--out",
+        str(tmp_path / "again"),
+        "--db",
+        str(bad.place.path),
+    )
+    assert done.returncode == 1 and done.stderr.count("not sent") == 1 and "runs" in done.stdout
+    words = ["runs", "export", "--format", "open_clip", "--run", "../../outside", "--db", str(bad.place.path)]
+    done = run_gaprun(*words, cwd=tmp_path)
+    assert done.returncode == 2 and "'../../outside' cannot be a name" in done.stderr
+
+
+def test_a_value_that_event_files_cannot_hold_is_said(example, some, tmp_path):
+    example.record(some[0], [{"step": 10**6, "loss": 1e300}])
+    sent = to_tensorboard.send(example, some[:1], tmp_path)
+    assert sent.problems == [
+        f"{some[0]}: trajectory/loss at step 1000000 is 1e+300, beyond float32: left out"
+    ]
+
+
+def test_mlflow_says_what_it_did_not_take_and_gets_the_rest(example, some, tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    log = to_mlflow._log
+
+    def refuse(client, run_id, flat):
+        if flat.run.id == some[1]:
+            from mlflow.exceptions import MlflowException
+
+            raise MlflowException("no space\nmore words")
+        log(client, run_id, flat)
+
+    monkeypatch.setattr(to_mlflow, "_log", refuse)
+    sent = to_mlflow.send(example, some, uri)
+    assert sent.counts == {"sent": 2, "replaced": 0, "equal": 0}
+    assert sent.problems == [f"{some[1]}: not sent (MLflow: no space)"]
+    monkeypatch.setattr(to_mlflow, "_log", log)
+    monkeypatch.setattr(to_mlflow, "LONGEST_PARAMETER", 5)
+    again = to_mlflow.send(example, some, uri)
+    assert again.counts == {"sent": 0, "replaced": 1, "equal": 2}
+    assert f"{some[1]}: of optimizer.betas only the first 5 characters" in again.problems
+
+
+def test_a_receiver_that_went_away_is_not_asked_for_every_run(example, tmp_path, monkeypatch):
+    ids = [run.id for run in example.runs()][:6]
+    asked = []
+
+    def away(client, number, flat):
+        asked.append(flat.run.id)
+        raise Failure("no answer")
+
+    monkeypatch.setattr(to_mlflow, "_send_one", away)
+    sent = to_mlflow.send(example, ids, f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert asked == ids[:3] and len(sent.problems) == 4
+    assert sent.problems[3] == f"not tried after 3 failures in a row: {', '.join(ids[3:])}"
+
+
+@pytest.mark.parametrize("kind", ["gaprun", "other", "text"])
+def test_mlflow_adds_no_tables_to_another_programs_database(example, some, tmp_path, kind):
+    path = tmp_path / "there.db"
+    if kind == "gaprun":
+        path = example.place.path
+    elif kind == "other":
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE songs (title TEXT)")
+    else:
+        path.write_text("years of work")
+    example.close()
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="name another --out"):
+        to_mlflow.send(example, some, f"sqlite:///{path}")
+    example.close()
+    assert path.read_bytes() == before
 
 
 def test_mlflow_finds_every_run_with_its_numbers(example, some, tmp_path):
     import mlflow
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert to_mlflow.send(example, some, uri, "study") == {"sent": 3, "replaced": 0, "equal": 0}
+    sent = to_mlflow.send(example, some, uri, "study")
+    assert sent.counts == {"sent": 3, "replaced": 0, "equal": 0} and sent.problems == []
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("study").experiment_id
     found = {run.data.tags["gaprun.run"]: run for run in client.search_runs([experiment])}
@@ -111,7 +215,7 @@ def test_mlflow_again_skips_what_is_there_and_replaces_what_changed(example, som
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     to_mlflow.send(example, some[:2], uri)
     example.record(some[0], [{"step": 10**6, "loss": 0.125}])
-    assert to_mlflow.send(example, some, uri) == {"sent": 1, "replaced": 1, "equal": 1}
+    assert to_mlflow.send(example, some, uri).counts == {"sent": 1, "replaced": 1, "equal": 1}
     client = mlflow.MlflowClient(tracking_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name("gaprun").experiment_id])
     assert sorted(run.data.tags["gaprun.run"] for run in runs) == some

@@ -10,15 +10,16 @@ from gaprun.comparison.select import setup_of, what_differs
 from gaprun.errors import UserError
 from gaprun.recipe import Job, load_jobs, load_recipe
 from gaprun.recipe.identity import METHOD, NEUTRAL, ROUNDING, hash_of, is_neutral, training_part
+from gaprun.recipe.load import validate
 from gaprun.store.where import dotted_keys
 from tests.conftest import RECIPES
 
-# Ids that databases hold already.
+# Hashes that databases hold already, of runs before `data.resize`, and the margin that they had.
 KNOWN = {
-    "base/coco": "coco-s0-b42f9efb",
-    "base/scenes": "scenes-s0-86847349",
-    "flt": "flt-s0-6dfce7fe",
-    "hard-swap": "hard-swap-s0-effe642e",
+    "base/coco": ("b42f9efb", 1.125),
+    "base/scenes": ("86847349", 1.0),
+    "flt": ("6dfce7fe", 1.125),
+    "hard-swap": ("effe642e", 1.125),
 }
 RESOLVED = load_recipe(RECIPES / "base" / "scenes.yaml").model_dump(mode="json")
 LEAVES = sorted(dotted_keys(RESOLVED))
@@ -35,8 +36,13 @@ def changed(recipe: dict, key: str) -> dict:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_earlier_runs_keep_their_ids(name: str) -> None:
-    assert load_jobs(RECIPES / f"{name}.yaml")[0].id == KNOWN[name]
+def test_earlier_runs_keep_their_hashes_and_differ_in_their_pictures_alone(name: str) -> None:
+    recipe = load_jobs(RECIPES / f"{name}.yaml")[0].recipe.model_dump(mode="json")
+    now, (before, margin) = hash_of(recipe), KNOWN[name]
+    del recipe["data"]["resize"]
+    recipe["data"]["margin"] = margin
+    assert hash_of(recipe)[:8] == before != now[:8]
+    validate(recipe, "an earlier run")
 
 
 @pytest.mark.parametrize("key", LEAVES)

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,20 +146,24 @@ def test_the_copy_is_of_one_moment_while_others_write(store, new_run, key, tmp_p
     assert len(store.trajectory("baseline-s2")) == 8
 
 
+# Whatever a database keeps: no NUL, no surrogates.
+TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=8)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 @given(
     number=st.floats(allow_nan=False, allow_infinity=False),
-    name=st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1),
+    name=TEXT,
     document=st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(st.characters(codec="ascii")),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        st.none() | st.booleans() | st.integers(-(2**60), 2**60) | TEXT,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
         max_leaves=8,
     ),
 )
 def test_any_value_survives_both_ways(store, tmp_path_factory, number, name, document):
     folder = tmp_path_factory.mktemp("any")
     source, back = open_store(str(folder / "a.db")), open_store(str(folder / "b.db"))
-    run_id = f"r-{name}"
+    run_id = "any-s0"
     if any(run.id == run_id for run in store.runs()):
         store.remove(run_id)
     source.begin_run(NewRun(run_id, name, "train", 0, "h", {"d": document}, {}, "0", "", 1))
@@ -171,15 +176,62 @@ def test_any_value_survives_both_ways(store, tmp_path_factory, number, name, doc
         assert by_run(read_rows(one, [run_id])) == by_run(read_rows(two, [run_id]))
 
 
-def test_what_cannot_be_copied_is_said(store, url, new_run, tmp_path):
+def test_what_cannot_be_copied_is_said(store, url):
     with pytest.raises(UserError, match="cannot be copied onto itself"):
         copy_database(store, open_store(url))
-    if store.place.path is None:
-        source = open_store(str(tmp_path / "source.db"))
-        source.begin_run(new_run("null\0byte"))
-        with pytest.raises(Failure, match="NUL"):
-            copy_database(source, store)
-        assert store.runs() == []
+
+
+BY_HAND = {
+    "UPDATE runs SET recipe = 'a' || char(0) || 'b'": r"run baseline-s0 \(runs\) holds a NUL \('a\\x00b'\)",
+    """UPDATE runs SET resolved_recipe = '{"a": [{"b\\u0000": 1}]}'""": r"run baseline-s0 \(runs\) holds a NUL",
+    """UPDATE runs SET notes = '{"a": {"b": "\\ud800"}}'""": r"run baseline-s0 \(runs\) holds half of a surrogate pair",
+    "UPDATE metrics SET name = name || char(0)": r"run baseline-s0 \(metrics\) holds a NUL",
+    "UPDATE evaluations SET dataset = char(0)": r"run baseline-s0 \(evaluations\) holds a NUL",
+    "UPDATE runs SET folder = '../outside'": "the folder of run baseline-s0 '../outside' leads out",
+    "UPDATE runs SET folder = '/etc'": "the folder of run baseline-s0 '/etc' leads out",
+    "UPDATE runs SET checkpoint = 'runs/../../x.pt'": "the checkpoint of run baseline-s0 'runs/../../x.pt' leads out",
+    "UPDATE evaluations SET details = '/etc/passwd'": "the details of run baseline-s0 '/etc/passwd' leads out",
+    "UPDATE runs SET id = '../x'": "the run '../x' cannot be a name",
+    "UPDATE runs SET id = 'a' || char(10)": r"the run 'a\\n' cannot be a name",
+}
+
+
+@pytest.mark.parametrize(("change", "said"), BY_HAND.items())
+def test_a_database_made_by_hand_brings_in_no_path_and_no_unkeepable_text(
+    store, new_run, key, tmp_path, change, said
+):
+    source = open_store(str(tmp_path / "source.db"))
+    fill(source, new_run, key, seeds=(0,))
+    source.close()
+    with sqlite3.connect(tmp_path / "source.db") as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(change)
+    with pytest.raises(UserError, match=f"^nothing was copied: .*{said}"):
+        copy_database(open_store(str(tmp_path / "source.db")), store)
+    assert store.runs() == []
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "\ud800", "x\udfffy"])
+def test_the_store_itself_refuses_texts_that_no_database_keeps(store, new_run, key, bad):
+    """One NUL in a document made every question about documents fail on PostgreSQL, and SQLite kept it."""
+    for run in (
+        new_run(note={"deep": [{"x": bad}]}),
+        new_run(note={bad: 1}),
+        replace(new_run(), code_version=bad),
+    ):
+        with pytest.raises(UserError, match="which databases cannot keep"):
+            store.begin_run(run)
+    store.begin_run(new_run(note="fine: é, 漢, \U0001f600"))
+    for write in (
+        lambda: store.annotate("baseline-s0", {"x": bad}),
+        lambda: store.finish_run("baseline-s0", "failed", error=f"reason {bad}"),
+        lambda: store.add_evaluation("baseline-s0", key(dataset=bad), {"gap": 1.0}, 1, 1),
+        lambda: store.add_evaluation("baseline-s0", key(options={"x": [bad]}), {"gap": 1.0}, 1, 1),
+        lambda: store.add_evaluation("baseline-s0", key(), {bad: 1.0}, 1, 1),
+    ):
+        with pytest.raises(UserError, match="which databases cannot keep"):
+            write()
+    assert [run.id for run in store.runs(["note=fine*"])] == ["baseline-s0"] and store.metric_names() == []
 
 
 def test_through_the_command_line(new_database, tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +10,10 @@ import pytest
 from sqlalchemy import update
 
 from gaprun.errors import UserError
+from gaprun.store import claims, liveness, open_store
+from gaprun.store.database import DatabaseGone
 from gaprun.store.liveness import lost_because, this_host
-from gaprun.store.models import Run
+from gaprun.store.models import Claim, Run
 
 
 def child(seconds):
@@ -81,3 +84,113 @@ def test_two_processes_cannot_train_the_same_run(store, new_run):
         process.wait()
     store.begin_run(new_run())
     assert store.run("baseline-s0").status == "running"
+
+
+def other_owner(boot="other-boot", namespace="1", pid=7, host=None):
+    return f"{boot}/{namespace}/{pid}/100 {host or this_host()}"
+
+
+def owned_elsewhere(store, new_run, minutes=0.0, **place):
+    """The run of another process: a claim of a place that cannot be looked up from here."""
+    store.begin_run(new_run())
+    owner = other_owner(**place)
+    last = datetime.now(UTC) - timedelta(minutes=minutes)
+    change(store, "baseline-s0", host=claims.place_of(owner)[0], pid=7, heartbeat=last)
+    with store.engine.execution_options(gaprun_write=True).begin() as connection:
+        connection.execute(update(Claim).values(token="theirs", owner=owner))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [{"host": "elsewhere"}, {"boot": "other"}, {"boot": liveness._kernel().split("/")[0], "namespace": "2"}],
+    ids=["another host", "another kernel, same name", "another PID namespace, same name"],
+)
+def test_a_run_whose_owner_beats_elsewhere_is_not_taken(store, new_run, place, monkeypatch):
+    owned_elsewhere(store, new_run, **place)
+    with pytest.raises(UserError, match="already running .process 7 on"):
+        open_store(store.place.url.render_as_string(False)).begin_run(new_run())
+    assert store.run("baseline-s0").status == "running"
+
+
+@pytest.mark.parametrize("minutes", [120, -120], ids=["our clock was set ahead", "our clock was set back"])
+def test_a_beating_owner_is_seen_whatever_the_clocks_say(store, new_run, minutes, monkeypatch):
+    monkeypatch.setattr(claims, "WATCH_SECONDS", 5.0)
+    owned_elsewhere(store, new_run, minutes, host="elsewhere")
+    later = datetime.now(UTC) - timedelta(minutes=minutes) + timedelta(seconds=1)
+    beat = threading.Timer(0.5, lambda: change(store, "baseline-s0", heartbeat=later, step=3))
+    beat.start()
+    with pytest.raises(UserError, match="already running"):
+        open_store(store.place.url.render_as_string(False)).begin_run(new_run())
+    beat.join()
+
+
+def test_a_silent_owner_is_taken_over_and_stops_writing(store, new_run, key, monkeypatch):
+    monkeypatch.setattr(claims, "WATCH_SECONDS", 0.5)
+    owned_elsewhere(store, new_run, 11, host="elsewhere")
+    store._claims["baseline-s0"] = "theirs"  # this store stands for the process elsewhere
+    second = open_store(store.place.url.render_as_string(False))
+    second.begin_run(new_run())
+    second.record("baseline-s0", [{"step": 5, "loss": 1.0}])
+    for write in (
+        lambda: store.heartbeat("baseline-s0", 9),
+        lambda: store.record("baseline-s0", [{"step": 6, "loss": 2.0}]),
+        lambda: store.annotate("baseline-s0", {"a": 1}),
+        lambda: store.add_evaluation("baseline-s0", key(), {"gap": 0.1}, 1, 1),
+        lambda: store.finish_run("baseline-s0", "failed", error="x"),
+    ):
+        with pytest.raises(claims.ClaimLost, match="was taken over by"):
+            write()
+    run = second.run("baseline-s0")
+    assert (run.status, run.step, run.notes) == ("running", 5, None) and second.metrics(run.id) == []
+    second.finish_run("baseline-s0", "finished")
+    assert second.run("baseline-s0").status == "finished"
+
+
+def test_a_process_is_known_by_its_start_in_ticks_and_not_by_the_clock(store, new_run):
+    code = "import time; from gaprun.store.liveness import this_process as p; print(p(), flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        owner = process.stdout.readline().strip()
+        assert liveness.is_alive(owner) is True
+        # The clock was set by an hour after it began: its pid has not come again.
+        began = datetime.now(UTC) - timedelta(hours=1)
+        assert lost_because(this_host(), process.pid, began, began, owner) is None
+        again = owner.replace(owner.split("/")[3].split(" ")[0], "12")
+        assert liveness.is_alive(again) is False
+    finally:
+        process.kill()
+        process.wait()
+    assert liveness.is_alive(owner) is False
+
+
+def test_a_finished_training_stays_finished(store, new_run, key):
+    store.begin_run(new_run())
+    store.finish_run("baseline-s0", "finished", checkpoint="a.pt", checkpoint_hash="c0")
+    before = store.run("baseline-s0")
+    for status in ("failed", "interrupted", "finished"):
+        store.begin_run(new_run())
+        assert store.is_owned("baseline-s0")
+        store.heartbeat("baseline-s0", 3)
+        store.add_evaluation("baseline-s0", key(protocol=status), {"gap": 0.1}, 1, 1)
+        store.finish_run("baseline-s0", status, error="no such task", checkpoint="b.pt", checkpoint_hash="c1")
+        after = store.run("baseline-s0")
+        for name in ("status", "error", "started", "finished", "step", "checkpoint", "checkpoint_hash"):
+            assert getattr(after, name) == getattr(before, name), name
+        assert not store.is_owned("baseline-s0")
+    assert len(store.metrics("baseline-s0")) == 3
+
+
+@pytest.mark.parametrize("fate", ["moved", "deleted", "replaced"])
+def test_a_database_that_is_gone_is_noticed_at_the_next_write(tmp_path, new_run, fate):
+    path = tmp_path / "results.db"
+    store = open_store(str(path))
+    store.begin_run(new_run())
+    if fate == "moved":
+        path.rename(tmp_path / "other.db")
+    else:
+        path.unlink()
+    if fate == "replaced":
+        open_store(str(path))
+    with pytest.raises(DatabaseGone, match="was moved, deleted or replaced"):
+        store.record("baseline-s0", [{"step": 1, "loss": 1.0}])
+    assert path.exists() == (fate == "replaced")

@@ -12,6 +12,8 @@ from gaprun.errors import Failure, UserError
 from gaprun.store import open_store
 from gaprun.store.engine import _file_system, journal_mode_for, locate
 from gaprun.store.info import describe
+from gaprun.store.publish import publish
+from tests.conftest import REPO
 
 
 def test_a_fresh_file_becomes_a_store_in_wal_mode(tmp_path):
@@ -150,3 +152,92 @@ def test_network_disks_get_no_wal(tmp_path, monkeypatch):
     monkeypatch.setattr("gaprun.store.engine._file_system", lambda path: "nfs4")
     store = open_store(str(tmp_path / "x.db"))
     assert describe(store.url)["journal_mode"] == "delete"
+
+
+def _by_hand(path, *statements):
+    shutil.copy(REPO / "results.db.example", path)
+    with sqlite3.connect(path) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def _make(kind, path):
+    """Put at `path` something that is no database of gaprun's, or a damaged one."""
+    if kind == "another program's":
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE songs (title TEXT)")
+    elif kind in ("a version of another program's", "our version, not our tables"):
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE experiments (name TEXT)")
+            connection.execute("CREATE TABLE runs (name TEXT)")
+            connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            connection.execute(
+                "INSERT INTO alembic_version VALUES (?)", ("0001" if "our" in kind else "abc",)
+            )
+    elif kind == "a loop":
+        path.symlink_to(path)
+    elif kind == "a link to nowhere":
+        path.symlink_to(path.parent / "no" / "results.db")
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a text":
+        path.write_text("years of work\n")
+    elif kind == "a document that is none":
+        _by_hand(path, "UPDATE runs SET resolved_recipe = '{broken'")
+    elif kind == "a date that is none":
+        _by_hand(path, "UPDATE runs SET created = 'yesterday'")
+    else:
+        whole = bytearray((REPO / "results.db.example").read_bytes())
+        if kind == "cut off":
+            whole = whole[: len(whole) // 3]
+        elif kind == "scrambled":
+            whole[100 : 40 * 4096] = b"\xa5" * (40 * 4096 - 100)
+        path.write_bytes(whole[:16] if kind == "a head alone" else whole)
+
+
+WRONG = {
+    "another program's": "database of another program .table songs.",
+    "a version of another program's": "database of another program .no table evaluations.",
+    "our version, not our tables": "database of another program .no table evaluations.",
+    "a loop": "link that leads nowhere",
+    "a link to nowhere": "link that leads nowhere",
+    "a folder": "is a folder: name a file inside it",
+    "a pipe": "device or pipe and no file",
+    "a text": "not a SQLite file",
+    "a document that is none": "holds a value that gaprun did not write",
+    "a date that is none": "holds a value that gaprun did not write .*yesterday",
+    "cut off": "damaged or not a database",
+    "scrambled": "damaged or not a database",
+    "a head alone": "damaged or not a database",
+}
+
+
+@pytest.mark.parametrize(("kind", "said"), WRONG.items(), ids=list(WRONG))
+@pytest.mark.parametrize("create", [False, True])
+def test_what_is_no_database_of_gapruns_gets_one_line_and_stays_as_it_is(tmp_path, kind, said, create):
+    path = tmp_path / "there.db"
+    _make(kind, path)
+    before = path.read_bytes() if path.is_file() else None
+    names = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=said) as caught:
+        store = open_store(str(path), create)
+        assert store.runs()[0].resolved_recipe
+    assert "\n" not in str(caught.value) and "there.db" in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == names or "value that gaprun did not write" in said
+    assert before is None or path.read_bytes() == before or "value that gaprun did not write" in said
+
+
+def test_a_copy_to_give_away_replaces_nothing_but_a_database(tmp_path):
+    source, target = tmp_path / "source.db", tmp_path / "given.db"
+    shutil.copy(REPO / "results.db.example", source)
+    publish(source, target)
+    publish(source, target)
+    for kind in ("a text", "another program's", "a folder"):
+        _make(kind, tmp_path / "there.db")
+        with pytest.raises(UserError, match="name another file"):
+            publish(source, tmp_path / "there.db")
+        (tmp_path / "there.db").rmdir() if kind == "a folder" else (tmp_path / "there.db").unlink()
+    with pytest.raises(UserError, match="cannot be published onto itself"):
+        publish(source, source)

@@ -37,6 +37,16 @@ def test_submitting_again_keeps_steps_and_results(store, new_run):
     assert [point["step"] for point in store.trajectory("a-s0")] == [7]
 
 
+def test_a_finished_run_that_waits_to_be_measured_stays_finished(store, new_run):
+    store.begin_run(new_run("a"))
+    store.finish_run("a-s0", "finished")
+    before = store.run("a-s0")
+    queued.enqueue(store, [new_run("a")], {"cluster": "slurm"})
+    queued.give_up(store, ["a-s0"], "refused")
+    after = store.run("a-s0")
+    assert (after.status, after.started, after.finished) == ("finished", before.started, before.finished)
+
+
 def test_requeued_and_given_up(store, new_run):
     store.begin_run(new_run("a"))
     store.finish_run("a-s0", "interrupted")

@@ -8,7 +8,9 @@ import zipfile
 import pytest
 
 from gaprun.errors import Failure, UserError
+from gaprun.store import open_store
 from gaprun.store.export import export
+from gaprun.store.folders import own, read_mark
 from gaprun.store.removal import remove_run
 
 
@@ -70,7 +72,7 @@ def test_removal_takes_the_run_folder_along(store, new_run, key, tmp_path, monke
     monkeypatch.setenv("GAPRUN_RUNS", str(tmp_path / "runs"))
     fill(store, new_run, key)
     for seed in (0, 1):
-        (tmp_path / "runs" / f"baseline-s{seed}").mkdir(parents=True)
+        own(store, f"baseline-s{seed}", {"seed": seed})
         (tmp_path / "runs" / f"baseline-s{seed}" / "last.pt").touch()
     said = remove_run(store, store.run("baseline-s0"))
     assert said == f"removed baseline-s0 and {tmp_path / 'runs' / 'baseline-s0'}"
@@ -99,3 +101,89 @@ def test_a_running_run_is_not_removed(store, new_run):
     with pytest.raises(UserError, match="is running"):
         remove_run(store, store.run("baseline-s0"))
     assert len(store.runs()) == 1
+
+
+@pytest.mark.parametrize(
+    "folder", ["runs/thesis", "../elsewhere", "runs/../elsewhere", "/", "runs/baseline-s1"]
+)
+def test_a_foreign_database_deletes_nothing(tmp_path, new_run, monkeypatch, folder):
+    from dataclasses import replace
+
+    mine = open_store(str(tmp_path / "mine.db"))
+    mine.begin_run(new_run("baseline", 1))
+    mine.finish_run("baseline-s1", "finished")
+    own(mine, "baseline-s1", {"seed": 1})
+    for path in ("runs/thesis/text", "runs/baseline-s0/text", "elsewhere/text", "runs/baseline-s1/last.pt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("precious")
+    foreign = open_store(str(tmp_path / "foreign.db"))
+    for seed, place in ((0, folder), (1, f"runs/baseline-s{1}")):
+        foreign.begin_run(replace(new_run("baseline", seed), folder=place))
+        foreign.finish_run(f"baseline-s{seed}", "finished", checkpoint_hash="c0")
+    before = sorted(path for path in tmp_path.rglob("*") if ".db" not in path.name)
+    for seed in (0, 1):
+        said = remove_run(foreign, foreign.run(f"baseline-s{seed}"))
+        assert said.startswith(f"removed baseline-s{seed}") and " and " not in said
+    assert sorted(path for path in tmp_path.rglob("*") if ".db" not in path.name) == before
+
+
+def test_a_folder_that_two_databases_use_goes_with_the_last(tmp_path, new_run):
+    stores = [open_store(str(tmp_path / name)) for name in ("a.db", "b.db")]
+    for store in stores:
+        store.begin_run(new_run())
+        store.finish_run("baseline-s0", "finished")
+        folder = own(store, "baseline-s0", {"seed": 0, "recipe_hash": "h", "data": {"x": "1"}})
+    assert len(read_mark(folder)["databases"]) == 2
+    said = remove_run(stores[0], stores[0].run("baseline-s0"))
+    assert "b.db uses it too" in said and folder.is_dir()
+    assert (
+        remove_run(stores[1], stores[1].run("baseline-s0")).endswith(f"and {folder}") and not folder.exists()
+    )
+
+
+@pytest.mark.parametrize("key", ["run", "seed", "recipe_hash", "data"])
+def test_a_folder_of_anything_else_is_refused_and_kept(tmp_path, key):
+    facts = {"run": "a-s0", "seed": 0, "recipe_hash": "h", "data": {"x": "1"}}
+    store = open_store(str(tmp_path / "a.db"))
+    folder = own(store, "a-s0", facts)
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(UserError, match="belongs to another .*nothing there is used or deleted"):
+        own(open_store(str(tmp_path / "b.db")), "a-s0", facts | {key: "other"})
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_a_published_copy_names_no_place(tmp_path, new_run, key):
+    from dataclasses import replace
+
+    from gaprun.store.publish import publish
+
+    store = open_store(str(tmp_path / "results.db"))
+    secret = ("gpu-box-17", "/home/someone/clip", "4242")
+    run = replace(
+        new_run(),
+        environment={"python": "3.11", "source": "/home/someone/clip/a.pt", "imported_on": "gpu-box-17"},
+        resolved_recipe={
+            "name": "baseline",
+            "data": {"train": ["/home/someone/clip/data/train", "coco/train"]},
+        },
+    )
+    store.begin_run(run)
+    store.record(run.id, [{"step": 1, "loss": 0.25}])
+    store.add_evaluation(run.id, key(), {"gap": 0.5}, 1, 1, "/home/someone/clip/runs/x/gap.npz")
+    store.annotate(run.id, {"queue": {"host": "gpu-box-17", "pid": 4242, "log": "/home/someone/clip/log"}})
+    store.annotate(run.id, {"said": "no heartbeat from gpu-box-17, process 4242 in /home/someone/clip/runs"})
+    store.finish_run(
+        run.id,
+        "failed",
+        "process 4242 on gpu-box-17: /home/someone/clip/x.tar is damaged",
+        "/home/someone/clip/a.pt",
+    )
+    publish(tmp_path / "results.db", tmp_path / "out.db")
+    content = (tmp_path / "out.db").read_bytes()
+    assert not [word for word in secret if word.encode() in content]
+    copy = open_store(str(tmp_path / "out.db"))
+    row = copy.run(run.id)
+    assert row.checkpoint == "a.pt" and row.error == "process on a host: x.tar is damaged"
+    assert row.resolved_recipe["data"]["train"] == ["train", "coco/train"]
+    assert [m["value"] for m in copy.metrics(run.id)] == [0.5] and copy.trajectory(run.id)[0]["loss"] == 0.25
+    assert copy.identity != store.identity

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import torch
 
+from gaprun.data.plan import Plan
+from gaprun.data.pool import Pool
 from gaprun.data.split import open_split
-from gaprun.data.stream import LoadBatch, Plan, Pool
+from gaprun.data.stream import LoadBatch
+from gaprun.model.loss import ClipLoss
+from gaprun.model.terms import TERMS
 from gaprun.model.towers import build_towers, original_tokens, tokenizer_for, trimmed
 from gaprun.model.vocabulary import Tokens, Vocabulary
 from gaprun.training.distributed import ALONE, World
+from gaprun.training.head import Head
 from gaprun.training.length import run_length
-from gaprun.training.state import Head, TrainState
+from gaprun.training.state import TrainState
 from tests.training.conftest import small_job
 
 VIT = ("model.inline.vision.layers=2", "model.inline.vision.patch_size=8", "model.inline.vision.width=32")
@@ -30,7 +35,14 @@ METHODS = {
     "soft-swap": (ALWAYS,),
     "soft-swap, no renormalising": (ALWAYS, "swap.renormalise=false"),
     "baseline, sigmoid": ("loss.name=sigmoid",),
+    "baseline, relative sigmoid": ("loss.name=relative-sigmoid",),
+    "soft-swap, all terms": (ALWAYS,),
 }
+# A term for each kind there is, with unequal weights, so that a wrong division of any of them shows.
+ALL_TERMS = ClipLoss(
+    weight=0.5,
+    terms=[{"name": name, "weight": 1 + 0.1 * k} for k, name in enumerate(TERMS.names())],
+)
 
 
 @cache
@@ -46,12 +58,14 @@ def gradients(
     """Loss and every parameter's gradient of the first step, in float64 arithmetic if `double`; also the buffers."""
     job = small_job(method.split(",")[0], "checkpoint.every_steps=null", *METHODS.get(method, ()), *overrides)
     recipe = job.recipe
+    if method.endswith("all terms"):  # distillation among them, whose teacher is the start, pretrained or not
+        recipe = recipe.model_copy(update={"loss": ALL_TERMS})
     pool, original = _data(scenes)
     vocabulary = Vocabulary.used_in(original, 49408)
-    length = run_length(recipe, len(pool))
+    length = run_length(recipe, len(pool), len(pool.texts))
     torch.manual_seed(0)
     towers = build_towers(recipe.model, vocabulary)
-    head = Head(recipe.temperature, recipe.loss)
+    head = Head.of(recipe, 0)
     if double:
         towers.clip.double()
         head.double()
@@ -59,6 +73,9 @@ def gradients(
     if double:
         encode = towers.clip.encode_image
         state.encode_image = lambda pictures: encode(pictures.double())
+        if state.teacher is not None:
+            old_image, old_text = state.teacher
+            state.teacher = (lambda pictures: old_image(pictures.double())), old_text
     plan = Plan(pool, 0, length.batch_size, recipe.data.crop_scale)
     batch = LoadBatch(plan, vocabulary(original), trimmed, world.rows(length.batch_size)).load(0)
     loss, _ = state.train_step(batch, measure=False)

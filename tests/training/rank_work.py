@@ -66,11 +66,11 @@ def exchanges(world: World, folder: Path) -> None:
     except UserError as error:
         assert "does not divide over" in str(error)
     with world.shared_memory() as memory:
-        cache = DecodedCache(size, 4, None, memory)
+        cache = DecodedCache(np.full((size, 2), 4), None, memory)
     cache.put(rank, np.full((4, 4, 3), rank, dtype=np.uint8))
     world.agree(False)
-    seen = cache.batch(np.arange(size))
-    assert seen is not None and [int(picture.min()) for picture in seen] == list(range(size))
+    seen = [cache.get(index) for index in range(size)]
+    assert [int(picture.min()) for picture in seen if picture is not None] == list(range(size))
 
 
 def norms(world: World, folder: Path) -> None:

@@ -48,9 +48,9 @@ def test_learned_temperature_follows_a_float64_reference(method, run_small: RunS
     seen: list[float] = []
     original = TrainState._clamp
 
-    def watch(self) -> None:
+    def watch(self, before: torch.Tensor) -> None:
         seen.append(self.head.nu.grad.item())
-        original(self)
+        original(self, before)
 
     monkeypatch.setattr(TrainState, "_clamp", watch)
     job, store = run_small(method)
@@ -125,7 +125,7 @@ def test_every_parameter_is_in_the_right_group() -> None:
     from gaprun.model.temperature import Exponential
     from gaprun.model.towers import build_towers
     from gaprun.recipe.schema import Inline, Model, Optimizer
-    from gaprun.training.state import Head
+    from gaprun.training.head import Head
 
     clip = build_towers(Model(inline=Inline())).clip
     clip.logit_scale.requires_grad_(False)

@@ -1,0 +1,117 @@
+"""Which images, captions and crops make up each step: a pure function of (seed, step).
+
+Every random choice - the order, the caption of each image, its crop, the mismatched pairs - is drawn from a generator
+keyed by (seed, purpose, epoch or step). So the batches do not depend on the number of workers, and a resumed run
+starts at any step without replaying what came before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gaprun.data.crops import random_crops
+from gaprun.data.pool import Pool
+from gaprun.errors import UserError
+
+ORDER, CAPTION, CROP, MISMATCH = range(4)
+CaptionRule = Literal["random", "cycle", "pairs"]
+Indices = npt.NDArray[np.int64]
+
+
+def keyed(seed: int, purpose: int, *counters: int) -> np.random.Generator:
+    """An independent generator for (seed, purpose, counters)."""
+    return np.random.default_rng([seed, purpose, *counters])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of a training; `rule` says which caption an image is shown with (the recipe's `data.captions`)."""
+
+    pool: Pool
+    seed: int
+    batch_size: int
+    crop_scale: tuple[float, float]
+    mismatched: float = 0.0
+    rule: CaptionRule = "random"
+
+    def __post_init__(self) -> None:
+        if self.batch_size > self.rows:
+            what = "pairs" if self.rule == "pairs" else "images"
+            raise UserError(
+                f"schedule.batch_size: {self.batch_size} is more than the {self.rows} training {what}"
+            )
+
+    @property
+    def rows(self) -> int:
+        """What an epoch passes through: the images, or with `pairs` the captions, each with its image."""
+        return len(self.pool.texts) if self.rule == "pairs" else len(self.pool)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in one pass; the remainder of an epoch is dropped (another one each epoch)."""
+        return self.rows // self.batch_size
+
+    def images(self, step: int) -> Indices:
+        """Pool indices (batch_size,) of a step: consecutive parts of the epoch's permutation."""
+        rows = self._rows(step)
+        return self._pair_images()[rows] if self.rule == "pairs" else rows
+
+    def captions(self, step: int, images: Indices) -> Indices:
+        """Indices into `pool.texts`: the caption of each of `images` (batch_size,), which stand where the plan's own
+        images of this step do and may differ from them where one was damaged."""
+        epoch, pool = step // self.steps_per_epoch, self.pool
+        owners = self._caption_owner()[images]
+        counts = pool.caption_counts[owners]
+        if self.rule == "pairs":
+            rows = self._rows(step)
+            number = (rows - pool.caption_starts[self._pair_images()[rows]]) % counts
+        elif self.rule == "cycle":
+            number = self._caption_turns(epoch)[owners]
+        else:
+            number = (self._caption_draws(epoch)[owners] * counts).astype(np.int64)
+        return pool.caption_starts[owners] + number
+
+    def crops(self, step: int, images: Indices) -> npt.NDArray[np.float64]:
+        """Crop boxes (len(images), 4) as fractions of the picture: left, top, width, height."""
+        return random_crops(self.pool.sizes[images], self.crop_scale, keyed(self.seed, CROP, step))
+
+    def _rows(self, step: int) -> Indices:
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its process
+    def _order(self, epoch: int) -> Indices:
+        return keyed(self.seed, ORDER, epoch).permutation(self.rows)
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _caption_draws(self, epoch: int) -> npt.NDArray[np.float64]:
+        return keyed(self.seed, CAPTION, epoch).random(len(self.pool))
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _caption_turns(self, epoch: int) -> Indices:
+        """Each image's caption number in this epoch: its captions in a random order, another one every round."""
+        turns = np.zeros(len(self.pool), dtype=np.int64)
+        for count in np.unique(self.pool.caption_counts):
+            members = np.flatnonzero(self.pool.caption_counts == count)
+            round_, turn = divmod(epoch, int(count))
+            draws = keyed(self.seed, CAPTION, int(count), round_).random((len(members), int(count)))
+            turns[members] = draws.argsort(1)[:, turn]
+        return turns
+
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _pair_images(self) -> Indices:
+        return np.repeat(np.arange(len(self.pool)), self.pool.caption_counts)
+
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _caption_owner(self) -> Indices:
+        """The image whose captions each image is shown with: itself, but for the mismatched share."""
+        owner = np.arange(len(self.pool))
+        chosen = keyed(self.seed, MISMATCH).permutation(len(self.pool))
+        chosen = chosen[: round(self.mismatched * len(self.pool))]
+        owner[chosen] = np.roll(chosen, 1)
+        return owner

@@ -1,0 +1,84 @@
+"""The training pictures and captions of all splits as one numbered list, and their decoded form."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gaprun.data.cache import FORMAT, DecodedCache
+from gaprun.data.crops import kept_sizes
+from gaprun.data.decode import Pixels, stage
+from gaprun.data.errors import DamagedSample
+from gaprun.data.split import Split
+from gaprun.errors import UserError
+
+DECODERS = ("pillow", "simplejpeg", "torch")
+
+
+class Pool:
+    """The training images of one or more splits as one numbered list; only images with a caption take part."""
+
+    def __init__(
+        self,
+        splits: list[Split],
+        image_size: int,
+        crop_scale: tuple[float, float] = (0.9, 1.0),
+        margin: float = 1.25,
+    ) -> None:
+        """Decoded pictures are kept at `kept_sizes` of the other arguments. Raises UserError when nothing is left."""
+        self.splits = splits
+        self.members = [(s, i) for s, split in enumerate(splits) for i, c in enumerate(split.captions) if c]
+        if not self.members:
+            names = ", ".join(f"{split.dataset}/{split.split}" for split in splits)
+            raise UserError(f"data.train: {names}: no image there has a caption")
+        captions = [splits[s].captions[i] for s, i in self.members]
+        self.texts = [text for texts in captions for text in texts]
+        self.caption_counts = np.array([len(texts) for texts in captions])
+        self.caption_starts = np.concatenate([[0], np.cumsum(self.caption_counts)[:-1]])
+        self.sizes = np.array([splits[s].sizes[i] for s, i in self.members], dtype=np.float64)
+        self.kept = kept_sizes(self.sizes, image_size, crop_scale, margin)
+        self.cache: DecodedCache | None = None
+
+    def __len__(self) -> int:
+        """Number of images with at least one caption."""
+        return len(self.members)
+
+    def use_cache(self, folder: Path | None, memory: int | None = None) -> None:
+        """Keep decoded pictures in memory, or in a file of `folder` named by all that decides their bytes.
+
+        Raises UserError (no room). `memory`: descriptor of a memory file that several processes share.
+        """
+        path = None
+        if folder is not None:
+            content = [FORMAT, *(f"{name} {version(name)}" for name in DECODERS)]
+            content += [split.fingerprint for split in self.splits]
+            digest = hashlib.sha256(" ".join(content).encode())
+            digest.update(np.array(self.members, dtype="<i8").tobytes() + self.kept.astype("<i8").tobytes())
+            path = folder / f"{digest.hexdigest()[:32]}.u8"
+        self.cache = DecodedCache(self.kept, path, memory)
+
+    def picture(self, index: int) -> npt.NDArray[np.uint8]:
+        """The decoded picture at its kept size, (height, width, 3). Raises DamagedSample."""
+        if self.cache is not None:
+            kept = self.cache.get(index)
+            if kept is not None:
+                return kept
+        picture = self._decoded(index)
+        if self.cache is not None:
+            self.cache.put(index, picture)
+        return picture
+
+    def _decoded(self, index: int) -> Pixels:
+        split, sample = self.members[index]
+        owner = self.splits[split]
+        data = owner.read_image(sample)
+        width, height = self.kept[index]
+        try:
+            return stage(data, int(width), int(height))
+        except DamagedSample as error:
+            shard = owner.shards[int(owner.places[sample][0])]
+            raise DamagedSample(owner.keys[sample], str(shard), error.reason) from None

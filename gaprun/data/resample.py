@@ -1,0 +1,127 @@
+"""Cropping and resizing a batch of training pictures as Pillow, and so measuring, resizes: antialiased, in bytes.
+
+A filter of the output pixel's width where a picture shrinks and of the input pixel's where it grows, first along rows
+and then along columns, each time rounded to whole grey levels. On the CPU that is torch's own byte resize, picture by
+picture; on a GPU two matrix products of a chunk of pictures, whose weights are zero outside a picture's box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+Interpolation = Literal["bicubic", "bilinear"]
+Resize = Literal["model", "bicubic", "bilinear"]
+CHUNK = 64  # pictures that a GPU pads to one size at a time
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of differing sizes in one tensor, and the box of each that is shown.
+
+    `pixels`: uint8 (sum of height * width * 3,), picture after picture, row by row, RGB; `sizes`: int64 (B, 2) width
+    and height; `boxes`: int64 (B, 4) left, top, right, bottom in pixels. The latter two stay in the CPU's memory.
+    """
+
+    pixels: Tensor
+    sizes: Tensor
+    boxes: Tensor
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.sizes)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Pictures:
+        """The same with the pixels on `device`."""
+        return replace(self, pixels=self.pixels.to(device, non_blocking=non_blocking))
+
+    def split(self, count: int) -> Iterator[Pictures]:
+        """Parts of `count` pictures, the last one perhaps smaller."""
+        starts = self.starts()
+        for first in range(0, len(self), count):
+            last = min(first + count, len(self))
+            pixels = self.pixels[starts[first] : starts[last]]
+            yield Pictures(pixels, self.sizes[first:last], self.boxes[first:last])
+
+    def starts(self) -> list[int]:
+        """Where in `pixels` each picture starts, and where the last one ends."""
+        return [0, *accumulate((3 * self.sizes.prod(1)).tolist())]
+
+
+def picture_interpolation(resize: Resize, preprocessing: dict[str, Any]) -> Interpolation:
+    """The filter that a recipe's `data.resize` names; `model` is what open_clip's evaluation uses for the model."""
+    if resize != "model":
+        return resize
+    return "bilinear" if preprocessing["interpolation"] == "bilinear" else "bicubic"
+
+
+def crop_and_normalise(
+    pictures: Pictures,
+    size: int,
+    interpolation: Interpolation,
+    mean: Tensor,
+    std: Tensor,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Each picture's box at size x size: float32 (B, 3, size, size) on the pixels' device, normalised by mean and std
+    (3,) given in 0..1 units."""
+    device = pictures.pixels.device
+    out = torch.empty(len(pictures), 3, size, size, device=device, memory_format=memory_format)
+    (_resize_bytes if device.type == "cpu" else _resize_batch)(pictures, interpolation, out)
+    return out.mul_((1 / (255 * std)).view(3, 1, 1)).sub_((mean / std).view(3, 1, 1))
+
+
+def _resize_bytes(pictures: Pictures, interpolation: Interpolation, out: Tensor) -> None:
+    origin, starts = pictures.pixels.storage_offset(), pictures.starts()
+    boxes = zip(pictures.sizes[:, 0].tolist(), pictures.boxes.tolist(), strict=True)
+    for i, (width, (left, top, right, bottom)) in enumerate(boxes):
+        shape, strides = (1, 3, bottom - top, right - left), (0, 1, 3 * width, 3)
+        box = pictures.pixels.as_strided(shape, strides, origin + starts[i] + 3 * (top * width + left))
+        out[i] = interpolate(box, tuple(out.shape[2:]), mode=interpolation, antialias=True)[0]
+
+
+def _resize_batch(pictures: Pictures, interpolation: Interpolation, out: Tensor) -> None:
+    done = 0
+    for part in pictures.split(CHUNK):
+        device = part.pixels.device
+        starts, widths = torch.tensor(part.starts()[:-1]).to(device) // 3, part.sizes[:, 0].to(device)
+        boxes = part.boxes.to(device)
+        left_top, lengths = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        longest = (part.boxes[:, 2:] - part.boxes[:, :2]).amax(0).tolist()
+        # Columns and rows of each box; past its end the last one again, whose weight there is zero.
+        x, y = (
+            left_top[:, k, None] + torch.arange(longest[k], device=device).minimum(lengths[:, k, None] - 1)
+            for k in range(2)
+        )
+        places = starts[:, None, None] + y[:, None, :] * widths[:, None, None] + x[:, :, None]
+        box = part.pixels.view(-1, 3)[places].float()  # (b, columns, rows, 3)
+        across, down = (_weights(lengths[:, k], longest[k], out.shape[2], interpolation) for k in range(2))
+        rows = _levels(torch.bmm(across, box.flatten(2)))  # (b, size, rows * 3)
+        rows = rows.view(len(part), -1, longest[1], 3)
+        out[done : done + len(part)] = _levels(torch.einsum("byr,bxrc->bcyx", down, rows))
+        done += len(part)
+
+
+def _levels(values: Tensor) -> Tensor:
+    return values.add_(0.5).floor_().clamp_(0, 255)
+
+
+def _weights(lengths: Tensor, longest: int, size: int, interpolation: Interpolation) -> Tensor:
+    """float32 (b, size, longest): what each of a box's `lengths` (b,) pixels gives to each output pixel."""
+    scale = (lengths / size)[:, None, None]
+    centres = (torch.arange(size, device=lengths.device)[:, None] + 0.5) * scale
+    pixels = torch.arange(longest, device=lengths.device)
+    far = ((pixels + 0.5 - centres) / scale.clamp(min=1)).abs()
+    if interpolation == "bilinear":
+        weights = (1 - far).clamp(min=0)
+    else:  # Keys 1981 with a = -1/2, Pillow's
+        near, tail = (1.5 * far - 2.5) * far**2 + 1, ((-0.5 * far + 2.5) * far - 4) * far + 2
+        weights = torch.where(far < 1, near, torch.where(far < 2, tail, 0.0))
+    weights = weights * (pixels < lengths[:, None, None])
+    return weights / weights.sum(2, keepdim=True)

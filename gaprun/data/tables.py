@@ -1,0 +1,149 @@
+"""Reading tables of (image, caption) rows: CSV and its kin, and Flickr's token files.
+
+What a row means is never guessed: a caption with unquoted delimiters is kept whole where it is the last column, and a
+row that cannot be read one way only is refused with its line number.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gaprun.data.tally import Tally
+from gaprun.data.text import read_text
+from gaprun.errors import UserError
+
+IMAGE_COLUMNS = ("image", "image_name", "file_name", "filename", "filepath", "image_path", "file")
+CAPTION_COLUMNS = ("caption", "comment", "text", "title", "sentence")
+_PICTURE_ROW = re.compile(r"[^,\t|;\"]+\.(jpe?g|png|webp|bmp|gif|tiff?)\"?\s*[,\t|;]", re.IGNORECASE)
+_TOKEN = re.compile(r"(.+)#(\d+)", re.DOTALL)
+
+
+@dataclass
+class Entry:
+    """One picture as its annotation file knows it; `number` is its COCO id where it has one."""
+
+    file: str
+    captions: list[str] = field(default_factory=list)
+    id: int | str | None = None
+    number: int | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row: where it begins and ends (line numbers from 1), its text, and its fields."""
+
+    first: int
+    last: int
+    text: str
+    fields: list[str]
+
+
+def read_table(
+    path: Path,
+    image_column: str | None = None,
+    caption_column: str | None = None,
+    tally: Tally | None = None,
+) -> list[Entry]:
+    """Entries of a table with a header, one (image, caption) pair a row; rows of one image are joined.
+
+    UTF-8, or UTF-16 and UTF-32 with a byte order mark; any line ends. The delimiter (comma, tab, bar or semicolon) is
+    the one that the header uses most. Counted in `tally`: `unquoted_delimiter`, `short_row`. Raises UserError where a
+    column is missing, and for a row that cannot be read, with its line.
+    """
+    tally = Tally() if tally is None else tally
+    text = read_text(path, "--captions")
+    header = text.partition("\n")[0]
+    delimiter = max(",\t|;", key=header.count)
+    rows = _rows(text, delimiter, path)
+    names = [name.strip() for name in next(rows, _Row(1, 1, "", [])).fields]
+    image = _column(names, image_column, IMAGE_COLUMNS, path, "image")
+    caption = _column(names, caption_column, CAPTION_COLUMNS, path, "caption")
+    pairs = []
+    for row in rows:
+        fields, place = row.fields, f"line {row.first}"
+        if not fields or fields == [""]:
+            continue
+        if len(fields) > len(names):
+            fields = _whole_caption(row, len(names), caption, delimiter, path)
+            tally.add("unquoted_delimiter", f"{fields[image].strip()}, {place}")
+        if len(fields) <= max(image, caption) or not fields[image].strip():
+            tally.add("short_row", f"{row.text.strip()[:60]}, {place}")
+            continue
+        pairs.append((fields[image], fields[caption]))
+    return joined(pairs)
+
+
+def _rows(text: str, delimiter: str, path: Path) -> Iterator[_Row]:
+    """The rows of `text`. Raises UserError where a quote is not closed, or closed only in a later row."""
+    lines = text.split("\n")
+    reader = csv.reader(
+        (f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    first = 1
+    try:
+        for fields in reader:
+            last = reader.line_num
+            swallowed = next((n for n in range(first, last) if _PICTURE_ROW.match(lines[n])), None)
+            if swallowed is not None:
+                raise UserError(
+                    f"--captions {path} line {first}: a quote opens here that is not closed before line "
+                    f"{swallowed + 1}, which looks like a row of its own: close the quote, or double it"
+                )
+            yield _Row(first, last, "\n".join(lines[first - 1 : last]), fields)
+            first = last + 1
+    except csv.Error as error:
+        unclosed = "unexpected end" in str(error) or reader.line_num > first
+        reason = "a quote opens here and is never closed" if unclosed else str(error)
+        raise UserError(f"--captions {path} line {first}: {reason}: close the quote, or double it") from None
+
+
+def _whole_caption(row: _Row, columns: int, caption: int, delimiter: str, path: Path) -> list[str]:
+    """The row's fields where its caption holds unquoted delimiters; UserError where they could be another column's."""
+    if caption != columns - 1 or any(field in row.text for field in (f'{delimiter}"', f'{delimiter} "')):
+        raise UserError(
+            f"--captions {path} line {row.first} has {len(row.fields)} columns and the header {columns}: "
+            f"put quotes around what holds '{delimiter}'"
+        )
+    return row.text.split(delimiter, columns - 1)
+
+
+def read_tokens(path: Path) -> list[Entry]:
+    """Entries of Flickr's token file: lines of `1000092795.jpg#0<tab>caption`. Raises UserError."""
+    pairs = []
+    for number, line in enumerate(read_text(path, "--captions").split("\n"), 1):
+        name, tab, caption = line.partition("\t")
+        if not tab and line.strip():
+            raise UserError(f"--captions {path} line {number} has no tab: not a Flickr token file")
+        if tab:
+            counted = _TOKEN.fullmatch(name.strip())
+            if not name.strip():
+                raise UserError(f"--captions {path} line {number} names no picture")
+            pairs.append((counted[1] if counted else name, caption))
+    return joined(pairs)
+
+
+def joined(pairs: list[tuple[str, str]]) -> list[Entry]:
+    """One entry a picture, in the order of first mention, with its captions in theirs."""
+    entries: dict[str, Entry] = {}
+    for name, caption in pairs:
+        name = name.strip()
+        entries.setdefault(name, Entry(name, id=name)).captions.append(caption)
+    return list(entries.values())
+
+
+def _column(names: list[str], wanted: str | None, usual: tuple[str, ...], path: Path, kind: str) -> int:
+    for name in (wanted,) if wanted else usual:
+        if names.count(name) > 1:
+            raise UserError(f"--captions {path} has two columns '{name}'")
+        if name in names:
+            return names.index(name)
+    looked = wanted or " or ".join(usual[:2])
+    raise UserError(
+        f"--captions {path} has no column '{looked}' (it has: {', '.join(filter(None, names)) or 'none'}): "
+        f"name it with --{kind}-column"
+    )

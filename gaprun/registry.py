@@ -1,0 +1,149 @@
+"""What a recipe chooses by name, open to classes from outside the package.
+
+A `Registry` holds the classes of one kind (losses, loss terms, temperature rules, swaps) under the value of their tag
+field. `Annotated[Base, REGISTRY]` as the type of a recipe's key accepts every class registered so far; registering
+another one later rebuilds the schemas that use it. A module of one's own registers its classes when it is imported,
+and GAPRUN_PLUGINS names such modules. Read with the recipe: no torch at import time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, GetCoreSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+from gaprun.errors import UserError
+
+T = TypeVar("T", bound=BaseModel)
+PLUGINS = "GAPRUN_PLUGINS"
+
+
+class Registry(Generic[T]):
+    """Classes of one kind by name; `tag` is the field whose (only) value is a class's name.
+
+    `usual`: the name that is meant where a recipe gives options without one.
+    """
+
+    def __init__(self, kind: str, tag: str, usual: str | None = None) -> None:
+        self.kind, self.tag, self.usual = kind, tag, usual
+        self._choices: dict[str, type[T]] = {}
+        self._users: list[type[BaseModel] | Registry[Any]] = []
+
+    def register(self, choice: type[T]) -> type[T]:
+        """Add a class (use as a decorator). Raises UserError for a class without a name, or one whose name is taken."""
+        field = choice.model_fields.get(self.tag)
+        name = None if field is None else field.default
+        if not isinstance(name, str):
+            raise UserError(
+                f"{choice.__module__}.{choice.__qualname__}: a {self.kind} needs a name in its field `{self.tag}`: "
+                f'{self.tag}: Literal["my-name"] = "my-name"'
+            )
+        if name in self._choices:
+            old = self._choices[name]
+            raise UserError(
+                f"{choice.__module__}.{choice.__qualname__}: the {self.kind} {name} is {old.__module__}."
+                f"{old.__qualname__}; choose another name"
+            )
+        self._choices[name] = choice
+        self._rebuild_users()
+        return choice
+
+    def used_by(self, user: type[BaseModel] | Registry[Any]) -> None:
+        """Note a model whose schema holds these choices, or a registry whose classes do."""
+        self._users.append(user)
+
+    def _rebuild_users(self) -> None:
+        for user in self._users:
+            for model in user if isinstance(user, Registry) else (user,):
+                model.model_rebuild(force=True)
+            if isinstance(user, Registry):
+                user._rebuild_users()
+
+    def __iter__(self) -> Iterator[type[T]]:
+        return iter(self._choices.values())
+
+    def names(self) -> list[str]:
+        """The names in the order of registration."""
+        return list(self._choices)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """What pydantic asks of a type's annotation: a union told apart by the tag."""
+        choices = {name: handler.generate_schema(choice) for name, choice in self._choices.items()}
+        union = core_schema.tagged_union_schema(choices, discriminator=self.tag)
+        return core_schema.no_info_before_validator_function(self._with_usual_name, union)
+
+    def _with_usual_name(self, value: Any) -> Any:
+        if self.usual is not None and isinstance(value, dict):
+            return {self.tag: self.usual, **value}
+        return value
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Every model that a type annotation, or a model's field, admits; a registry's choices among them."""
+    if isinstance(annotation, FieldInfo):
+        found = [model for extra in annotation.metadata for model in models_in(extra)]
+        return found or models_in(annotation.annotation)
+    if isinstance(annotation, Registry):
+        return list(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) is Annotated:
+        first, *extras = typing.get_args(annotation)
+        return [model for extra in extras for model in models_in(extra)] or models_in(first)
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
+
+
+def plugin_names() -> list[str]:
+    """What GAPRUN_PLUGINS names: modules (my_package.terms) or files (./my_terms.py), parted by commas."""
+    return [name.strip() for name in os.environ.get(PLUGINS, "").split(",") if name.strip()]
+
+
+def load_plugins() -> None:
+    """Import each module that GAPRUN_PLUGINS names, once. Raises UserError for one that cannot be imported."""
+    for name in plugin_names():
+        try:
+            _imported(name)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{PLUGINS}: {name}: {type(error).__name__}: {error}") from None
+
+
+def plugin_hashes() -> dict[str, str]:
+    """sha256 of each plugin's file: part of what a run was made with."""
+    found = {}
+    for name in plugin_names():
+        file = _imported(name).__file__
+        found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else "?"
+    return found
+
+
+def _imported(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise UserError(f"{PLUGINS}: {name}: no such file")
+    module_name = f"gaprun_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+    return sys.modules[module_name]

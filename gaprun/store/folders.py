@@ -1,0 +1,116 @@
+"""Whose a run's folder is: `run.json` in it names the run, what it was made from, and the databases that use it.
+
+Two databases in one place share `runs/`. A folder is used by a second one only where everything agrees, and it is
+deleted only by the last one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaprun.errors import Failure, UserError
+from gaprun.files import plain_name, write_atomically
+
+if TYPE_CHECKING:
+    from gaprun.store.database import Store
+
+MARK = "run.json"
+WORDS = {"run": "run", "seed": "seed", "recipe_hash": "recipe", "data": "training data"}
+
+
+def read_mark(folder: Path) -> dict[str, Any] | None:
+    """What `run.json` in `folder` says; None where there is none that can be read."""
+    try:
+        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("databases"), dict) else None
+
+
+def check_mark(folder: Path, facts: dict[str, Any]) -> None:
+    """Raise UserError where the folder's mark contradicts `facts` (run, seed, recipe_hash, data)."""
+    mark = read_mark(folder)
+    if mark is None and (folder / MARK).exists():
+        raise UserError(f"{folder / MARK} cannot be read: {way_out(folder)}")
+    for key, word in WORDS.items():
+        if mark and key in mark and key in facts and mark[key] != facts[key]:
+            raise UserError(f"{folder} belongs to another {word}: {way_out(folder)}")
+
+
+def way_out(folder: Path) -> str:
+    """What to do about a folder that is not this run's; nothing in it is used, nothing deleted."""
+    return (
+        f"nothing there is used or deleted; move {folder.name} away, or let GAPRUN_RUNS name another folder than "
+        f"{folder.parent}"
+    )
+
+
+def own(store: Store, run_id: str, facts: dict[str, Any] | None = None) -> Path:
+    """The folder of `run_id`, made and marked as used by `store`'s database.
+
+    A folder without a mark is marked only where `facts` are given: the caller has looked at what is in it. Raises
+    UserError where it is another's, Failure where it cannot be written.
+    """
+    folder = store.artifacts / plain_name(run_id, "run")
+    facts = {"run": run_id, **(facts or {})}
+    check_mark(folder, facts)
+    mark = read_mark(folder)
+    if mark is None and folder.exists() and len(facts) == 1:
+        return folder
+    mark = {**facts, **(mark or {"databases": {}})}
+    databases = mark["databases"] | {_name(store): store.identity}
+    if mark | {"databases": databases} != read_mark(folder):
+        _write(folder, mark | {"databases": databases})
+    return folder
+
+
+def other_databases(store: Store, folder: Path) -> list[str]:
+    """Other databases that use `folder`; a file that is gone counts no more."""
+    mark = read_mark(folder) or {"databases": {}}
+    others = [name for name in mark["databases"] if name != _name(store)]
+    return [name for name in others if "://" in name or Path(name).exists()]
+
+
+def is_own(store: Store, folder: Path, run_id: str, checkpoint_hash: str | None) -> bool:
+    """Whether `folder` lies in the artifacts folder under the run's name and carries its mark.
+
+    A folder of an earlier gaprun has no mark; there a note of the run's own checkpoint is one.
+    """
+    if folder.is_symlink() or not folder.is_dir() or folder.name != run_id:
+        return False
+    if folder.resolve().parent != store.artifacts.resolve():
+        return False
+    mark = read_mark(folder)
+    if mark is None:
+        notes = folder.glob("checkpoints/step-*.json") if checkpoint_hash else ()
+        return any(_weights_of(note) == checkpoint_hash for note in notes)
+    return mark.get("run") == run_id and store.identity in mark["databases"].values()
+
+
+def disown(store: Store, folder: Path) -> None:
+    """Take this database off the folder's mark."""
+    mark = read_mark(folder)
+    if mark is not None and mark["databases"].pop(_name(store), None):
+        _write(folder, mark)
+
+
+def _name(store: Store) -> str:
+    return str(store.place.path.absolute()) if store.place.path else store.url
+
+
+def _write(folder: Path, mark: dict[str, Any]) -> None:
+    text = json.dumps(mark, indent=1)
+    try:
+        write_atomically(folder / MARK, lambda path: path.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise Failure(f"{folder / MARK} cannot be written: {error.strerror or error}") from None
+
+
+def _weights_of(note: Path) -> str | None:
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found.get("weights_hash") if isinstance(found, dict) else None

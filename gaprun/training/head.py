@@ -1,0 +1,82 @@
+"""What is learned between features and loss (nu, the loss's own parameters, the terms'), and the whole loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gaprun.model.loss import Loss
+from gaprun.model.temperature import TemperatureRule
+from gaprun.model.terms import StepInputs
+from gaprun.model.towers import embedding_size
+from gaprun.recipe.schema import Recipe
+
+START_STREAM = 103
+Clouds = tuple[Tensor, Tensor]
+
+
+class Head(nn.Module):
+    """nu of the temperature rule, the loss's parameters by their names, and `terms.I.NAME` of the I-th term.
+
+    nu and the loss's parameters share the temperature's learning rate; the terms' are trained at the towers' rate.
+    """
+
+    def __init__(self, rule: TemperatureRule, loss: Loss, size: int = 0, seed: int = 0) -> None:
+        """`size`: the embeddings' dimension; `seed`: of the parameters that start at random."""
+        super().__init__()
+        self.loss = loss
+        nu = rule.initial_nu()
+        self.nu = None if nu is None else nn.Parameter(torch.tensor(nu, dtype=torch.float32))
+        self._own = tuple(loss.parameters(size, _random(seed, 0)).items())
+        for name, start in self._own:
+            self.register_parameter(name, _parameter(start))
+        starts = [term.parameters(size, _random(seed, 1 + k)) for k, term in enumerate(loss.terms)]
+        self.terms = nn.ModuleList(
+            nn.ParameterDict({name: _parameter(start) for name, start in found.items()}) for found in starts
+        )
+
+    @classmethod
+    def of(cls, recipe: Recipe, seed: int) -> Head:
+        """The head that a run of `recipe` starts with."""
+        return cls(recipe.temperature, recipe.loss, embedding_size(recipe.model), seed)
+
+    def beside_temperature(self) -> list[nn.Parameter]:
+        """nu and the loss's own parameters, in the order that earlier runs' optimisers kept them."""
+        found = [self.nu, *(getattr(self, name) for name, _ in self._own)]
+        return [parameter for parameter in found if parameter is not None]
+
+    def addend(
+        self,
+        plain: Clouds,
+        swapped: Clouds,
+        rows: slice,
+        beta: Tensor | float,
+        random: Callable[[int], np.random.Generator],
+        teacher: Clouds | None,
+    ) -> Tensor:
+        """What pairs `rows` add to the whole loss, 0-d: of the contrastive loss on `swapped`, of terms on `plain`.
+
+        plain, swapped: unit image and text features (n, d) of the whole batch before and after the swap; random:
+        numbers of this step for the I-th term; teacher: features by the towers before training, if a term needs them.
+        """
+        own: Mapping[str, Tensor] = {name: getattr(self, name) for name, _ in self._own}
+        total = self.loss.addend(*swapped, rows, beta, own)
+        if self.loss.weight != 1:
+            total = total * self.loss.weight
+        for k, (term, learned) in enumerate(zip(self.loss.terms, self.terms, strict=True)):
+            parameters = dict(learned.named_parameters())
+            found = term.addend(*plain, rows, beta, parameters, StepInputs(random(k), teacher))
+            total = total + term.weight * found
+        return total
+
+
+def _random(seed: int, part: int) -> np.random.Generator:
+    return np.random.default_rng([seed, START_STREAM, part])
+
+
+def _parameter(start: Any) -> nn.Parameter:
+    return nn.Parameter(torch.as_tensor(np.asarray(start), dtype=torch.float32))

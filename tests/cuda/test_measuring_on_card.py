@@ -1,0 +1,62 @@
+"""Embedding and retrieval on a card that is not there."""
+
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gaprun.evaluation.embed import StoredEmbedder
+from gaprun.evaluation.retrieval import TIES, ranks
+from gaprun.model.towers import build_towers
+from tests.cuda.card import HiddenWait, WrongDevice, fake_card
+from tests.cuda.steps import CARD, recipe_of
+
+
+@dataclass
+class Pictures:
+    """Two grey pictures with a caption each."""
+
+    dataset: str = "grey"
+    split: str = "test"
+    fingerprint: str = "f"
+    samples: int = 2
+    keys: list[str] = field(default_factory=lambda: ["a", "b"])
+    captions: list[list[str]] = field(default_factory=lambda: [["one"], ["two", "three words here"]])
+
+    def read_image(self, i: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (40, 32), (9 * i, 9, 9)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def test_pictures_and_captions_are_embedded_there() -> None:
+    towers = build_towers(recipe_of("baseline").model)
+    with fake_card() as watch:
+        with watch.waiting():
+            embedder = StoredEmbedder(towers, "hash", None, CARD)
+            found = embedder.embeddings(Pictures())
+        assert {p.device.type for p in towers.clip.parameters()} == {"cuda"}
+        assert watch.seen >= {"convolution", "embedding", "linalg_vector_norm"}
+    assert found.images.shape == (2, 16) and found.texts.shape == (3, 16) and found.images.dtype == np.float32
+
+
+def test_towers_left_behind_are_caught(monkeypatch) -> None:
+    towers = build_towers(recipe_of("baseline").model)
+    with pytest.raises(WrongDevice, match="convolution"), fake_card() as watch, watch.waiting():
+        embedder = StoredEmbedder(towers, "hash", None, CARD)
+        towers.clip.visual.to("cpu")
+        embedder.embeddings(Pictures())
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_ranks_are_counted_there(ties: str) -> None:
+    rows = np.eye(70, 8, dtype=np.float32)
+    with fake_card() as watch:
+        with watch.waiting():
+            found = ranks(rows, rows, np.arange(70), ties=ties, device="cuda", memory_mb=1)
+        assert "mm" in watch.seen and "scatter_reduce_" in watch.seen
+        with pytest.raises(HiddenWait):
+            ranks(rows, rows, np.arange(70), ties=ties, device="cuda")
+    assert found.image_rank.shape == found.text_rank.shape == (70,)

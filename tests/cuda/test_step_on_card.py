@@ -1,0 +1,213 @@
+"""Every method's step on a card that is not there: right devices and types, repeatable kernels, no hidden wait."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from gaprun.model.loss import LOSSES, SigmoidLoss
+from gaprun.model.swap import SoftSwap
+from gaprun.model.terms import TERMS
+from gaprun.training import state as states
+from gaprun.training.checkpoint import _snapshot
+from gaprun.training.head import Head
+from gaprun.training.state import TrainState
+from gaprun.training.transfer import on_device
+from tests.cuda.card import HiddenWait, MixedTypes, NotRepeatable, Watch, WrongDevice, fake_card
+from tests.cuda.steps import CARD, ROWS, VIT, batch_for, recipe_of, state_on
+from tests.training.conftest import METHODS
+
+SWAPPED = {"hard-swap", "soft-swap"}
+
+
+def two_steps(watch: Watch, *overrides: str, method: str = "baseline") -> TrainState:
+    """One step that waits for nothing, one that is recorded; every tensor of the state is on the card."""
+    state = state_on(watch, recipe_of(method, *overrides))
+    batch = batch_for(state)
+    loss, record = state.train_step(batch, False)
+    assert record is None and loss.device.type == "cuda" and loss.dtype == torch.float32
+    with watch.waiting():
+        _, record = state.train_step(batch, True)
+    assert record is not None and set(record) >= {"loss", "gap", "temperature", "mismatched_share"}
+    assert {p.device.type for p in state._trained()} == {"cuda"}
+    assert {p.dtype for p in state._trained()} == {torch.float32}
+    moments = [t for slots in state.optimizer.state.values() for t in slots.values()]
+    assert moments and {t.device.type for t in moments} == {"cuda"}
+    return state
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_steps_without_waiting(method: str) -> None:
+    sets = ["swap.probability=1"] if method in SWAPPED else []
+    with fake_card() as watch:
+        two_steps(watch, *sets, method=method)
+        assert watch.seen >= {"convolution_backward", "_fused_adamw_", "embedding_dense_backward"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["compute.precision=fp32", "compute.channels_last=false"],
+        ["compute.precision=fp16", "optimizer.grad_clip=1.0"],
+        ["compute.micro_batch=3"],
+        ["compute.deterministic=false"],
+        [f"model.inline={VIT}".replace("'", ""), "compute.micro_batch=4", "compute.precision=fp16"],
+    ],
+    ids=["fp32", "fp16", "micro-batch", "not-deterministic", "vit"],
+)
+def test_precisions_losses_and_micro_batches(overrides: list[str]) -> None:
+    with fake_card() as watch:
+        two_steps(watch, *overrides)
+
+
+@pytest.mark.parametrize("loss", LOSSES.names())
+def test_every_loss(loss: str) -> None:
+    with fake_card() as watch:
+        two_steps(watch, f"loss.name={loss}")
+
+
+@pytest.mark.parametrize("term", TERMS.names())
+def test_every_term(term: str) -> None:
+    with fake_card() as watch:
+        recipe = recipe_of("baseline")
+        (chosen,) = (kind for kind in TERMS if kind.model_fields["name"].default == term)
+        # Past the recipe's checks: one term wants pretrained weights, which the fake card does not care for.
+        loss = recipe.loss.model_copy(update={"terms": [chosen(weight=0.5)]})
+        state = state_on(watch, recipe.model_copy(update={"loss": loss}))
+        state.train_step(batch_for(state), False)
+
+
+def test_a_state_is_saved_from_the_card_and_goes_on_there() -> None:
+    with fake_card() as watch:
+        state = two_steps(watch)
+        with watch.waiting():
+            saved = _snapshot(state.state_dict())
+        assert {t.device.type for t in saved["clip"].values()} == {"cpu"}
+        fresh = state_on(watch, state.recipe)
+        with watch.waiting():
+            fresh.load_state_dict(saved)
+        assert fresh.step == 2
+        assert {t.device.type for slots in fresh.optimizer.state.values() for t in slots.values()} == {"cuda"}
+        fresh.train_step(batch_for(fresh), False)
+
+
+def test_batches_travel_from_pinned_memory_only() -> None:
+    with fake_card() as watch:
+        state = state_on(watch, recipe_of("baseline"))
+        (moved,) = on_device(iter([batch_for(state)]), CARD)
+        assert {moved.pictures.device.type, moved.crops.device.type, moved.tokens.device.type} == {"cuda"}
+        with pytest.raises(HiddenWait, match="not pinned"):
+            next(on_device(iter([batch_for(state, pinned=False)]), CARD))
+
+
+def test_the_papers_towers_at_batch_1024() -> None:
+    """RN50 at 224 pixels: every shape of the real thing, in seconds."""
+    with fake_card() as watch:
+        state = state_on(watch, recipe_of("soft-swap", "model.arch=RN50", "model.inline=null"), 1024)
+        loss, _ = state.train_step(batch_for(state, 1024), False)
+        assert loss.shape == ()
+
+
+Mutation = Callable[[pytest.MonkeyPatch], None]
+
+
+def mean_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TrainState.__post_init__
+
+    def made(self: TrainState) -> None:
+        original(self)
+        self._mean = torch.tensor([0.5, 0.5, 0.5])
+
+    monkeypatch.setattr(TrainState, "__post_init__", made)
+
+
+def head_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Head, "to", lambda self, device: self)
+
+
+def swap_weights_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SoftSwap, "weights", lambda self, x, generator: torch.rand(x.shape))
+
+
+def signs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def addend(self: Any, x: Any, y: Any, rows: Any, beta: Any, parameters: Any) -> Any:
+        signs = 2 * torch.eye(len(x)) - 1
+        return -torch.nn.functional.logsigmoid(signs * (x @ y.T * beta)).sum() / len(x)
+
+    monkeypatch.setattr(SigmoidLoss, "addend", addend)
+
+
+def tokens_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TrainState._inputs
+
+    def inputs(self: TrainState, batch: Any) -> Any:
+        pictures, crops, _ = original(self, batch)
+        return pictures, crops, batch.tokens
+
+    monkeypatch.setattr(TrainState, "_inputs", inputs)
+
+
+def crops_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = states.crop_and_normalise
+    monkeypatch.setattr(
+        states, "crop_and_normalise", lambda pictures, crops, *rest: original(pictures, crops.cpu(), *rest)
+    )
+
+
+WRONG: list[tuple[Mutation, tuple[str, ...]]] = [
+    (mean_on_the_cpu, ()),
+    (head_left_behind, ("compute.precision=fp32",)),
+    (swap_weights_on_the_cpu, ()),
+    (signs_on_the_cpu, ("loss.name=sigmoid", "swap.rule=none")),
+    (tokens_left_behind, ()),
+    (crops_left_behind, ()),
+]
+
+
+@pytest.mark.parametrize(("mutation", "overrides"), WRONG, ids=[mutation.__name__ for mutation, _ in WRONG])
+def test_a_tensor_on_the_wrong_device_is_caught(mutation: Mutation, overrides: Any, monkeypatch) -> None:
+    mutation(monkeypatch)
+    sets = ["swap.probability=1", *overrides] if "swap.rule=none" not in overrides else list(overrides)
+    method = "baseline" if "swap.rule=none" in overrides else "soft-swap"
+    sets = [value for value in sets if value != "swap.rule=none"]
+    # The watch's error, or torch's own.
+    with pytest.raises((RuntimeError, WrongDevice, HiddenWait)), fake_card() as watch:
+        two_steps(watch, *sets, method=method)
+
+
+def test_reading_the_loss_every_step_is_caught(monkeypatch) -> None:
+    original = TrainState._clamp
+
+    def clamp(self: TrainState) -> None:
+        assert float(self.head.nu.detach()) > 0
+        original(self)
+
+    monkeypatch.setattr(TrainState, "_clamp", clamp)
+    with pytest.raises(HiddenWait, match="a value is read"), fake_card() as watch:
+        two_steps(watch)
+
+
+def test_a_kernel_that_does_not_repeat_itself_is_caught(monkeypatch) -> None:
+    original = TrainState._encode
+
+    def encode(self: TrainState, pictures: Any, crops: Any, tokens: Any) -> Any:
+        x, y = original(self, pictures, crops, tokens)
+        wide = torch.nn.functional.interpolate(x[None, None], (ROWS, x.shape[1]), mode="bilinear")[0, 0]
+        return wide, y
+
+    monkeypatch.setattr(TrainState, "_encode", encode)
+    with pytest.raises(NotRepeatable, match="upsample_bilinear2d_backward"), fake_card() as watch:
+        two_steps(watch)
+
+
+def test_a_product_of_mixed_types_is_caught(monkeypatch) -> None:
+    original = TrainState._encode
+
+    def encode(self: TrainState, *inputs: Any) -> Any:
+        x, y = original(self, *inputs)
+        return x, y.half()
+
+    monkeypatch.setattr(TrainState, "_encode", encode)
+    with pytest.raises(MixedTypes, match="float32, torch.float16"), fake_card() as watch:
+        two_steps(watch)

@@ -1,0 +1,179 @@
+"""Tables and token files as people save them: read as they were meant, or refused with the line's number."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gaprun.data.sources import coco_entries, flickr8k_entries
+from gaprun.data.tables import read_table, read_tokens
+from gaprun.data.tally import Tally
+from gaprun.data.text import clean_caption, decode_text
+from gaprun.errors import UserError
+
+
+def table(tmp_path, content, tally=None, **columns):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return {entry.file: entry.captions for entry in read_table(path, **columns, tally=tally)}
+
+
+TEXT = 'image,caption\na.jpg,A dog\nb.jpg,"Two, or ""three"""\nc.jpg,é\n'
+WANTED = {"a.jpg": ["A dog"], "b.jpg": ['Two, or "three"'], "c.jpg": ["é"]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_encodings_with_marks_and_line_ends_of_any_kind(tmp_path, encoding, ends):
+    assert table(tmp_path, TEXT.replace("\n", ends).encode(encoding)) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (TEXT.encode("latin-1"), "line 4: byte 0xe9 is not UTF-8; save it as UTF-8"),
+        (TEXT.encode("utf-16-le"), "NUL character"),
+        (b"image,caption\na.jpg,x\0y\n", "line 2: a NUL character"),
+        ('image,caption\na.jpg,x\nb.jpg,"open\nc.jpg,y\n', "line 3: a quote opens here and is never closed"),
+        ('image,caption\nb.jpg,"open\nc.jpg,y\nd.jpg,"z"\n', "line 2: a quote opens here"),
+        ('image,caption\nb.jpg,"open\nc.jpg,y"\n', "not closed before line 3, which looks like a row"),
+        ("image,caption,source\na.jpg,A dog, two cats,web\n", "line 2 has 4 columns and the header 3"),
+        ('image,caption\na.jpg,"A dog", two cats\n', "line 2 has 3 columns"),
+        ("image,image,caption\na.jpg,b.jpg,x\n", "two columns 'image'"),
+    ],
+)
+def test_what_cannot_be_read_one_way_only_is_refused_with_its_line(tmp_path, content, said):
+    with pytest.raises(UserError, match=said) as caught:
+        table(tmp_path, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_unquoted_delimiters_in_the_last_column_are_kept_whole_and_counted(tmp_path):
+    tally = Tally()
+    content = 'image,caption\na.jpg,A dog, two cats,  and "more"\nb.jpg,plain\n'
+    assert table(tmp_path, content, tally) == {"a.jpg": ['A dog, two cats,  and "more"'], "b.jpg": ["plain"]}
+    assert tally.examples == {"unquoted_delimiter": ["a.jpg, line 2"]}
+
+
+def test_rows_that_lack_columns_or_a_name_are_counted_and_blank_lines_mean_nothing(tmp_path):
+    tally = Tally()
+    content = "image_name| comment_number| comment\na.jpg| 0| A dog .\nb.jpg| 4 lost its bar\n\n| 1| x\na.jpg| 1| two\n"
+    assert table(tmp_path, content, tally) == {"a.jpg": ["A dog .", "two"]}
+    assert tally.examples == {"short_row": ["b.jpg| 4 lost its bar, line 3", "| 1| x, line 5"]}
+
+
+def test_a_quoted_caption_may_have_line_breaks_and_lines_are_counted_behind_it(tmp_path):
+    content = 'image,caption\na.jpg,"one\ntwo\n\nthree"\nb.jpg,"x" y\n'
+    with pytest.raises(UserError, match="line 6"):
+        table(tmp_path, content)
+    assert table(tmp_path, content.replace('"x" y', "x")) == {"a.jpg": ["one\ntwo\n\nthree"], "b.jpg": ["x"]}
+
+
+CELL = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), max_size=12)
+
+
+@given(captions=st.lists(CELL, min_size=1, max_size=6), delimiter=st.sampled_from(",\t;|"))
+def test_any_captions_written_by_a_csv_writer_come_back(tmp_path_factory, captions, delimiter):
+    import csv
+
+    path = tmp_path_factory.mktemp("t") / "t.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+        writer.writerow(["image", "caption"])
+        writer.writerows((f"{number}", text) for number, text in enumerate(captions))
+    assert [entry.captions for entry in read_table(path)] == [[text] for text in captions]
+
+
+def test_token_files_keep_every_caption(tmp_path):
+    path = tmp_path / "results.token"
+    text = "1.jpg#0\ta .\n1.jpg#1\tb\u2028c\x85d .\na#b.jpg#0\tx\n2258.jpg.1#0\tghost\n"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert [(entry.file, entry.captions) for entry in read_tokens(path)] == [
+        ("1.jpg", ["a .", "b\u2028c\x85d ."]),
+        ("a#b.jpg", ["x"]),
+        ("2258.jpg.1", ["ghost"]),
+    ]
+    for content, said in (
+        ("1.jpg#0\ta\n\tx\n", "line 2 names no picture"),
+        ("1.jpg#0\ta\nx\n", "line 2 has no tab"),
+    ):
+        path.write_text(content)
+        with pytest.raises(UserError, match=said):
+            read_tokens(path)
+
+
+@given(st.text())
+def test_clean_captions_are_stable_and_can_be_stored_anywhere(text):
+    cleaned = clean_caption(text)
+    if cleaned is not None:
+        assert (
+            clean_caption(cleaned) == cleaned
+            and "\0" not in cleaned
+            and decode_text(cleaned.encode()) == cleaned
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("captions_train2014", "train"),
+        ("captions_val2017", "val"),
+        ("validation", "val"),
+        ("my-test", "test"),
+        ("Training_set", "train"),
+        ("restrain", None),
+        ("latest", None),
+        ("interval", None),
+        ("contest.captions", None),
+        ("trainval", None),
+    ],
+)
+def test_the_split_in_a_file_name_is_a_word_of_its_own(tmp_path, name, split):
+    path = tmp_path / f"{name}.json"
+    path.write_text('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}')
+    assert [entry.split for entry in coco_entries([path], None, True)] == [split]
+
+
+def test_a_file_name_that_says_two_splits_is_refused(tmp_path):
+    path = tmp_path / "train_and_test.json"
+    path.write_text('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}')
+    with pytest.raises(UserError, match="says test and train"):
+        coco_entries([path], None, True)
+    assert coco_entries([path], None, False)[0].split is None
+
+
+@pytest.fixture
+def flickr8k(tmp_path):
+    """The official files in small: five pictures, a ghost, one picture in no list."""
+    lines = [f"{n}.jpg#{k}\tcaption {k} of {n} ." for n in range(5) for k in range(5)]
+    lines += [f"2258277193_586949ec62.jpg.1#{k}\tghost {k}" for k in range(5)]
+    (tmp_path / "Flickr8k.token.txt").write_text("\n".join(lines))
+    for name, numbers in (("train", (0, 1)), ("dev", (2,)), ("test", (3,))):
+        text = "".join(f"{number}.jpg\n" for number in numbers)
+        (tmp_path / f"Flickr_8k.{name}Images.txt").write_text(text)
+    names = {"train": "train", "val": "dev", "test": "test"}
+    lists = {split: tmp_path / f"Flickr_8k.{name}Images.txt" for split, name in names.items()}
+    return tmp_path / "Flickr8k.token.txt", lists
+
+
+def test_flickr8k_follows_the_official_lists_and_names_the_ghost(flickr8k):
+    tokens, lists = flickr8k
+    tally = Tally()
+    entries = flickr8k_entries(tokens, lists, tally)
+    assert [(entry.file, entry.split) for entry in entries] == [
+        ("0.jpg", "train"), ("1.jpg", "train"), ("2.jpg", "val"), ("3.jpg", "test"),
+    ]  # fmt: skip
+    assert all(len(entry.captions) == 5 for entry in entries)
+    assert tally.examples == {"unknown_split_picture": ["4.jpg", "2258277193_586949ec62.jpg.1"]}
+    assert len(flickr8k_entries(tokens, {}, tally)) == 6
+
+
+def test_flickr8k_lists_that_contradict_are_refused(flickr8k):
+    tokens, lists = flickr8k
+    lists["test"].write_text("3.jpg\n1.jpg\n")
+    with pytest.raises(UserError, match=r"--test-list .*line 2: 1.jpg is in the list of train too"):
+        flickr8k_entries(tokens, lists, Tally())
+    lists["test"].write_text("gone.jpg\n")
+    with pytest.raises(UserError, match="no caption for 1 pictures of the split lists, such as gone.jpg"):
+        flickr8k_entries(tokens, lists, Tally())

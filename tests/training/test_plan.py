@@ -1,0 +1,125 @@
+"""The plan of a training: every image once an epoch, captions by each rule, all of it a function of (seed, step)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gaprun.data.plan import Plan
+from gaprun.errors import UserError
+
+
+def pool_of(counts: list[int]) -> SimpleNamespace:
+    """A pool of `counts[i]` captions for image i; pictures are not looked at."""
+
+    class Pool(SimpleNamespace):
+        def __len__(self) -> int:
+            return len(counts)
+
+        __hash__ = object.__hash__
+
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    texts = [f"{i}/{k}" for i, count in enumerate(counts) for k in range(count)]
+    return Pool(caption_counts=np.array(counts), caption_starts=starts, texts=texts)
+
+
+def plan_of(counts: list[int], rule: str, batch: int = 1, seed: int = 0, mismatched: float = 0.0) -> Plan:
+    return Plan(pool_of(counts), seed, batch, (0.9, 1.0), mismatched, rule)  # type: ignore[arg-type]
+
+
+def shown(plan: Plan, epochs: range) -> tuple[np.ndarray, np.ndarray]:
+    """Images and captions of all steps of `epochs`."""
+    steps = range(epochs.start * plan.steps_per_epoch, epochs.stop * plan.steps_per_epoch)
+    images = [plan.images(step) for step in steps]
+    captions = [plan.captions(step, own) for step, own in zip(steps, images, strict=True)]
+    return np.concatenate(images), np.concatenate(captions)
+
+
+COUNTS = st.lists(st.integers(1, 6), min_size=1, max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(COUNTS, st.sampled_from(["random", "cycle", "pairs"]), st.integers(0, 2**31))
+def test_a_caption_is_its_images_own_under_every_rule(counts, rule, seed) -> None:
+    plan = plan_of(counts, rule, seed=seed)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    images, captions = shown(plan, range(3))
+    assert np.array_equal(owner[captions], images)
+
+
+@settings(max_examples=40, deadline=None)
+@given(COUNTS, st.integers(0, 2**31), st.integers(0, 3))
+def test_pairs_shows_every_pair_once_an_epoch(counts, seed, epoch) -> None:
+    plan = plan_of(counts, "pairs", seed=seed)
+    assert plan.steps_per_epoch == sum(counts)
+    _, captions = shown(plan, range(epoch, epoch + 1))
+    assert np.array_equal(np.sort(captions), np.arange(sum(counts)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(COUNTS, st.integers(0, 2**31), st.integers(0, 3))
+def test_cycle_shows_an_images_captions_equally_often(counts, seed, rounds) -> None:
+    plan = plan_of(counts, "cycle", seed=seed)
+    for image, count in enumerate(counts):
+        images, captions = shown(plan, range(rounds * count, (rounds + 1) * count))
+        own = captions[images == image] - plan.pool.caption_starts[image]
+        assert np.array_equal(np.sort(own), np.arange(count))
+
+
+def test_cycle_has_another_order_each_round_and_for_each_image() -> None:
+    plan = plan_of([5] * 40, "cycle")
+    orders = np.stack([plan._caption_turns(epoch) for epoch in range(20)], 1).reshape(40, 4, 5)
+    assert len({tuple(order) for order in orders.reshape(-1, 5)}) > 60  # of 120
+    assert np.all(np.sort(orders, 2) == np.arange(5))
+
+
+def test_random_draws_captions_evenly() -> None:
+    plan = plan_of([5] * 256, "random", batch=32)
+    _, captions = shown(plan, range(200))
+    counts = np.bincount(captions % 5, minlength=5)
+    assert np.all(np.abs(counts / counts.sum() - 0.2) < 0.01)
+
+
+@pytest.mark.parametrize("rule", ["random", "cycle", "pairs"])
+def test_any_step_can_be_asked_first_and_seeds_differ(rule: str) -> None:
+    counts = [3, 5, 5, 1] * 8
+    whole, other = plan_of(counts, rule, batch=8), plan_of(counts, rule, batch=8, seed=1)
+    steps = 3 * whole.steps_per_epoch
+    expected = [(whole.images(step), whole.captions(step, whole.images(step))) for step in range(steps)]
+    for step in reversed(range(steps)):
+        plan = plan_of(counts, rule, batch=8)
+        assert np.array_equal(plan.images(step), expected[step][0])
+        assert np.array_equal(plan.captions(step, plan.images(step)), expected[step][1])
+    assert not np.array_equal(other.images(0), whole.images(0))
+    assert not np.array_equal(expected[0][0], expected[whole.steps_per_epoch][0])
+
+
+@pytest.mark.parametrize("rule", ["random", "cycle", "pairs"])
+def test_a_replaced_image_is_shown_with_its_own_caption(rule: str) -> None:
+    counts = [3, 5, 5, 1] * 4
+    plan = plan_of(counts, rule, batch=8)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    for step in range(6):
+        images = (plan.images(step) + 1) % len(counts)
+        assert np.array_equal(owner[plan.captions(step, images)], images)
+
+
+@pytest.mark.parametrize("rule", ["random", "cycle", "pairs"])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_mismatched_share_is_exact_and_captions_stay_evenly_used(rule: str, share: float) -> None:
+    plan = plan_of([5] * 64, rule, batch=8, mismatched=share)
+    images, captions = shown(plan, range(5))
+    assert np.mean(captions // 5 != images) == pytest.approx(share)
+    if rule != "random":
+        assert np.ptp(np.bincount(captions, minlength=320)) == 0
+
+
+def test_a_batch_larger_than_an_epoch_is_refused() -> None:
+    with pytest.raises(UserError, match="batch_size: 11 is more than the 10 training pairs"):
+        plan_of([5, 5], "pairs", batch=11)
+    with pytest.raises(UserError, match="batch_size: 3 is more than the 2 training images"):
+        plan_of([5, 5], "cycle", batch=3)
