@@ -1,4 +1,4 @@
-"""How well training learns: gaprun beside open_clip's own loop, on the same data, towers, rate, batch and number of pairs.
+"""How well training learns: gaprun beside open_clip's own loop; the same data, towers, rate, batch and number of pairs.
 
 For each seed and contender: recall@5 (mean of both directions) and the gap on held-out pictures, and the gap of the
 same model on the same pictures prepared as in its training (random crops). Contenders besides `peer` and `ours` change
