@@ -106,7 +106,7 @@ def legend(comparison: Comparison, brief: bool = False) -> list[str]:
         baselines = list(dict.fromkeys(comparison.baselines.values()))
         delta = f"Δ: difference from {' or '.join(baselines)}"
         if len(baselines) > 1:
-            delta += ", whichever shares the row's set-up (all but temperature and swap)"
+            delta += ", whichever shares the row's set-up (all but temperature, swap and loss)"
         if any(cell.difference and cell.difference.pairs for cell in comparison.cells.values()):
             delta += f", paired by {unit}"
         if tests:
