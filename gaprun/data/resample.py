@@ -87,11 +87,16 @@ def _resize_bytes(pictures: Pictures, interpolation: Interpolation, out: Tensor)
 
 
 def _resize_batch(pictures: Pictures, interpolation: Interpolation, out: Tensor) -> None:
+    # All numbers travel at once, from pinned memory: the host does not wait for them.
+    starts = torch.tensor(pictures.starts()[:-1]) // 3
+    table = torch.cat([starts[:, None], pictures.sizes[:, :1], pictures.boxes], 1)
+    if pictures.pixels.is_cuda:
+        table = table.pin_memory()
+    whole, pixels = table.to(pictures.pixels.device, non_blocking=True), pictures.pixels.view(-1, 3)
     done = 0
     for part in pictures.split(CHUNK):
-        device = part.pixels.device
-        starts, widths = torch.tensor(part.starts()[:-1]).to(device) // 3, part.sizes[:, 0].to(device)
-        boxes = part.boxes.to(device)
+        device, rows_of = part.pixels.device, whole[done : done + len(part)]
+        starts, widths, boxes = rows_of[:, 0], rows_of[:, 1], rows_of[:, 2:]
         left_top, lengths = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
         longest = (part.boxes[:, 2:] - part.boxes[:, :2]).amax(0).tolist()
         # Columns and rows of each box; past its end the last one again, whose weight there is zero.
@@ -100,7 +105,7 @@ def _resize_batch(pictures: Pictures, interpolation: Interpolation, out: Tensor)
             for k in range(2)
         )
         places = starts[:, None, None] + y[:, None, :] * widths[:, None, None] + x[:, :, None]
-        box = part.pixels.view(-1, 3)[places].float()  # (b, columns, rows, 3)
+        box = pixels[places].float()  # (b, columns, rows, 3)
         across, down = (_weights(lengths[:, k], longest[k], out.shape[2], interpolation) for k in range(2))
         rows = _levels(torch.bmm(across, box.flatten(2)))  # (b, size, rows * 3)
         rows = rows.view(len(part), -1, longest[1], 3)

@@ -1,16 +1,17 @@
 """A graphics card without the card: torch's fake tensors on `cuda`, watched for what a real one would refuse or regret.
 
-Fake tensors have shapes, types and devices, but no values, so a step of any size takes seconds. They fail by themselves
-where devices or types are mixed. The watch over them fails at operations that deterministic mode refuses on CUDA, at
-CPU tensors that an operation would have to fetch, and at hidden waits: reading a value, copying back, or copying there
-from memory that is not pinned. `Watch.waiting()` allows waits where a step is recorded or saved.
+Fake tensors have shapes, types and devices, but no values, so a step of any size takes seconds; the host's own tensors
+are real. Fake ones fail by themselves where devices are mixed. The watch over them fails at products of mixed types, at
+operations that deterministic mode refuses on CUDA, at CPU tensors that an operation would have to fetch, and at hidden
+waits: reading a value, copying back, or copying there from memory that is not pinned. `Watch.waiting()` allows waits
+where a step is recorded or saved.
 
 torch's autograd engine asks the driver for streams, so `run_backward` walks the same graph in Python.
 """
 
 from __future__ import annotations
 
-import weakref
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -88,7 +89,7 @@ class Watch(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pinned: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.pinned: dict[int, Tensor] = {}  # by storage, kept so that none takes another's place
         self.allowed, self.waits, self.seen = 0, 0, set[str]()
 
     @contextmanager
@@ -115,12 +116,16 @@ class Watch(TorchDispatchMode):
         on_card = any(t.device.type == "cuda" for t in tensors)
         if on_card:
             self.seen.add(packet)
-        if packet == "_pin_memory":
-            copy = aten.clone.default(tensors[0])
-            self.pinned.add(copy.untyped_storage())
-            return copy
         if packet == "is_pinned":
-            return tensors[0].untyped_storage() in self.pinned
+            return self._is_pinned(tensors[0])
+        if packet == "_pin_memory":
+            with _disable_current_modes():
+                copied = tensors[0].clone()
+            self.pinned[copied.untyped_storage()._cdata] = copied
+            return copied
+        if not any(isinstance(t, FakeTensor) for t in tensors) and _on_cpu(kwargs.get("device")):
+            with _disable_current_modes():  # the host computes for real
+                return func(*args, **kwargs)
         if on_card and (packet in REFUSED or name in REFUSED):
             raise NotRepeatable(name)
         if on_card and packet == "scatter_reduce_" and args[4] == "prod":
@@ -139,17 +144,16 @@ class Watch(TorchDispatchMode):
                     raise WrongDevice(f"{name} of the card takes a CPU tensor of shape {tuple(t.shape)}")
         return func(*args, **kwargs)
 
+    def _is_pinned(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self.pinned
+
     def _read(self, packet: str, tensor: Tensor) -> Any:
-        """Every number of the card is 1 (so all is finite), every random one of the host 0 (so each swap happens)."""
-        on_card = tensor.device.type == "cuda"
-        if on_card:
+        """Every number of the card is 1, so that all is finite."""
+        if tensor.device.type == "cuda":
             self._wait(f"{packet}: a value is read from the card")
-        elif not isinstance(tensor, FakeTensor):
-            with _disable_current_modes():
-                return tensor.item()
         if packet != READS[0] or tensor.dtype is torch.bool:
-            return on_card
-        return float(on_card) if tensor.dtype.is_floating_point else int(on_card)
+            return True
+        return 1.0 if tensor.dtype.is_floating_point else 1
 
     def _copied(self, packet: str, args: Any, kwargs: Any, tensors: list[Tensor]) -> None:
         if packet == "_to_copy":
@@ -159,13 +163,17 @@ class Watch(TorchDispatchMode):
         pair = (source.device.type, target.type)
         if pair == ("cuda", "cpu"):
             self._wait(f"{packet}: {tuple(source.shape)} are copied back from the card")
-        elif pair == ("cpu", "cuda") and source.untyped_storage() not in self.pinned:
+        elif pair == ("cpu", "cuda") and not self._is_pinned(source):
             self._wait(f"{packet}: {tuple(source.shape)} are copied from memory that is not pinned")
 
     def _wait(self, what: str) -> None:
         if not self.allowed:
             raise HiddenWait(what)
         self.waits += 1
+
+
+def _on_cpu(device: Any) -> bool:
+    return device is None or torch.device(device).type == "cpu"
 
 
 class _Stream:
@@ -214,8 +222,15 @@ def fake_card() -> Iterator[Watch]:
         stack.enter_context(patch("torch.autograd.backward", run_backward))
         stack.enter_context(patch("torch.Tensor.backward", run_backward))
         stack.enter_context(patch("torch.nn.Module.to", _moved))
+        stack.enter_context(patch("copy.deepcopy", _copied_whole))
         stack.enter_context(watch)
         yield watch
+
+
+def _copied_whole(value: Any, memo: Any = None, original: Any = copy.deepcopy) -> Any:
+    """A deep copy of what still is on the CPU, in real tensors."""
+    with _disable_current_modes():
+        return original(value, memo)
 
 
 def _zeros(self: Tensor, *given: Any) -> Any:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from gaprun.data.resample import Pictures
 from gaprun.data.stream import Batch
 from gaprun.model.towers import build_towers
 from gaprun.recipe.jobs import load_jobs
 from gaprun.recipe.schema import Recipe
 from gaprun.training.head import Head
-from gaprun.training.length import Length
+from gaprun.training.length import run_length
 from gaprun.training.state import TrainState
 from tests.conftest import RECIPES
 from tests.cuda.card import Watch
@@ -42,18 +41,20 @@ def recipe_of(method: str, *overrides: str) -> Recipe:
 
 def state_on(watch: Watch, recipe: Recipe, rows: int = ROWS) -> TrainState:
     """The state of `recipe` on the card; setting up may wait."""
+    schedule = recipe.schedule.model_copy(update={"batch_size": rows})
+    recipe = recipe.model_copy(update={"schedule": schedule})
+    length = run_length(recipe, 4 * rows, 4 * rows)
     with watch.waiting():
         towers = build_towers(recipe.model)
         head = Head.of(recipe, 0)
-        return TrainState(recipe, 0, Length(4 * rows, rows, 4, 4, 1, 0), towers, head, CARD)
+        return TrainState(recipe, 0, length, towers, head, CARD)
 
 
 def batch_for(state: TrainState, rows: int = ROWS, pinned: bool = True) -> Batch:
-    """A batch as the loader hands it over."""
-    side, context = state.towers.image_size + 4, state.towers.context_length
-    tensors: list[Any] = [
-        torch.zeros(rows, side, side, 3, dtype=torch.uint8),
-        torch.rand(rows, 4),
-        torch.ones(rows, context, dtype=torch.int64),
-    ]
-    return Batch(0, *(t.pin_memory() if pinned else t for t in tensors), [])
+    """A batch as the loader hands it over: pictures of one size, each with a box within it."""
+    side, context = 40, state.towers.context_length
+    sizes = torch.full((rows, 2), side)
+    boxes = torch.tensor([[k % 3, 1, side - 1, side - k % 2] for k in range(rows)])
+    pixels = torch.zeros(rows * side * side * 3, dtype=torch.uint8)
+    batch = Batch(0, Pictures(pixels, sizes, boxes), torch.ones(rows, context, dtype=torch.int64), [])
+    return batch.pin_memory() if pinned else batch

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from gaprun.data import resample
 from gaprun.model.loss import LOSSES, SigmoidLoss
 from gaprun.model.swap import SoftSwap
 from gaprun.model.terms import TERMS
-from gaprun.training import state as states
 from gaprun.training.checkpoint import _snapshot
 from gaprun.training.head import Head
 from gaprun.training.state import TrainState
@@ -96,7 +96,7 @@ def test_batches_travel_from_pinned_memory_only() -> None:
     with fake_card() as watch:
         state = state_on(watch, recipe_of("baseline"))
         (moved,) = on_device(iter([batch_for(state)]), CARD)
-        assert {moved.pictures.device.type, moved.crops.device.type, moved.tokens.device.type} == {"cuda"}
+        assert {moved.pictures.pixels.device.type, moved.tokens.device.type} == {"cuda"}
         with pytest.raises(HiddenWait, match="not pinned"):
             next(on_device(iter([batch_for(state, pinned=False)]), CARD))
 
@@ -140,19 +140,12 @@ def signs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tokens_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     original = TrainState._inputs
-
-    def inputs(self: TrainState, batch: Any) -> Any:
-        pictures, crops, _ = original(self, batch)
-        return pictures, crops, batch.tokens
-
-    monkeypatch.setattr(TrainState, "_inputs", inputs)
+    monkeypatch.setattr(TrainState, "_inputs", lambda self, batch: (original(self, batch)[0], batch.tokens))
 
 
-def crops_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = states.crop_and_normalise
-    monkeypatch.setattr(
-        states, "crop_and_normalise", lambda pictures, crops, *rest: original(pictures, crops.cpu(), *rest)
-    )
+def boxes_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = resample._weights
+    monkeypatch.setattr(resample, "_weights", lambda lengths, *rest: original(lengths.cpu(), *rest))
 
 
 WRONG: list[tuple[Mutation, tuple[str, ...]]] = [
@@ -161,7 +154,7 @@ WRONG: list[tuple[Mutation, tuple[str, ...]]] = [
     (swap_weights_on_the_cpu, ()),
     (signs_on_the_cpu, ("loss.name=sigmoid", "swap.rule=none")),
     (tokens_left_behind, ()),
-    (crops_left_behind, ()),
+    (boxes_left_behind, ()),
 ]
 
 
@@ -179,9 +172,9 @@ def test_a_tensor_on_the_wrong_device_is_caught(mutation: Mutation, overrides: A
 def test_reading_the_loss_every_step_is_caught(monkeypatch) -> None:
     original = TrainState._clamp
 
-    def clamp(self: TrainState) -> None:
+    def clamp(self: TrainState, *given: Any) -> None:
         assert float(self.head.nu.detach()) > 0
-        original(self)
+        original(self, *given)
 
     monkeypatch.setattr(TrainState, "_clamp", clamp)
     with pytest.raises(HiddenWait, match="a value is read"), fake_card() as watch:
@@ -191,8 +184,8 @@ def test_reading_the_loss_every_step_is_caught(monkeypatch) -> None:
 def test_a_kernel_that_does_not_repeat_itself_is_caught(monkeypatch) -> None:
     original = TrainState._encode
 
-    def encode(self: TrainState, pictures: Any, crops: Any, tokens: Any) -> Any:
-        x, y = original(self, pictures, crops, tokens)
+    def encode(self: TrainState, *inputs: Any) -> Any:
+        x, y = original(self, *inputs)
         wide = torch.nn.functional.interpolate(x[None, None], (ROWS, x.shape[1]), mode="bilinear")[0, 0]
         return wide, y
 
