@@ -20,6 +20,7 @@ from gaprun.data.folders import Folders, is_hidden
 from gaprun.data.pictures import Picture, file_size, newest, picture_outcome
 from gaprun.data.shards import Sample, safe_key
 from gaprun.data.tally import Tally
+from gaprun.data.text import printable
 from gaprun.data.write import Outcome, Plan, digest
 from gaprun.errors import Failure, UserError
 
@@ -226,6 +227,10 @@ def _class_files(folder: Path, tally: Tally) -> list[tuple[str, str]]:
     files = []
     for file in folders.files:
         name, below, _ = file.relative.partition("/")
+        if below and printable(name) != name:
+            raise UserError(
+                f"{folder}: the name of the class folder {printable(name)} is no UTF-8: rename it"
+            )
         if below:
             files.append((name, file.path))
         else:

@@ -160,7 +160,11 @@ def publish(
     }
     (folder / INDEX).unlink(missing_ok=True)
     replace_file(folder / SAMPLES, text)
-    replace_file(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode())
+    # The names of hidden files are shown once and not kept: they are nobody's data.
+    kept = index | {"examples": {reason: names for reason, names in examples.items() if reason != "hidden"}}
+    replace_file(
+        folder / INDEX, json.dumps(kept, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    )
     note_hashes(folder, {shard["file"]: shard["sha256"] for shard in shards}, states)
     return index
 

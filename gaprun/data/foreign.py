@@ -97,7 +97,9 @@ def _index_shard(tar: Path, number: int, seen: set[str], workers: int, tally: Ta
     for reason, names in (("stray_member", structure.strays), ("duplicate_member", structure.duplicates)):
         for name in names:
             tally.add(reason, f"{tar.name}: {name}")
-    lines = []
+    lines: list[dict[str, Any]] = []
+    if not structure.groups:
+        return lines
     descriptor = os.open(tar, os.O_RDONLY)
     try:
         read = ordered_map(partial(_read_sample, descriptor, number), structure.groups, workers)

@@ -49,8 +49,8 @@ def safe_key(name: str, taken: set[str] | None = None) -> str:
 
 
 def dump_line(value: Any) -> bytes:
-    """Compact UTF-8 JSON with a stable key order."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """Compact UTF-8 JSON with a stable key order; what UTF-8 cannot hold is written as JSON's escape."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
 def write_shard(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from gaprun.data.text import printable
+
 NAMES = 20  # names kept for each reason; the counts are always complete
 
 # Every reason that a report can hold, with what it means.
@@ -67,7 +69,7 @@ class Tally:
         self.counts[reason] += count
         names = self.examples.setdefault(reason, [])
         if len(names) < NAMES:
-            names.append(name)
+            names.append(printable(name))
 
     def join(self, counts: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> None:
         """Add what another tally counted, after what is here."""

@@ -7,6 +7,8 @@ import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gaprun.data.text import printable
+
 _NAME = re.compile(
     r"((?:.*/)?[^/.]+)\.([^/]+)"
 )  # WebDataset's rule: a key ends at the first dot of the base name
@@ -53,7 +55,7 @@ def read_structure(path: Path) -> Structure:
                     if not member.isdir():
                         found.strays.append(member.name)
                     continue
-                _place(found, match[1], match[2].lower(), member)
+                _place(found, printable(match[1]), printable(match[2].lower()), member)
             else:
                 found.broken = _improper_end(path, tar.offset)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:

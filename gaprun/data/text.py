@@ -55,6 +55,11 @@ def read_text(path: Path, what: str) -> str:
         raise UserError(f"{what} {path} {error}".lstrip()) from None
 
 
+def printable(name: str) -> str:
+    """`name` with control characters and bytes that are no UTF-8 (file systems and tars hold them) as U+FFFD."""
+    return _CONTROL.sub("\ufffd", name)
+
+
 def clean_caption(text: str) -> str | None:
     """`text` with white space stripped and collapsed; None where it holds what no text should: NUL, other control
     characters, halves of surrogate pairs."""

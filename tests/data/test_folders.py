@@ -171,6 +171,20 @@ def test_hidden_folders_are_no_classes_and_loose_pictures_are_counted(tmp_path):
     )
     assert found == {"train": (["cat", "dog"], 4), "test": (["cat", "dog"], 2)}
     assert report == {"hidden": 2, "no_class": 1}
+    assert "MACOSX" not in (tmp_path / "out" / "train" / "index.json").read_text()
+
+
+def test_names_that_are_no_utf8_are_shown_and_are_no_class_names(tmp_path):
+    for name in ("cat", "dog"):
+        for i in range(2):
+            put(tmp_path / "c" / name / f"{i}\udce9.jpg", i)
+    put(tmp_path / "c" / "\udce9.jpg")
+    results = write_splits(class_plans(str(tmp_path / "c"), tmp_path / "out"))
+    assert results[0][0]["examples"]["no_class"] == ["\ufffd.jpg"]
+    assert open_split(tmp_path / "out" / "train").samples == 2
+    put(tmp_path / "c" / "caf\udce9" / "0.jpg")
+    with pytest.raises(UserError, match="class folder caf\ufffd is no UTF-8"):
+        class_plans(str(tmp_path / "c"), tmp_path / "out")
 
 
 def test_options_that_a_source_has_no_use_for_are_refused(tmp_path):

@@ -118,6 +118,13 @@ def test_keys_that_come_again_are_kept_counted_and_unique(tmp_path):
     assert index["report"]["further_picture"] == 1, "y.png beside y.jpg"
 
 
+def test_names_that_are_no_utf8_are_kept_apart_and_shown(tmp_path):
+    members = [("caf\udce9.jpg", jpg(0)), ("caf\udce9.txt", b"x"), ("caf\udce8.jpg", jpg(1)), ("\udce9", b"")]
+    index, split = indexed(tmp_path / "t", members)
+    assert split.keys == ["caf\ufffd", "0/caf\ufffd"] and split.captions == [["x"], []]
+    assert index["examples"]["stray_member"] == ["0.tar: \ufffd"]
+
+
 def test_members_that_stand_apart_make_one_sample(tmp_path):
     members = [(f"{n}.jpg", jpg(n)) for n in range(3)] + [(f"{n}.txt", b"%d" % n) for n in range(3)]
     index, split = indexed(tmp_path / "t", members)
