@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from gaprun.errors import UserError
 from gaprun.registry import Registry, models_in
-from tests.conftest import RECIPES, TINY, run_gaprun
+from tests.conftest import RECIPES, REPO, TINY, run_gaprun
 
 # What a researcher writes: a temperature rule, a swap, a loss and a loss term, in a file of their own.
 OWN = '''
@@ -73,12 +74,20 @@ class ConstantTerm(Term):
 '''
 
 
+def documented() -> str:
+    """The class that docs/methods.md shows."""
+    page = (REPO / "docs" / "methods.md").read_text().split("# own.py\n")[1]
+    lines = takewhile(lambda line: "GAPRUN_PLUGINS=" not in line, page.splitlines())
+    return "\n".join(line.removeprefix("    ") for line in lines) + "\n"
+
+
 def test_a_file_of_ones_own_adds_to_every_registry(scenes: Path, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "own.py").write_text(OWN + documented())
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
         f"extends: {RECIPES / 'baseline.yaml'}\nname: mine\ntemperature: {{rule: inverse, start: 0.2}}\n"
-        "swap: {rule: exchange}\nloss: {name: pull, terms: [{name: constant, start: 3}, {name: mean-gap}]}\n"
+        "swap: {rule: exchange}\n"
+        "loss: {name: pull, terms: [{name: constant, start: 3}, {name: mean-gap}, {name: spread}]}\n"
     )
     env = {"GAPRUN_DATA": str(scenes), "GAPRUN_PLUGINS": "own.py"}
     sets = [*TINY, "--set", "eval=[{task: gap, data: [scenes/test]}]", "--set", "schedule.steps=2"]

@@ -12,6 +12,14 @@ from gaprun.cli.common import DbOption, console, print_json
 from gaprun.errors import UserError
 
 
+class FamilyName(StrEnum):
+    """What `--family` takes."""
+
+    metric = "metric"
+    table = "table"
+    none = "none"
+
+
 class Format(StrEnum):
     """What `--format` takes."""
 
@@ -49,7 +57,9 @@ def compare(
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="Row to compare with.", show_default="baseline")
     ] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Only this data set (or dataset/split).")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Only this data set, or exactly this dataset/split (repeatable).")
+    ] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Only this protocol, e.g. full.")] = None,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -59,13 +69,22 @@ def compare(
             metavar="METRIC", help="Order rows by this metric, best first.", autocompletion=completion.metrics
         ),
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Show only the first so many rows; no number depends on it.")
+    ] = None,
+    family: Annotated[
+        FamilyName,
+        typer.Option(help="Correct p-values within each metric, over the whole table, or not at all."),
+    ] = FamilyName.metric,
     brief: Annotated[bool, typer.Option("--brief", help="Without intervals and differences.")] = False,
     all_statuses: Annotated[
         bool, typer.Option("--all-statuses", help="Also runs that are not finished.")
     ] = False,
     allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Average also over different data or sizes.")
+        bool,
+        typer.Option(
+            "--allow-mixed", help="Average also what differs in data, size or set-up; the output says so."
+        ),
     ] = False,
     queries: Annotated[
         bool,
@@ -109,18 +128,18 @@ def compare(
         dataset=dataset or [],
         protocol=protocol or [],
         sort=sort,
-        top=top,
+        top=None if correlate or pareto else top,
         all_statuses=all_statuses,
         allow_mixed=allow_mixed,
         queries=queries,
         health=False if correlate or pareto else health,
+        family=family.value,
     )
     if correlate or pareto:
         from gaprun.comparison import plain, views
 
-        _print(
-            views.correlations(found, predictors) if correlate else views.pareto(found), format, json, plain
-        )
+        view = views.correlations(found, predictors, top) if correlate else views.pareto(found, top)
+        _print(view, format, json, plain)
         return
     if json or format is Format.json:
         print_json(found.records())

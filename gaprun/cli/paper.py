@@ -79,6 +79,8 @@ def claims(where: Where = None, json: Json = False, db: DbOption = None) -> None
     size = ", ".join(f"{name} {value}" for name, value in study.size().items())
     console.print(Text(f"Judged at this size: {size}.\n", style="dim"))
     console.print(table)
+    for line in study.left_out:
+        console.print(Text(f"{line[0].upper()}{line[1:]}.", style="dim"))
     if study.others:
         console.print(
             Text(f"{study.others} other set-up(s) are in the database: --where chooses.", style="dim")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gaprun.comparison.families import Family
     from gaprun.comparison.table import Comparison
 
 __all__ = ["compare"]
@@ -27,26 +28,29 @@ def compare(
     allow_mixed: bool = False,
     queries: bool = False,
     health: bool | None = None,
+    family: Family = "metric",
 ) -> Comparison:
     """Compare runs in the database `db` on one or several metrics; the command of the same name in Python.
 
     `by`: recipe, seed or a dotted key of the resolved recipe; `where`: conditions `key=value` or
     `key!=value`; `dataset` entries may be `dataset/split`. `.frame()` of the result is a pandas DataFrame, a
     row a cell. `queries` adds paired tests over queries where they were kept; `health` marks groups with
-    flagged runs (None: if there are no more than 200 runs). Raises UserError for unknown names, for an empty
-    result, and for results that must not be averaged.
+    flagged runs (None: if there are no more than 200 runs); `family` is what p-values are corrected over
+    (`families`); `top` shortens what is shown and changes no number. Raises UserError for unknown names, for an
+    empty result, and for results that must not be averaged.
     """
     from gaprun.comparison import select, table
     from gaprun.store import open_store
 
     store = open_store(db, create=False)
     names = select.metric_names(store, [metric] if isinstance(metric, str) else metric)
-    conditions = [*where, *(f"protocol={name}" for name in protocol)]
-    for name in dataset:
-        parts = name.partition("/")
-        conditions += [f"dataset={parts[0]}"] + ([f"split={parts[2]}"] if parts[2] else [])
-    rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed)
-    result = table.build(rows, by, baseline, names, sort, notes)
+    conditions = [
+        *where,
+        *(f"protocol={name}" for name in protocol),
+        *(f"dataset={name}" for name in dataset),
+    ]
+    rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed, baseline)
+    result = table.build(rows, by, baseline, names, sort, notes, family, allow_mixed)
     if queries:
         from gaprun.comparison.querytests import add_query_tests
 

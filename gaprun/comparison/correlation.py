@@ -9,18 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from statistics import NormalDist
 from typing import Literal
 
-from gaprun.comparison.statistics import Interval, t_quantile, t_two_sided
+from gaprun.comparison.statistics import Interval, settled, t_quantile, t_two_sided
 
 Kind = Literal["pearson", "spearman"]
 Z = NormalDist().inv_cdf(0.975)
+EXACT = {"spearman": 10, "pearson": 7}  # up to so many points every order is counted
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """r of n pairs, its 95 % interval and its p-value against 0 (t with n - 2 degrees of freedom)."""
+    """r of n pairs, its 95 % interval and its two-sided p-value against 0.
+
+    p is the share of all n! orders with as large an |r| for few points (`EXACT`), else from t with n - 2 degrees of
+    freedom; never less than 2 / n!, the share of the perfect orders.
+    """
 
     kind: Kind
     n: int
@@ -58,7 +64,11 @@ def correlate(x: Sequence[float], y: Sequence[float], kind: Kind = "spearman") -
     r = max(-1.0, min(1.0, sums[2] / math.sqrt(sums[0] * sums[1])))
     if 1 - abs(r) < 1e-12:
         r = math.copysign(1.0, r)
-    p_value = 0.0 if abs(r) == 1 else t_two_sided(r * math.sqrt((n - 2) / (1 - r * r)), n - 2)
+    if n <= EXACT[kind]:
+        p_value = _exact_p(x, y, kind)
+    else:
+        p_value = 0.0 if abs(r) == 1 else t_two_sided(r * math.sqrt((n - 2) / (1 - r * r)), n - 2)
+        p_value = max(p_value, 2 * math.exp(-math.lgamma(n + 1)))
     interval = None
     if n > 3:
         limit = 1 - 12 / (n * (n * n - 1)) if kind == "spearman" else 1 - 1e-15
@@ -84,7 +94,8 @@ def slope(x: Sequence[float], y: Sequence[float]) -> Slope | None:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Ranks from 1; equal values, to twelve digits, share the mean of theirs."""
+    values = [settled(value) for value in values]
     order = sorted(range(len(values)), key=lambda i: values[i])
     result = [0.0] * len(values)
     start = 0
@@ -96,6 +107,36 @@ def ranks(values: Sequence[float]) -> list[float]:
             result[index] = (start + 1 + stop) / 2
         start = stop
     return result
+
+
+def _exact_p(x: Sequence[float], y: Sequence[float], kind: Kind) -> float:
+    """The share of the orders of y whose sum of x y is at least as far from its mean over all orders as this one."""
+    n = len(x)
+    if kind == "pearson":
+        x, y = ([value - math.fsum(side) / n for value in side] for side in (x, y))  # so the mean is 0
+        least = (1 - 1e-9) * abs(math.fsum(a * b for a, b in zip(x, y, strict=True)))
+        sums = (sum(a * b for a, b in zip(x, order, strict=True)) for order in permutations(y))
+        return sum(abs(value) >= least for value in sums) / math.factorial(n)
+    # Doubled ranks are whole numbers. A polynomial whose coefficient at s counts the orders with that sum is kept as
+    # one integer, WIDTH bits a coefficient, for each set of the y that are given to the first x.
+    width = 32
+    a, b = ([round(2 * value) for value in side] for side in (x, y))
+    ways = [0] * (1 << n)
+    ways[0] = 1
+    for chosen in range(1, 1 << n):
+        place = chosen.bit_count() - 1
+        ways[chosen] = sum(
+            ways[chosen & ~(1 << j)] << (width * a[place] * b[j]) for j in range(n) if chosen >> j & 1
+        )
+    total = sum(a) * sum(b)  # n times the mean
+    seen = abs(n * sum(p * q for p, q in zip(a, b, strict=True)) - total)
+    found, polynomial, value = 0, ways[-1], 0
+    while polynomial:
+        if abs(n * value - total) >= seen:
+            found += polynomial & ((1 << width) - 1)
+        polynomial >>= width
+        value += 1
+    return found / math.factorial(n)
 
 
 def _sums(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:

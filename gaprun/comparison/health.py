@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
+from gaprun.evaluation.names import transform_of
+
 if TYPE_CHECKING:
     from gaprun.store import Store
 
@@ -133,7 +135,11 @@ def _retrieval(metrics: Rows) -> tuple[str, str]:
     probes = [row["value"] for row in metrics if row["metric"] == "probe_top1"]
     recalls: dict[tuple[Any, ...], list[tuple[float, int]]] = {}
     for row in metrics:
-        if row["metric"] in ("image_recall@1", "text_recall@1") and row["n"] and "=" not in row["protocol"]:
+        if (
+            row["metric"] in ("image_recall@1", "text_recall@1")
+            and row["n"]
+            and not transform_of(row["protocol"])
+        ):
             recalls.setdefault((row["dataset"], row["split"], row["protocol"]), []).append(
                 (row["value"], row["n"])
             )
@@ -149,7 +155,7 @@ def _retrieval(metrics: Rows) -> tuple[str, str]:
 def _alignment(metrics: Rows) -> tuple[str, str]:
     found: dict[str, dict[str, float]] = {}
     for row in metrics:
-        if row["metric"] == "alignment":
+        if row["metric"] == "alignment" and not transform_of(row["protocol"]):
             kind = "pool" if row["protocol"].startswith("pool") else row["protocol"]
             found.setdefault(kind, {})[f"{row['dataset']}/{row['split']}"] = row["value"]
     several = {kind: places for kind, places in found.items() if len(places) > 1}

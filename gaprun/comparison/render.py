@@ -24,11 +24,12 @@ def table(comparison: Comparison, width: int, brief: bool = False) -> Renderable
     used = label + 4
     for column in comparison.columns:
         needed = 2 + max(
-            max(len(line) for line in _heads(comparison, column)),
-            *(
-                max(len(line) for line in _lines(comparison, group, column, brief))
-                for group in comparison.groups
-            ),
+            len(line)
+            for lines in (
+                _heads(comparison, column),
+                *(_lines(comparison, group, column, brief) for group in comparison.groups),
+            )
+            for line in lines
         )
         if chunk and used + needed > width:
             parts += [_chunk(comparison, chunk, brief), ""]
@@ -105,24 +106,34 @@ def legend(comparison: Comparison, brief: bool = False) -> list[str]:
         baselines = list(dict.fromkeys(comparison.baselines.values()))
         delta = f"Δ: difference from {' or '.join(baselines)}"
         if len(baselines) > 1:
-            delta += ", whichever shares the row's set-up (all but temperature and swap)"
+            delta += ", whichever shares the row's set-up (all but temperature, swap and loss)"
         if any(cell.difference and cell.difference.pairs for cell in comparison.cells.values()):
             delta += f", paired by {unit}"
         if tests:
-            delta += (
-                f"; p: {' or '.join(tests)}-test, Holm-corrected over the {comparison.family} tests shown"
-            )
+            delta += f"; p: {' or '.join(tests)}-test, {about_family(comparison)}"
         lines.append(delta + ".")
     if comparison.queries and not brief:
         tests = sorted({found.test for found in comparison.queries.values()})
         lines.append(
             f"Q: difference in points over the same queries, [95 % paired bootstrap]; p: {' or '.join(tests)} test, "
-            f"Holm-corrected over {len(comparison.queries)}; says nothing about another training run."
+            "corrected likewise; says nothing about another training run."
         )
     if comparison.marks:
         flags = "; ".join(f"{group}: {text}" for group, text in comparison.marks.items())
         lines.append(f"† Health (docs/health.md): {flags}.")
     return lines + [note[0].upper() + note[1:] + "." for note in comparison.notes]
+
+
+def about_family(comparison: Comparison) -> str:
+    """What the p-values are corrected over."""
+    if comparison.family == "none":
+        return "not corrected for their number"
+    what = "all contrasts of the comparison, one protocol of each metric and split at a time"
+    if comparison.family == "metric":
+        what = "each metric on each split under one protocol"
+    sizes = comparison.sizes
+    counts = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "".join(map(str, sizes)) or "0"
+    return f"Holm-corrected within {what} (family of {counts})"
 
 
 def fixed(value: float, decimals: int) -> str:
@@ -173,7 +184,7 @@ def _heads(comparison: Comparison, column: Column) -> list[str]:
 def _lines(comparison: Comparison, group: str, column: Column, brief: bool) -> list[str]:
     cell = comparison.cells.get((group, column))
     if cell is None:
-        return ["-"]
+        return [_no_value(comparison, group, column)]
     places = decimals(comparison, column)
     lines = [_mean(cell, places) + ("*" if cell.best else " ")]
     if brief:
@@ -197,7 +208,12 @@ def _delta(cell: Cell, places: int) -> str:
         return ""
     delta = fixed(cell.difference.delta, places)
     text = "Δ " + (delta if delta.startswith(MINUS) else f"+{delta}")
-    return text if cell.p_holm is None else f"{text} {_p(cell.p_holm)}"
+    return text if cell.p_shown is None else f"{text} {_p(cell.p_shown)}"
+
+
+def _no_value(comparison: Comparison, group: str, column: Column) -> str:
+    """What stands where nothing was measured, and where nothing that was is defined (NaN)."""
+    return "n/a" if (group, column) in comparison.undefined else "-"
 
 
 def _queries(comparison: Comparison, group: str, column: Column) -> str:
@@ -236,13 +252,13 @@ def _grid(
     )
     for row, group in zip(rows, comparison.groups, strict=True):
         counts = sorted({cell.summary.n for (g, _), cell in comparison.cells.items() if g == group})
-        row[1] = "-".join(map(str, counts))
+        row[1] = "-".join(map(str, counts)) or "0"
     for column in comparison.columns:
         cells = [comparison.cells.get((group, column)) for group in comparison.groups]
         places = decimals(comparison, column)
         heads.append(plain(" ".join(_heads(comparison, column))))
-        for row, cell in zip(rows, cells, strict=True):
-            text = plain(_mean(cell, places)) if cell else "-"
+        for row, cell, group in zip(rows, cells, comparison.groups, strict=True):
+            text = plain(_mean(cell, places)) if cell else _no_value(comparison, group, column)
             row.append(bold.format(text) if cell and cell.best else text)
         extras = [(head, [part(c, places) if c else "" for c in cells]) for head, part in PARTS]
         extras.append(("Q", [_queries(comparison, group, column) for group in comparison.groups]))

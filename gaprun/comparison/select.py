@@ -1,16 +1,18 @@
-"""Which stored results stand in a comparison, in which groups, and whether they may be averaged at all."""
+"""Which stored results stand in a comparison, in which groups, and whether they may be averaged at all.
+
+Every command that shows values reads them by `load` (or by `Store.metrics`, which selects in the same way).
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gaprun.comparison.recipes import Recipes, as_text
 from gaprun.errors import UserError
 from gaprun.evaluation.names import DIRECTION, expand_metric
-from gaprun.recipe.identity import is_neutral, setup_part
-from gaprun.store.queries import METRIC_KEYS, RUN_KEYS, nearest
-from gaprun.store.where import dotted_keys, lookup, parse_conditions
+from gaprun.store.queries import METRIC_KEYS, RUN_KEYS, nearest, recency
+from gaprun.store.where import parse_conditions
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
@@ -20,7 +22,10 @@ SAME = {
     "data_fingerprint": "data",
     "definition": "definition of the metric",
     "options_hash": "options of the evaluation",
+    "task": "task",
 }
+Row = dict[str, Any]
+Rows = list[Row]
 
 
 def metric_names(store: Store, wanted: Iterable[str]) -> list[str]:
@@ -52,119 +57,175 @@ def load(
     where: Sequence[str] = (),
     all_statuses: bool = False,
     allow_mixed: bool = False,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The metric rows to compare, each with its `group` and its `setup`, and notes for the reader.
+    baseline: str | None = None,
+    separate: bool = False,
+    setups: bool = False,
+) -> tuple[Rows, list[str]]:
+    """The metric rows to compare and notes for the reader.
 
-    `setup` tells trainings apart that differ in more than their method (`setup_of`); it is the same for all rows while
-    each recipe's name has one recipe only.
+    Each row has its `group` (the row of the table), `unit` (what pairs it with other groups' rows), `setup` (equal in
+    rows that may be subtracted; "" for all where nobody asks by `setups`, a baseline or several recipes of one name)
+    and `mixed` (what `allow_mixed` let into its cell, or ""). A group is one recipe: `by` a key, the runs that share
+    its value but differ otherwise are rows of their own.
 
-    Only finished runs, unless `all_statuses` or `where` speaks of status. Raises UserError when nothing is
-    found, and (unless `allow_mixed`) when a column would mix data, sizes, definitions or options.
+    Only finished runs, unless `all_statuses` or `where` speaks of status. Raises UserError when nothing is found and
+    (unless `allow_mixed`) when a column or a group would mix what differs in SAME or in the step; with `separate`
+    what differs in SAME becomes columns of its own.
     """
     if by in METRIC_KEYS:
         raise UserError(
             f"--by {by}: columns are apart by {by} anyway; group by recipe, seed or a recipe's key"
         )
-    conditions = list(where)
-    if not all_statuses and not any(c.key == "status" for c in parse_conditions(where)):
-        conditions.append("status=finished")
+    conditions = list(where) if all_statuses else finished(where)
     rows = store.metric_rows(names, conditions, [] if by in RUN_KEYS else [by])
     if not rows:
         raise UserError(_nothing(store, names, where, "finished " if len(conditions) > len(where) else ""))
-    if not allow_mixed:
-        check_comparable(rows)
     notes = [f"no results for {name}" for name in names if all(row["metric"] != name for row in rows)]
-    if by != "recipe":
-        for row in rows:
-            row["group"], row["setup"] = _text(row[by]), ""
-        return rows, notes
-    labels, setups = _labels_and_setups(store, rows)
     for row in rows:
-        row["group"] = labels[row["recipe"], row["recipe_hash"]]
-        row["setup"] = setups.get(row["recipe_hash"], "")
+        row["mixed"] = ""
+    recipes = Recipes(store, rows, by, always=setups or baseline is not None)
+    for row in rows:
+        row["identity"] = recipes.identity(row)
     unique = latest_of_each_seed(rows)
     if len(unique) < len(rows):
         notes.append("of several runs of one recipe with one seed only the latest counts")
-    return unique, notes
+    recipes.group(unique, pooled=allow_mixed)
+    if separate:
+        notes += _columns_apart(unique)
+    refuse = None if allow_mixed else UserError
+    for reason in (*_mixed_columns(unique), *_mixed_groups(unique, by)):
+        if refuse:
+            raise refuse(reason)
+        notes.append(f"mixed on request (--allow-mixed): {reason.partition('; choose one')[0]}")
+    return unique, list(dict.fromkeys(notes))
 
 
-def check_comparable(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Raise UserError if results in one column (metric, split, protocol) differ in what was measured."""
-    seen: dict[tuple[str, ...], dict[str, dict[Any, str]]] = {}
-    for row in rows:
-        column = seen.setdefault((row["metric"], row["dataset"], row["split"], row["protocol"]), {})
-        for key in SAME:
-            column.setdefault(key, {}).setdefault(row[key], row["id"])
-    for (metric, dataset, split, protocol), found in seen.items():
-        for key, what in SAME.items():
-            if len(found[key]) > 1:
-                (one, first), (other, second) = list(found[key].items())[:2]
-                raise UserError(
-                    f"{metric} on {dataset}/{split} ({protocol}) is not comparable: the {what} differs "
-                    f"({_short(one)} in {first}, {_short(other)} in {second}); choose one with "
-                    f"--where {key}={_short(one)}{'*' if isinstance(one, str) and len(one) > 12 else ''}, "
-                    "or mix them with --allow-mixed"
-                )
+def finished(where: Sequence[str]) -> list[str]:
+    """The conditions, and that runs are finished unless one speaks of status."""
+    said = any(condition.key == "status" for condition in parse_conditions(where))
+    return [*where, *(() if said else ("status=finished",))]
 
 
-def _labels_and_setups(
-    store: Store, rows: Iterable[Mapping[str, Any]]
-) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
-    """A label for each (recipe, recipe_hash), the name and what differs where one name has several; set-ups by hash.
+def usual_places(rows: Iterable[Row]) -> dict[str, tuple[Any, ...]]:
+    """For each metric where and how it was measured in most of `rows` (`place_of`), a pool protocol before others.
 
-    Set-ups are empty where no name has several recipes, so that nothing is read for nothing.
+    What is drawn or averaged in one figure is taken from there and nowhere else, of all runs alike.
     """
-    samples: dict[str, dict[str, str]] = {}
+    counts: dict[str, dict[tuple[Any, ...], int]] = {}
     for row in rows:
-        samples.setdefault(row["recipe"], {}).setdefault(row["recipe_hash"], row["id"])
-    labels = {(name, only): name for name, hashes in samples.items() for only in hashes}
-    if len(labels) == len(samples):
-        return labels, {}
-    runs = {key: run for hashes in samples.values() for key, run in hashes.items()}
-    documents = store.resolved_recipes(list(runs.values()))
-    recipes = {key: documents[run] for key, run in runs.items()}
-    for name, hashes in samples.items():
-        for key, text in what_differs({key: recipes[key] for key in hashes}).items():
-            labels[name, key] = f"{name} [{text}]" if text else name
-    return labels, {key: setup_of(recipe) for key, recipe in recipes.items()}
-
-
-def what_differs(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """For each recipe its values of the (first three) keys in which the recipes differ; labels do not count.
-
-    Keys are named by their last part, as in the names of a grid's jobs, unless two of them end alike.
-    """
-    keys = sorted({k for recipe in recipes.values() for k in dotted_keys(recipe) if not is_neutral(k)})
-    differing = [k for k in keys if len({_text(lookup(recipe, k)) for recipe in recipes.values()}) > 1]
-    more = len(differing) > 3
-    ends = [k.rpartition(".")[2] for k in differing]
-    names = {k: end if ends.count(end) == 1 else k for k, end in zip(differing, ends, strict=True)}
+        if row["value"] is not None:
+            found = counts.setdefault(row["metric"], {})
+            found[place_of(row)] = found.get(place_of(row), 0) + 1
     return {
-        key: ", ".join(f"{names[k]}={_text(lookup(recipe, k))}" for k in differing[:3])
-        + (f", … {key[:8]}" if more else "")
-        for key, recipe in recipes.items()
+        metric: min(found, key=lambda p: (-found[p], not p[2].startswith("pool"), *map(str, p)))
+        for metric, found in counts.items()
     }
 
 
-def setup_of(recipe: Mapping[str, Any]) -> str:
-    """Everything in a resolved recipe that is not method, label, measurement or rounding, as canonical text."""
-    return json.dumps(setup_part(recipe), sort_keys=True)
+def place_of(row: Row) -> tuple[Any, ...]:
+    """Everything that values must share to be averaged: data set, split, protocol, and what SAME names."""
+    return row["dataset"], row["split"], row["protocol"], *(row[key] for key in SAME)
 
 
-def latest_of_each_seed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with one run a group, seed and column: equal seeds repeat a run and are no further evidence."""
-    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
+def latest_of_each_seed(rows: Iterable[Row]) -> Rows:
+    """Rows with one evaluation a recipe (`identity`), seed, task, place and protocol: the latest.
+
+    Equal seeds repeat a run and are no further evidence; a run without a seed stands for itself.
+    """
+    kept: dict[tuple[Any, ...], Row] = {}
+    rows = list(rows)
+
+    def key(row: Row) -> tuple[Any, ...]:
         unit = row["id"] if row["seed"] is None else row["seed"]
-        key = (row["group"], unit, row["metric"], row["dataset"], row["split"], row["protocol"])
-        old = kept.get(key)
-        if old is None or _age(row) > _age(old):
-            kept[key] = row
-    return list(kept.values())
+        return row["identity"], unit, row["task"], row["dataset"], row["split"], row["protocol"]
+
+    for row in rows:
+        old = kept.setdefault(key(row), row)
+        if recency(row) > recency(old):
+            kept[key(row)] = row
+    return [row for row in rows if kept[key(row)]["evaluation"] == row["evaluation"]]
 
 
-def _age(row: Mapping[str, Any]) -> tuple[bool, Any, str]:
-    return (row["started"] is not None, row["started"] or 0, row["id"])
+def _place(row: Row) -> tuple[str, ...]:
+    return row["metric"], row["dataset"], row["split"], row["protocol"]
+
+
+def _mixed_columns(rows: Rows) -> Iterable[str]:
+    """For each column (metric, split, protocol) whose results differ in what was measured: what differs, and a way out.
+
+    The rows of such a column are marked.
+    """
+    columns: dict[tuple[str, ...], Rows] = {}
+    for row in rows:
+        columns.setdefault(_place(row), []).append(row)
+    for (metric, dataset, split, protocol), column in columns.items():
+        differing = [key for key in SAME if len({row[key] for row in column}) > 1]
+        for key in differing:
+            first = column[0]
+            other = next(row for row in column if row[key] != first[key])
+            value = first[key]
+            yield (
+                f"{metric} on {dataset}/{split} ({protocol}) is not comparable: the {SAME[key]} differs "
+                f"({_short(value)} in {first['id']}, {_short(other[key])} in {other['id']}); choose one with "
+                f"--where {key}={_short(value)}{'*' if isinstance(value, str) and len(value) > 12 else ''}, "
+                "or mix them with --allow-mixed"
+            )
+        for row in column if differing else ():
+            _mark(row, *(SAME[key] for key in differing))
+
+
+def _mixed_groups(rows: Rows, by: str) -> Iterable[str]:
+    """For each group that pools several recipes or steps: what it pools; its rows are marked."""
+    groups: dict[tuple[str, ...], Rows] = {}
+    for row in rows:
+        groups.setdefault((row["group"], *_place(row)), []).append(row)
+    for (group, metric, dataset, split, protocol), cell in groups.items():
+        if len({row["step"] for row in cell}) > 1 and len({row["identity"] for row in cell}) == 1:
+            first = cell[0]
+            other = next(row for row in cell if row["step"] != first["step"])
+            yield (
+                f"{metric} of {group} on {dataset}/{split} ({protocol}) is of several steps of training "
+                f"({first['step']} in {first['id']}, {other['step']} in {other['id']}); choose one with "
+                f"--where step={first['step']}, or mix them with --allow-mixed"
+            )
+            for row in cell:
+                _mark(row, "step of training")
+    pooled: dict[str, set[str]] = {}
+    for row in rows:
+        pooled.setdefault(row["group"], set()).add(row["identity"])
+    for group, recipes in pooled.items():
+        if len(recipes) > 1:
+            yield f"{by} {group} averages {len(recipes)} recipes that differ in more than {by}"
+            for row in rows:
+                if row["group"] == group:
+                    _mark(row, "recipe")
+
+
+def _mark(row: Row, *reasons: str) -> None:
+    row["mixed"] = ", ".join(dict.fromkeys([*filter(None, row["mixed"].split(", ")), *reasons]))
+
+
+def _columns_apart(rows: Rows) -> list[str]:
+    """Give results of one column that differ in what was measured columns of their own, named by what differs."""
+    columns: dict[tuple[str, ...], dict[str, set[Any]]] = {}
+    for row in rows:
+        found = columns.setdefault(_place(row), {key: set() for key in SAME})
+        for key in SAME:
+            found[key].add(row[key])
+    notes = []
+    names: list[tuple[Row, str]] = []
+    for row in rows:
+        differing = [key for key, values in columns[_place(row)].items() if len(values) > 1]
+        if differing:
+            told = ", ".join(f"{key.removesuffix('_hash')}={_short(row[key])[:8]}" for key in differing)
+            names.append((row, f"{row['protocol']}, {told}"))
+            notes.append(
+                f"{row['metric']} on {row['dataset']}/{row['split']} ({row['protocol']}) was measured in several ways "
+                f"(they differ in {', '.join(SAME[key] for key in differing)}), each with a column of its own"
+            )
+    for row, name in names:
+        row["protocol"] = name
+    return list(dict.fromkeys(notes))
 
 
 def _nothing(store: Store, names: Sequence[str], where: Sequence[str], kind: str) -> str:
@@ -180,13 +241,5 @@ def _held(stored: Sequence[str]) -> str:
     return f"the database holds {', '.join(stored)}" if stored else "the database holds no metrics yet"
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _short(value: Any) -> str:
-    return value[:12] if isinstance(value, str) else str(value)
+    return value[:12] if isinstance(value, str) else as_text(value)

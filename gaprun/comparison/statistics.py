@@ -54,6 +54,11 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(n, mean, std, (mean - half, mean + half))
 
 
+def settled(value: float) -> float:
+    """`value` to twelve digits, for comparing means: what differs by rounding only is equal."""
+    return float(f"{value:.12g}")
+
+
 def difference(group: Mapping[Any, Sequence[float]], baseline: Mapping[Any, Sequence[float]]) -> Difference:
     """Group minus baseline; both map a unit (a seed) to its values, None being values without one.
 

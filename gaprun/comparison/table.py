@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gaprun.comparison.statistics import Difference, Summary, difference, holm, summarise
+from gaprun.comparison.families import Family, corrected
+from gaprun.comparison.statistics import Difference, Summary, difference, settled, summarise
 from gaprun.errors import UserError
 from gaprun.evaluation.names import DOWN, UP, direction
 from gaprun.store.queries import nearest
@@ -36,23 +37,35 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a group reached in a column. `best` marks the best mean of the column, several on a tie."""
+    """What a group reached in a column. `best` marks the best mean of the column, several on a tie.
+
+    `p_holm` is corrected over `family` tests (None without correction); `mixed` says what differs among the values
+    that were averaged here on request.
+    """
 
     summary: Summary
     difference: Difference | None
     p_holm: float | None
+    family: int
     best: bool
     units: tuple[Any, ...]
     recipes: tuple[str, ...]
+    mixed: str = ""
+
+    @property
+    def p_shown(self) -> float | None:
+        """The p-value that a table prints: corrected, or as it is where nothing is corrected."""
+        return self.difference.p_value if self.difference and not self.family else self.p_holm
 
 
 @dataclass
 class Comparison:
-    """Groups by columns. `family` is the number of tests that Holm's correction accounts for.
+    """Groups by columns. `family` names what is corrected together (`families`).
 
     `baselines`: the group that each group is compared with, itself where it is one; missing where there is none.
-    `queries` and `query_p` (Holm-corrected): tests over queries, where they were asked for; `marks`: what is
-    flagged about a group's runs.
+    `undefined`: how many values of a cell are not defined (NaN); where none is, there is no cell.
+    `queries` and `query_p` (corrected): tests over queries, where they were asked for; `marks`: what is flagged about
+    a group's runs.
     """
 
     by: str
@@ -62,22 +75,24 @@ class Comparison:
     baselines: dict[str, str]
     unit: str
     notes: list[str]
+    family: Family = "metric"
+    undefined: dict[tuple[str, Column], int] = field(default_factory=dict)
     queries: dict[tuple[str, Column], QueryTest] = field(default_factory=dict)
     query_p: dict[tuple[str, Column], float | None] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
 
     @property
-    def family(self) -> int:
-        """How many p-values the table shows."""
-        return sum(cell.p_holm is not None for cell in self.cells.values())
+    def sizes(self) -> list[int]:
+        """The sizes of the families, ascending."""
+        return sorted({cell.family for cell in self.cells.values() if cell.family})
 
     def records(self) -> list[dict[str, Any]]:
         """One flat dictionary a cell, as `--format json` prints them; what is not defined is None."""
         return [
-            _record(self, group, column, self.cells[group, column])
+            _record(self, group, column, self.cells.get((group, column)))
             for group in self.groups
             for column in self.columns
-            if (group, column) in self.cells
+            if (group, column) in self.cells or (group, column) in self.undefined
         ]
 
     def frame(self) -> pd.DataFrame:
@@ -94,29 +109,34 @@ def build(
     metrics: Sequence[str] = (),
     sort: str | None = None,
     notes: Sequence[str] = (),
+    family: Family = "metric",
+    across: bool = False,
 ) -> Comparison:
-    """The comparison of metric rows that carry their `group` (see `select.load`).
+    """The comparison of metric rows that carry their `group`, `unit`, `setup` and `mixed` (see `select.load`).
 
-    Differences pair groups by seed, or by recipe when the groups are seeds. Where several groups bear the
-    baseline's name, each group is compared with the one of its own `setup`. `metrics` gives the columns'
-    order, `sort` the metric whose first column orders the rows, best first; else a baseline comes first,
-    then its groups by name. Raises UserError for a baseline or a sort metric that is not there.
+    Differences pair groups by seed, or by recipe when the groups are seeds, and are from the baseline of the same
+    set-up; `across`: a baseline that is named is that of all rows. `metrics` gives the columns' order, `sort` the
+    metric whose first column orders the rows, best first; else a baseline comes first, then its groups by name.
+    Raises UserError for a baseline or a sort metric that is not there.
     """
-    unit = "recipe" if by == "seed" else "seed"
     values: dict[tuple[str, Column], dict[Any, list[float]]] = {}
     recipes: dict[tuple[str, Column], dict[str, None]] = {}
     sizes: dict[Column, set[int | None]] = {}
-    undefined = 0
+    undefined: dict[tuple[str, Column], int] = {}
+    mixed: dict[tuple[str, Column], str] = {}
     for row in rows:
         column = Column(row["metric"], row["dataset"], row["split"], row["protocol"])
         sizes.setdefault(column, set()).add(row["n"])
-        if row["value"] is None:
-            undefined += 1
-            continue
         key = row["group"], column
-        values.setdefault(key, {}).setdefault(row[unit], []).append(row["value"])
         recipes.setdefault(key, {})[row["recipe"]] = None
-    groups = sorted({group for group, _ in values}, key=natural)
+        if row["mixed"]:
+            mixed[key] = row["mixed"]
+        if row["value"] is None:
+            undefined[key] = undefined.get(key, 0) + 1
+            continue
+        values.setdefault(key, {}).setdefault(row["unit"], []).append(row["value"])
+    setups = {row["group"]: row["setup"] for row in rows}
+    groups = sorted(setups, key=natural)
     rank = {name: index for index, name in enumerate(metrics)}
     columns = sorted(
         (
@@ -125,14 +145,31 @@ def build(
         ),
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
-    setups = {row["group"]: row["setup"] for row in rows}
-    baselines = _baselines(baseline, {group: setups[group] for group in groups}, by)
-    cells = _cells(values, recipes, groups, columns, baselines)
-    result = Comparison(by, groups, columns, cells, baselines, unit, list(notes))
+    baselines = _baselines(baseline, setups, by, across)
+    cells = _cells(values, recipes, mixed, groups, columns, baselines, family)
+    unit = "recipe" if by == "seed" else "seed"
+    result = Comparison(by, groups, columns, cells, baselines, unit, list(notes), family, undefined)
+    result.notes += _about_baselines(baselines, setups)
     if undefined:
-        result.notes.append(f"{undefined} value(s) that were not defined (NaN) are left out")
+        result.notes.append(f"{sum(undefined.values())} value(s) that were not defined (NaN) are left out")
     result.groups = _sorted(result, sort)
     return result
+
+
+def _about_baselines(baselines: dict[str, str], setups: dict[str, str]) -> list[str]:
+    """What a reader must know of rows without a baseline, and of baselines of another set-up."""
+    alone = sum(group not in baselines for group in setups)
+    foreign = sum(setups[group] != setups[one] for group, one in baselines.items())
+    notes = []
+    if baselines and alone:
+        notes.append(
+            f"{alone} row(s) share no set-up with {' or '.join(dict.fromkeys(baselines.values()))}: no difference shown"
+        )
+    if foreign:
+        notes.append(
+            f"mixed on request (--allow-mixed): {foreign} row(s) are compared with a baseline of another set-up"
+        )
+    return notes
 
 
 def natural(text: str) -> tuple[Any, ...]:
@@ -144,9 +181,11 @@ def natural(text: str) -> tuple[Any, ...]:
 def _cells(
     values: dict[tuple[str, Column], dict[Any, list[float]]],
     recipes: dict[tuple[str, Column], dict[str, None]],
+    mixed: dict[tuple[str, Column], str],
     groups: Sequence[str],
     columns: Sequence[Column],
     baselines: dict[str, str],
+    family: Family,
 ) -> dict[tuple[str, Column], Cell]:
     keys = [(group, column) for group in groups for column in columns if (group, column) in values]
     summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
@@ -157,22 +196,24 @@ def _cells(
         differences[group, column] = (
             None if reference is None else difference(values[group, column], reference)
         )
-    corrected = holm([None if (d := differences[key]) is None else d.p_value for key in keys])
+    p_values = {key: None if (found := differences[key]) is None else found.p_value for key in keys}
+    tested = corrected(p_values, baselines, family)
     best: dict[Column, float] = {}
     for column in columns:
-        means = [summaries[group, column].mean for group in groups if (group, column) in summaries]
+        means = [settled(summaries[group, column].mean) for group in groups if (group, column) in summaries]
         if len(means) > 1 and column.direction in (UP, DOWN):
             best[column] = max(means) if column.direction == UP else min(means)
     return {
         key: Cell(
             summaries[key],
             differences[key],
-            p_holm,
-            key[1] in best and summaries[key].mean == best[key[1]],
+            *tested[key],
+            key[1] in best and settled(summaries[key].mean) == best[key[1]],
             tuple(sorted(values[key], key=_unit_order)),
             tuple(recipes[key]),
+            mixed.get(key, ""),
         )
-        for key, p_holm in zip(keys, corrected, strict=True)
+        for key in keys
     }
 
 
@@ -180,20 +221,25 @@ def _unit_order(unit: Any) -> tuple[bool, bool, Any]:
     return (unit is None, isinstance(unit, str), unit or 0)
 
 
-def _baselines(wanted: str | None, setups: dict[str, str], by: str) -> dict[str, str]:
-    """Each group's baseline: the group `wanted`, or of several that are called so the one of the same set-up."""
+def _baselines(wanted: str | None, setups: dict[str, str], by: str, across: bool) -> dict[str, str]:
+    """Each group's baseline: of the groups called so the one of its own set-up; the only one for all if `across`."""
     name = wanted if wanted is not None else "baseline"
-    if name in setups:
-        return dict.fromkeys(setups, name) if wanted is not None or by == "recipe" else {}
-    variants = [group for group in setups if group.startswith(f"{name} [")]
-    of_setup: dict[str, list[str]] = {}
-    for group in variants:
-        of_setup.setdefault(setups[group], []).append(group)
-    found = {group: of_setup[s][0] for group, s in setups.items() if len(of_setup.get(s, ())) == 1}
-    if wanted is not None and not found:
-        close = variants or nearest(wanted, list(setups)) or list(setups)[:8]
+    if wanted is None and by != "recipe":
+        return {}
+    called = [name] if name in setups else [group for group in setups if group.startswith(f"{name} [")]
+    if wanted is not None and not called:
+        close = nearest(wanted, list(setups)) or list(setups)[:8]
         raise UserError(f"--baseline {wanted!r} is none of the groups compared; there are {', '.join(close)}")
-    return found
+    if across and wanted is not None and len(called) == 1:
+        return dict.fromkeys(setups, name)
+    of_setup: dict[str, list[str]] = {}
+    for group in called:
+        of_setup.setdefault(setups[group], []).append(group)
+    if wanted is not None and all(len(several) > 1 for several in of_setup.values()):
+        raise UserError(
+            f"--baseline {wanted!r} is several groups of one set-up: {', '.join(called)}; name one"
+        )
+    return {group: of_setup[s][0] for group, s in setups.items() if len(of_setup.get(s, ())) == 1}
 
 
 def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
@@ -214,15 +260,15 @@ def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
 
     def key(group: str) -> tuple[Any, ...]:
         cell = comparison.cells.get((group, column))
-        return (cell is None, sign * cell.summary.mean if cell else 0.0, natural(group))
+        return (cell is None, sign * settled(cell.summary.mean) if cell else 0.0, natural(group))
 
     return sorted(comparison.groups, key=key)
 
 
-def _record(comparison: Comparison, group: str, column: Column, cell: Cell) -> dict[str, Any]:
-    found, summary = cell.difference, cell.summary
+def _record(comparison: Comparison, group: str, column: Column, cell: Cell | None) -> dict[str, Any]:
+    found, summary = (cell.difference, cell.summary) if cell else (None, None)
     return {
-        "recipe": group if comparison.by == "recipe" else ", ".join(cell.recipes),
+        "recipe": group if comparison.by == "recipe" else ", ".join(cell.recipes if cell else ()),
         "by": comparison.by,
         "group": group,
         "metric": column.metric,
@@ -231,21 +277,25 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Cell) -> d
         "protocol": column.protocol,
         "items": column.items,
         "direction": column.direction,
-        "n": summary.n,
-        "mean": summary.mean,
-        "std": summary.std,
-        "ci95": list(summary.ci95) if summary.ci95 else None,
-        "best": cell.best,
-        comparison.unit + "s": [unit for unit in cell.units if unit is not None],
+        "n": summary.n if summary else 0,
+        "mean": summary.mean if summary else None,
+        "std": summary.std if summary else None,
+        "ci95": list(summary.ci95) if summary and summary.ci95 else None,
+        "undefined": comparison.undefined.get((group, column), 0),
+        "best": bool(cell and cell.best),
+        comparison.unit + "s": [unit for unit in (cell.units if cell else ()) if unit is not None],
         "baseline": comparison.baselines.get(group),
         "delta": found.delta if found else None,
         "delta_ci95": list(found.ci95) if found and found.ci95 else None,
         "p_value": found.p_value if found else None,
-        "p_holm": cell.p_holm,
+        "p_holm": cell.p_holm if cell else None,
+        "family": comparison.family,
+        "family_size": cell.family if cell else 0,
         "test": found.test if found else None,
         "pairs": found.pairs if found else None,
         **_query_record(comparison, group, column),
         "flags": comparison.marks.get(group),
+        "mixed": (cell.mixed if cell else "") or None,
     }
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from gaprun.comparison.correlation import Correlation, correlate
 from gaprun.comparison.render import fixed
+from gaprun.comparison.statistics import settled
 from gaprun.comparison.table import Column, Comparison
 from gaprun.errors import UserError
-from gaprun.evaluation.names import NONE, UP
+from gaprun.evaluation.names import NONE, UP, transform_of
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class View:
     records: tuple[dict[str, Any], ...]
 
 
-def correlations(comparison: Comparison, predictors: Sequence[str]) -> View:
+def correlations(comparison: Comparison, predictors: Sequence[str], top: int | None = None) -> View:
     """Spearman's and Pearson's correlation of every other column with each predictor, over the groups' means.
 
     A predictor is taken from the column's own data and protocol if it was measured there, else from the pool
-    protocol, else from where it was measured. Raises UserError when a predictor is not among the columns.
+    protocol, else from where it was measured, always of embeddings that were transformed in the same way; a column
+    without such a predictor is left out. `top` rows are shown of all. Raises UserError when a predictor is not among
+    the columns.
     """
     rows, records = [], []
     for column in comparison.columns:
@@ -35,50 +38,56 @@ def correlations(comparison: Comparison, predictors: Sequence[str]) -> View:
             continue
         for name in predictors:
             source = _predictor(comparison, name, column)
+            if source is None:
+                continue
             pairs = [
                 (comparison.cells[g, source].summary.mean, comparison.cells[g, column].summary.mean)
                 for g in comparison.groups
                 if (g, source) in comparison.cells and (g, column) in comparison.cells
             ]
-            x, y = [a for a, _ in pairs], [b for _, b in pairs]
+            x, y = [settled(a) for a, _ in pairs], [settled(b) for _, b in pairs]
             spearman, pearson = correlate(x, y, "spearman"), correlate(x, y, "pearson")
             rows.append(
                 (
                     column.metric,
                     f"{column.dataset}/{column.split} {column.protocol}",
-                    f"{name} ({source.protocol})",
+                    f"{name} ({_where(source, column)})",
                     str(len(pairs)),
                     _r(spearman),
                     _r(pearson),
                 )
             )
-            records.append(_correlation_record(column, source, len(pairs), spearman, pearson))
+            mixed = _mixed(comparison, [source, column])
+            records.append(_correlation_record(column, source, len(pairs), spearman, pearson, mixed))
     legend = (
         f"Correlations over {len(comparison.groups)} rows of the comparison (means over {comparison.unit}s), with 95 % "
         "intervals (Bonett and Wright for Spearman, Fisher's z for Pearson) and p.",
         "A row is one point, whatever its seeds; rows that differ in one knob are not independent of each other.",
     )
-    return View(
-        ("metric", "on", "against", "rows", "Spearman", "Pearson"), tuple(rows), legend, tuple(records)
-    )
+    heads = ("metric", "on", "against", "rows", "Spearman", "Pearson")
+    return _view(comparison, heads, rows, legend, records, top)
 
 
-def pareto(comparison: Comparison) -> View:
-    """Which groups no other group beats in every column at once (by means); one column a metric counts.
+def pareto(comparison: Comparison, top: int | None = None) -> View:
+    """Which groups no other group beats in every column at once (by means); one protocol a metric and split counts.
 
-    Raises UserError for fewer than two columns with a better side.
+    That is the pool's, which gap and retrieval share, else the first, and a transformed one only where nothing else
+    was measured. `top` rows are shown of all. Raises UserError for fewer than two columns with a better side.
     """
-    columns: list[Column] = []
-    for metric in dict.fromkeys(c.metric for c in comparison.columns if c.direction != NONE):
-        # Of several protocols the pool's, which gap and retrieval share.
-        several = [c for c in comparison.columns if c.metric == metric]
-        columns.append(min(several, key=lambda c: not c.protocol.startswith("pool")))
+    several: dict[tuple[str, str, str], list[Column]] = {}
+    for c in comparison.columns:
+        if c.direction != NONE:
+            several.setdefault((c.metric, c.dataset, c.split), []).append(c)
+    columns = [
+        min(own, key=lambda c: (transform_of(c.protocol) != "", not c.protocol.startswith("pool")))
+        for own in several.values()
+    ]
     if len(columns) < 2:
         raise UserError(
             "--pareto: needs at least two columns with a better side, e.g. --metric gap --metric recall@1"
         )
     points = {
-        g: [comparison.cells[g, c].summary.mean * (1 if c.direction == UP else -1) for c in columns]
+        g: [settled(comparison.cells[g, c].summary.mean) * (1 if c.direction == UP else -1) for c in columns]
         for g in comparison.groups
         if all((g, c) in comparison.cells for c in columns)
     }
@@ -98,7 +107,8 @@ def pareto(comparison: Comparison) -> View:
             f"{c.metric} {c.dataset}/{c.split} {c.protocol}": s.mean
             for c, s in zip(columns, cells, strict=True)
         }
-        records.append({"group": group, "means": means, "front": not beaten, "dominated_by": beaten})
+        found = {"group": group, "means": means, "front": not beaten, "dominated_by": beaten}
+        records.append(found | {"mixed": _mixed(comparison, columns, [group])})
     heads = [
         f"{c.metric}{' ↑' if c.direction == UP else ' ↓'} {c.dataset}/{c.split} {c.protocol}" for c in columns
     ]
@@ -108,7 +118,39 @@ def pareto(comparison: Comparison) -> View:
     ]
     if missing:
         legend.append(f"{missing} row(s) without all columns are left out.")
-    return View((comparison.by, *heads, "front", "beaten by"), tuple(rows), tuple(legend), tuple(records))
+    return _view(comparison, (comparison.by, *heads, "front", "beaten by"), rows, legend, records, top)
+
+
+def _view(
+    comparison: Comparison,
+    heads: Sequence[str],
+    rows: Sequence[tuple[str, ...]],
+    legend: Sequence[str],
+    records: Sequence[dict[str, Any]],
+    top: int | None,
+) -> View:
+    """The view of `top` rows, with a column that says what was mixed, where something was, and the notes below."""
+    if any(record["mixed"] for record in records):
+        heads = (*heads, "mixed")
+        rows = [(*row, record["mixed"] or "") for row, record in zip(rows, records, strict=True)]
+    notes = [note[0].upper() + note[1:] + "." for note in comparison.notes]
+    if top is not None and top < len(rows):
+        notes.append(f"{len(rows) - top} more rows are not shown; they count in every number.")
+    return View(tuple(heads), tuple(rows[:top]), (*legend, *notes), tuple(records[:top]))
+
+
+def _mixed(
+    comparison: Comparison, columns: Sequence[Column], groups: Sequence[str] | None = None
+) -> str | None:
+    """What differs among the values averaged in these columns, None for nothing."""
+    cells = [
+        comparison.cells[g, c]
+        for g in groups or comparison.groups
+        for c in columns
+        if (g, c) in comparison.cells
+    ]
+    found = dict.fromkeys(reason for cell in cells if cell.mixed for reason in cell.mixed.split(", "))
+    return ", ".join(found) or None
 
 
 def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:
@@ -116,16 +158,26 @@ def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
-def _predictor(comparison: Comparison, name: str, column: Column) -> Column:
-    candidates = [c for c in comparison.columns if c.metric == name]
-    if not candidates:
+def _predictor(comparison: Comparison, name: str, column: Column) -> Column | None:
+    measured = [c for c in comparison.columns if c.metric == name]
+    if not measured:
         raise UserError(f"--correlate {name}: not among the columns; no run has it with these conditions")
+    candidates = [c for c in measured if transform_of(c.protocol) == transform_of(column.protocol)]
+    if not candidates:
+        return None
     place = column.dataset, column.split, column.protocol
 
     def rank(c: Column) -> tuple[bool, bool]:
         return (c.dataset, c.split, c.protocol) != place, not c.protocol.startswith("pool")
 
     return min(candidates, key=rank)
+
+
+def _where(source: Column, column: Column) -> str:
+    """The predictor's protocol, with its data where they are not the column's."""
+    place = f"{source.dataset}/{source.split}"
+    same = place == f"{column.dataset}/{column.split}"
+    return source.protocol if same else f"{place} {source.protocol}"
 
 
 def _r(found: Correlation | None) -> str:
@@ -140,7 +192,12 @@ def _r(found: Correlation | None) -> str:
 
 
 def _correlation_record(
-    column: Column, source: Column, n: int, spearman: Correlation | None, pearson: Correlation | None
+    column: Column,
+    source: Column,
+    n: int,
+    spearman: Correlation | None,
+    pearson: Correlation | None,
+    mixed: str | None,
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
         "metric": column.metric,
@@ -148,8 +205,11 @@ def _correlation_record(
         "split": column.split,
         "protocol": column.protocol,
         "against": source.metric,
+        "against_dataset": source.dataset,
+        "against_split": source.split,
         "against_protocol": source.protocol,
         "n": n,
+        "mixed": mixed,
     }
     for kind, found in (("spearman", spearman), ("pearson", pearson)):
         record[kind] = found.r if found else None

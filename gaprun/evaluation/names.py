@@ -116,6 +116,15 @@ def direction(name: str) -> str:
     return DIRECTION.get(name, NONE)
 
 
+def transform_of(protocol: str) -> str:
+    """What was done to the embeddings before they were measured: "" for nothing, else the protocol (`shift=1`).
+
+    Another transform is another experiment: its values stand nowhere for those of the model as it is.
+    """
+    base = protocol.partition(", ")[0]
+    return base if base == "centred" or any(sign in base for sign in "=+") else ""
+
+
 def expand_metric(name: str) -> list[str]:
     """The metric names behind what a user typed: a full name stands for itself, a short name for its parts
     (`recall@5` -> `image_recall@5`, `text_recall@5`), a family for all its members (`geometry`).

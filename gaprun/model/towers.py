@@ -162,6 +162,9 @@ def _inline(inline: Inline, vocab_size: int) -> CLIP:
     vision = inline.vision.model_dump(exclude_none=True)
     text = inline.text.model_dump() | {"vocab_size": vocab_size}
     clip = CLIP(inline.embed_dim, vision, text)
+    if inline.shared:
+        image = clip.visual
+        clip.transformer, clip.ln_final, clip.text_projection = image.transformer, image.ln_post, image.proj
     settings = PreprocessCfg(size=inline.vision.image_size)
     set_model_preprocess_cfg(clip, dict(vars(settings)))
     return clip

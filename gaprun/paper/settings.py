@@ -6,12 +6,15 @@ else share a set-up and may stand in one table.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gaprun.comparison.select import setup_of
+from gaprun.comparison import select
+from gaprun.comparison.recipes import setup_of, several_data, with_data
 from gaprun.errors import UserError
+from gaprun.store.queries import METRIC_KEYS, recency
 from gaprun.store.where import parse_conditions
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ WORDS = {
 SYMBOLS = {"FLT": "tau", "TS": "end", "SLRT": "rate x", "HS": "p", "SS": "p"}
 USUAL = {"init": 0.07, "max_beta": 100.0, "start": 0.01, "renormalise": True, "rising_only": False}
 CLIP_LOSS = {"name": "clip", "weight": 1.0, "terms": []}  # any other loss or term is no method of the paper
+VARIED = ("rule", "tau", "end", "lr_factor", "probability")  # which method it is, and its value
 METRICS = (
     "gap",
     "uniformity_w2_joint",
@@ -73,13 +77,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Study:
-    """Results of one set-up. `recipe`: one resolved recipe of it; `places`: where each metric was measured."""
+    """Results of one set-up. `recipe`: one resolved recipe of it; `places`: where each metric was measured.
+
+    `others` counts the set-ups that are not here, `left_out` says what was measured in more than one way.
+    """
 
     results: tuple[Result, ...]
     recipe: Mapping[str, Any]
     places: Mapping[str, str]
     others: int = 0
     total_steps: int = 0
+    left_out: tuple[str, ...] = ()
 
     @property
     def settings(self) -> list[Setting]:
@@ -113,7 +121,11 @@ def setting_of(recipe: Mapping[str, Any]) -> Setting | None:
     """The paper's method behind a resolved recipe; None for one the paper does not have (two changes at once, say)."""
     found = _method(recipe)
     options = {**recipe.get("temperature", {}), **recipe.get("swap", {})}
-    unusual = [f"{k}={options[k]}" for k, usual in USUAL.items() if k in options and options[k] != usual]
+    unusual = [
+        f"{key}={value}"
+        for key, value in sorted(options.items())
+        if key not in VARIED and (value != USUAL[key] if key in USUAL else value is not None)
+    ]
     return found and Setting(found.method, found.value, ", ".join(unusual))
 
 
@@ -139,53 +151,91 @@ def _method(recipe: Mapping[str, Any]) -> Setting | None:
 
 
 def load_study(store: Store, where: Sequence[str] = ()) -> Study:
-    """The study with most methods, then most runs, among runs that meet `where`.
+    """The study with most methods, then most runs, among runs that meet `where`; its values as `compare` selects them.
 
     Raises UserError when no finished run is one of the paper's methods.
     """
-    conditions = list(where)
-    if not any(c.key == "status" for c in parse_conditions(where)):
-        conditions.append("status=finished")
-    studies: dict[str, dict[tuple[Setting, int], Run]] = {}
-    for run in store.runs(conditions):  # newest first
+    conditions = select.finished(where)
+    parsed = parse_conditions(conditions)
+    of_values = [c for c in parsed if c.key in METRIC_KEYS]
+    rows = [row for row in store.metric_rows(METRICS, conditions) if _right_protocol(row)]
+    measured = {row["id"] for row in rows}
+    runs: dict[str, Run] = {}
+    settings: dict[str, Setting] = {}
+    for run in store.runs([text for c in parsed if c.key not in METRIC_KEYS for text in c.texts()]):
         setting = setting_of(run.resolved_recipe)
-        if setting is not None and run.seed is not None and run.kind == "train":
-            studies.setdefault(setup_of(run.resolved_recipe), {}).setdefault((setting, run.seed), run)
-    if not studies:
+        trained = run.seed is not None and run.kind == "train"
+        if setting is not None and trained and (run.id in measured or not of_values):
+            runs[run.id], settings[run.id] = run, setting
+    if not runs:
         raise UserError(
             "no finished run of a method of the paper"
             + (f" with {' and '.join(where)}" if where else "")
             + ": `gaprun train recipes/paper/small/table2.yaml` makes some"
         )
-    chosen = max(studies.values(), key=lambda runs: (len({s.method for s, _ in runs}), len(runs)))
-    ids = {run.id for run in chosen.values()}
-    places, values = _values(row for row in store.metric_rows(METRICS, conditions) if row["id"] in ids)
-    results = tuple(
-        Result(run.id, run.recipe, seed, setting, values.get(run.id, {}))
-        for (setting, seed), run in sorted(chosen.items(), key=lambda item: (item[0][0].key, item[0][1]))
+    setups = _setups(runs.values())
+    studies: dict[str, set[tuple[Setting, int | None]]] = {}
+    for run in runs.values():
+        studies.setdefault(setups[run.id], set()).add((settings[run.id], run.seed))
+    chosen = max(studies, key=lambda setup: (len({s.method for s, _ in studies[setup]}), len(studies[setup])))
+    rows = [row | {"identity": settings[row["id"]]} for row in rows if setups.get(row["id"]) == chosen]
+    rows = select.latest_of_each_seed(rows)
+    places = select.usual_places(rows)
+    found: dict[tuple[Setting, int], Result] = {}
+    for run in reversed(_by_recency(runs.values(), rows)):  # the latest first
+        if setups[run.id] == chosen and run.seed is not None:
+            found.setdefault(
+                (settings[run.id], run.seed), Result(run.id, run.recipe, run.seed, settings[run.id], {})
+            )
+    values: dict[tuple[Setting, int], dict[str, float]] = {key: {} for key in found}
+    for row in rows:
+        if row["value"] is not None and select.place_of(row) == places[row["metric"]]:
+            values[row["identity"], row["seed"]][row["metric"]] = row["value"]
+    results = sorted(
+        (replace(result, values=values[key]) for key, result in found.items()),
+        key=lambda result: (result.setting.key, result.seed),
     )
-    newest = next(iter(chosen.values()))
-    return Study(results, newest.resolved_recipe, places, len(studies) - 1, newest.total_steps)
+    one = runs[results[0].run]
+    return Study(
+        tuple(results),
+        one.resolved_recipe,
+        {metric: f"{p[0]}/{p[1]} ({p[2]}, data {p[4][:8]})" for metric, p in places.items()},
+        len(studies) - 1,
+        one.total_steps,
+        tuple(_left_out(rows, places)),
+    )
 
 
-def _values(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
-    """Where each metric was measured for most runs, and its values there by run and metric."""
-    wanted = [row for row in rows if row["value"] is not None and _right_protocol(row)]
-    counts: dict[str, dict[tuple[str, ...], int]] = {}
-    for row in wanted:
-        place = _place(row)
-        counts.setdefault(row["metric"], {})[place] = counts.setdefault(row["metric"], {}).get(place, 0) + 1
-    best = {metric: max(sorted(found), key=lambda p: found[p]) for metric, found in counts.items()}
-    values: dict[str, dict[str, float]] = {}
-    for row in wanted:
-        if _place(row) == best[row["metric"]]:
-            values.setdefault(row["id"], {})[row["metric"]] = row["value"]
-    texts = {metric: f"{p[0]}/{p[1]} ({p[2]}, data {p[3][:8]})" for metric, p in best.items()}
-    return texts, values
+def _setups(runs: Iterable[Run]) -> dict[str, str]:
+    """The set-up of each run: its recipe without the method, and its training data where they are known to differ."""
+    runs = list(runs)
+    data = {run.id: json.dumps(found) if (found := run.environment.get("data")) else "" for run in runs}
+    apart = several_data((setup_of(run.resolved_recipe), data[run.id]) for run in runs)
+    setups = {}
+    for run in runs:
+        setup = setup_of(run.resolved_recipe)
+        setups[run.id] = setup_of(with_data(run.resolved_recipe, data[run.id])) if setup in apart else setup
+    return setups
 
 
-def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return row["dataset"], row["split"], row["protocol"], row["data_fingerprint"]
+def _by_recency(runs: Iterable[Run], rows: Iterable[dict[str, Any]]) -> list[Run]:
+    """`runs` by when they were last measured; those that were not, by when they began, before them."""
+    last: dict[str, tuple[Any, ...]] = {}
+    for row in rows:
+        last[row["id"]] = max(last.get(row["id"], ()), recency(row))
+    return sorted(runs, key=lambda run: (run.id in last, last.get(run.id, ()), run.created, run.id))
+
+
+def _left_out(rows: Iterable[dict[str, Any]], places: Mapping[str, tuple[Any, ...]]) -> list[str]:
+    """What was measured otherwise than in most runs."""
+    counts: dict[str, set[str]] = {}
+    for row in rows:
+        if row["value"] is not None and select.place_of(row) != places[row["metric"]]:
+            counts.setdefault(row["metric"], set()).add(row["id"])
+    return [
+        f"{metric} of {len(runs)} run(s) was measured on other data or in another way too, which is left out"
+        for metric, runs in counts.items()
+    ]
 
 
 def _right_protocol(row: Mapping[str, Any]) -> bool:

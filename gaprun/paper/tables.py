@@ -106,6 +106,8 @@ def notes(found: Beside) -> list[str]:
     ]
     if moved:
         lines.append(f"other values than the paper's: {', '.join(moved)}")
+    if found.study:
+        lines += found.study.left_out
     if found.study and found.study.others:
         lines.append(
             f"{found.study.others} other set-up(s) in the database are not shown: choose with --where, "

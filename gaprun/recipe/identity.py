@@ -40,6 +40,7 @@ ADDED_LATER: dict[str, Any] = {
     "compute.tf32": False,
     "compute.cudnn_benchmark": False,
     "compute.attention": "auto",
+    "model.inline.shared": False,
     "temperature.rising_only": False,
     "optimizer.decay": "matrices",
     "optimizer.grad_clip_over": "towers",

@@ -73,6 +73,24 @@ class Inline(Section):
     embed_dim: Positive = Field(128, description="Dimension d of the shared embedding space.")
     vision: VisionTower = Field(default_factory=VisionTower, description="The image tower.")
     text: TextTower = Field(default_factory=TextTower, description="The text tower.")
+    shared: bool = Field(
+        False,
+        description="One transformer, last normalisation and projection for both modalities, as in AlignCLIP; each "
+        "keeps its own embeddings. For a ViT whose layers, width and heads are the text tower's.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        vision, text = self.vision, self.text
+        if self.shared and (
+            (vision.layers, vision.width) != (text.layers, text.width)
+            or vision.width != text.heads * vision.head_width
+        ):
+            raise ValueError(
+                "shared needs a ViT (layers as one number) with the text tower's layers and width, and head_width = "
+                "width / heads"
+            )
+        return self
 
 
 class Model(Section):

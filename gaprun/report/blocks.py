@@ -151,12 +151,14 @@ def _row(comparison: Comparison, group: str, flags: dict[str, str]) -> str:
     counts = sorted({cell.summary.n for (g, _), cell in comparison.cells.items() if g == group})
     mark = f' <abbr title="{escape(flags[group])}">†</abbr>' if group in flags else ""
     cells = f'<td data-value="{escape(group)}">{escape(group)}{mark}</td>'
+    counts = counts or [0]
     cells += f'<td data-value="{counts[-1]}" data-label="n">{"-".join(map(str, counts))}</td>'
     for column in comparison.columns:
         label = f'data-label="{escape(_head(column).replace(chr(10), " "))}"'
         cell = comparison.cells.get((group, column))
         if cell is None:
-            cells += f'<td data-value="" {label}>-</td>'
+            nothing = "n/a" if (group, column) in comparison.undefined else "-"
+            cells += f'<td data-value="" {label}>{nothing}</td>'
             continue
         places, summary, found = decimals(comparison, column), cell.summary, cell.difference
         text = fixed(summary.mean, places) + (

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gaprun.comparison.correlation import correlate
-from gaprun.comparison.select import what_differs
+from gaprun.comparison.recipes import what_differs
+from gaprun.comparison.select import place_of, usual_places
 from gaprun.comparison.statistics import summarise
 from gaprun.paper.published import TABLES
 from gaprun.paper.settings import Setting
@@ -238,14 +239,20 @@ def _paths(
 
 
 def _values(material: Material) -> dict[str, dict[str, float]]:
-    """By run: gap, uniformity and retrieval of the pool protocol (else of what there is), and classification."""
+    """By run: the metrics where most runs of the set-up that is judged were measured, and the mean recall@1.
+
+    One place a metric for all runs: points of two data sets or protocols would be no cloud.
+    """
+    main = set(material.main)
+    rows = [row for row in material.rows if material.groups[row["id"]] in main]
+    places = usual_places(rows)
     found: dict[str, dict[str, float]] = {}
-    # Pool rows come last and overwrite.
-    for row in sorted(material.rows, key=lambda row: str(row["protocol"]).startswith("pool")):
-        if row["value"] is not None:
+    for row in rows:
+        if row["value"] is not None and place_of(row) == places[row["metric"]]:
             found.setdefault(row["id"], {})[row["metric"]] = row["value"]
+    both = [places.get(name) for name in ("image_recall@1", "text_recall@1")]
     for values in found.values():
-        if "image_recall@1" in values and "text_recall@1" in values:
+        if both[0] == both[1] and "image_recall@1" in values and "text_recall@1" in values:
             values["retrieval"] = (values["image_recall@1"] + values["text_recall@1"]) / 2
     return found
 

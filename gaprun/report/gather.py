@@ -10,6 +10,7 @@ from gaprun.comparison import select, table
 from gaprun.comparison.health import Finding, flagged
 from gaprun.comparison.table import Comparison
 from gaprun.errors import UserError
+from gaprun.evaluation.names import transform_of
 from gaprun.paper.claims import Verdict, judge_claims
 from gaprun.paper.settings import WORDS, Setting, Study, load_study, setting_of
 
@@ -41,7 +42,7 @@ Path = Sequence[Mapping[str, Any]]
 class Material:
     """Everything but pictures. `paths`, `health`, `groups` are by run; `groups` maps a run to its comparison row.
 
-    `setups` is by row: equal in rows that differ in temperature rule, swap and loss only (`select.setup_of`).
+    `setups` is by row: equal in rows that differ in temperature rule, swap and loss only (`recipes.setup_of`).
     """
 
     comparison: Comparison
@@ -66,7 +67,8 @@ class Material:
         """The rows of the set-up that claims are judged in; all rows where there is none."""
         if self.study is None:
             return self.labels
-        chosen = self.setups[self.groups[self.study.results[0].run]]
+        judged = {self.groups[r.run] for r in self.study.results if r.run in self.groups}
+        chosen = next((self.setups[label] for label in self.labels if label in judged), None)
         return [label for label in self.labels if self.setups[label] == chosen]
 
     def family(self, label: str) -> str:
@@ -88,16 +90,11 @@ def gather(store: Store, where: Sequence[str] = ()) -> Material:
         raise UserError(
             "nothing to report: the database holds no metrics yet; `gaprun train RECIPE` makes some"
         )
-    try:
-        rows, found_notes = select.load(store, names, "recipe", where)
-    except UserError as error:
-        if "not comparable" not in str(error):
-            raise
-        notes.append(f"some results are averaged over different data or sizes: {error}")
-        rows, found_notes = select.load(store, names, "recipe", where, allow_mixed=True)
-    rows = [
-        row for row in rows if "=" not in row["protocol"]
-    ]  # Liang's shifted clouds are another experiment
+    rows, found_notes = select.load(store, names, "recipe", where, separate=True, setups=True)
+    # A transform of the embeddings is another experiment, for which `gaprun compare` is there.
+    rows = [row for row in rows if not transform_of(row["protocol"])]
+    if not rows:
+        raise UserError("nothing to report: only transformed embeddings were measured; see `gaprun compare`")
     comparison = table.build(rows, "recipe", None, names, None, found_notes)
     groups = {row["id"]: row["group"] for row in rows}
     seeds = {row["id"]: row["seed"] for row in rows}
@@ -117,7 +114,7 @@ def gather(store: Store, where: Sequence[str] = ()) -> Material:
         paths={run: path for run, path in store.trajectories(drawn).items() if path},
         health=flagged(store, drawn),
         settings={run: setting_of(recipe) for run, recipe in recipes.items()},
-        setups={groups[run]: select.setup_of(recipe) for run, recipe in recipes.items()},
+        setups={row["group"]: row["setup"] for row in rows},
         study=study,
         verdicts=judge_claims(store, study) if study else [],
         notes=notes,

@@ -216,7 +216,7 @@ def _examples(pictures: Mapping[str, Pictures | str]) -> str:
 def _correlations(material: Material) -> str:
     wanted = ("gap", "uniformity_w2_joint")
     shown = ("image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
-    comparison = replace(material.comparison, groups=material.main)
+    comparison = replace(material.comparison, groups=material.main, notes=[])
     predictors = [name for name in wanted if any(c.metric == name for c in comparison.columns)]
     if not predictors:
         return ""

@@ -348,7 +348,11 @@ class Store:
         return self._read(lambda session: queries.metrics_by_evaluation(session, ids))
 
     def metric_rows(
-        self, names: Iterable[str], where: Iterable[str] = (), keys: Sequence[str] = (), run_ids: Ids = None
+        self,
+        names: Iterable[str] | None,
+        where: Iterable[str] = (),
+        keys: Sequence[str] = (),
+        run_ids: Ids = None,
     ) -> list[dict[str, Any]]:
         """The latest value of each metric in `names` of each run; see `queries.metric_rows`."""
         conditions = parse_conditions(where)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, Text, and_, case, cast, func, select
-from sqlalchemy.orm import Session, defer
+from sqlalchemy import ColumnElement, Select, String, Text, case, cast, func, not_, or_, select, tuple_
+from sqlalchemy.orm import Session, aliased, defer
 
 from gaprun.errors import UserError
 from gaprun.store.models import Evaluation, Metric, Run, Trajectory
-from gaprun.store.where import NULLS, Condition, dotted_keys, lookup
+from gaprun.store.where import Condition, dotted_keys, lookup
 
 # What a condition may name besides dotted keys of the resolved recipe, and what a metric row holds.
 RUN_KEYS = {
@@ -34,9 +35,26 @@ METRIC_KEYS = {
     **{name: getattr(Metric, name) for name in ("dataset", "split", "protocol", "n", "d")},
     **{
         name: getattr(Evaluation, name)
-        for name in ("step", "task", "data_fingerprint", "options_hash", "definition")
+        for name in (
+            "step",
+            "task",
+            "data_fingerprint",
+            "options_hash",
+            "definition",
+            "model_hash",
+            "device",
+        )
     },
 }
+# Of the evaluations of one run that agree in these, the latest counts.
+_PLACE = ("task", "dataset", "split", "protocol")
+_ORIGIN = (
+    Evaluation.id.label("evaluation"),
+    Evaluation.created,
+    Evaluation.checkpoint_hash.label("measured_checkpoint"),
+    Evaluation.code_version.label("measured_by"),
+)
+Choosing = Callable[[Any], list[ColumnElement[bool]]]
 
 
 def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
@@ -59,61 +77,66 @@ def runs(session: Session, conditions: Sequence[Condition], light: bool = False)
 
 def metric_rows(
     session: Session,
-    names: Iterable[str],
-    conditions: Sequence[Condition],
+    names: Iterable[str] | None,
+    conditions: Sequence[Condition] = (),
     keys: Sequence[str] = (),
     run_ids: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per run, metric, data set, split and protocol: the latest step's value, newest definition.
+    """The one selection of stored values that every command shows: a row a run, metric, data set, split and protocol.
 
-    A row holds `value`, RUN_KEYS, `started`, METRIC_KEYS, and each of `keys` (dotted keys of the resolved
-    recipe). Conditions may name any of these but the first. `run_ids`: only of these (up to 500) runs.
+    A row holds `value`, RUN_KEYS, METRIC_KEYS, `evaluation` and `created` (the evaluation's id and time), `trained_on`
+    (JSON text: fingerprints of the training data, if recorded), and each of `keys` (dotted keys of the resolved
+    recipe). Conditions may name RUN_KEYS, METRIC_KEYS and dotted keys; those on evaluations hold before the latest is
+    looked for (`newer`), so that they choose among a run's evaluations. `dataset=a/x` means the split x of a.
+    `names`: only these metrics; `run_ids`: only these (up to 500) runs.
     """
     known = RUN_KEYS | METRIC_KEYS
     own, dotted = _split(conditions, known)
-    columns = [*(column.label(name) for name, column in known.items()), Run.started, Metric.value]
+    columns = [*(column.label(name) for name, column in known.items()), *_ORIGIN, Metric.value]
+    columns.append(_trained_on(session).label("trained_on"))
     values = recipe_values(session, [c.key for c in dotted] + list(keys), known)
     wanted = [] if run_ids is None else [Metric.run_id.in_(run_ids)]
-    query = _latest(columns, and_(Metric.name.in_(sorted(set(names))), *wanted, *_prefilter(own, known)))
+    if names is not None:
+        wanted.append(Metric.name.in_(sorted(set(names))))
+    query = _latest(columns, [*wanted, *_prefilter(own, known)], _choosing(session, own))
     result = session.execute(query)
     names_of_columns = list(result.keys())
     rows = []
     for record in result:
         row: dict[str, Any] = dict(zip(names_of_columns, record, strict=True))
         run_id = row["id"]
-        if all(c.holds(row[c.key]) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
+        if all(_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
             row.update((key, values[key].get(run_id)) for key in keys)
             rows.append(row)
-    return rows
+    return _one_task_each(rows)
+
+
+def recency(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What "the latest" means everywhere: the furthest step, of one step what was measured last, ties by id."""
+    return row["step"], row["created"], row["evaluation"]
 
 
 def metrics_of(session: Session, run_id: str) -> list[dict[str, Any]]:
     """The latest metrics of one run, with what each was measured on and by which code, in a fixed order."""
-    columns = [
-        *(column.label(name) for name, column in METRIC_KEYS.items()),
-        Metric.value,
-        Evaluation.checkpoint_hash,
-        Evaluation.code_version,
-    ]
-    rows = [dict(row) for row in session.execute(_latest(columns, Metric.run_id == run_id)).mappings()]
-    return sorted(rows, key=lambda row: (row["dataset"], row["split"], row["protocol"], row["metric"]))
+    rows = metric_rows(session, None, run_ids=[run_id])
+    rows.sort(key=lambda row: (row["dataset"], row["split"], row["protocol"], row["metric"]))
+    return [_of_evaluation(row) for row in rows]
+
+
+def _of_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without its run: the checkpoint and the code are those of the evaluation."""
+    origin = {"checkpoint_hash": row["measured_checkpoint"], "code_version": row["measured_by"]}
+    return {name: row[name] for name in (*METRIC_KEYS, "value")} | origin
 
 
 def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str, Any]]:
     """The metrics of these evaluations, in the order of `ids` and then by name; rows as `metrics_of` gives them."""
-    columns = [
-        *(column.label(name) for name, column in METRIC_KEYS.items()),
-        Metric.value,
-        Evaluation.checkpoint_hash,
-        Evaluation.code_version,
-        Evaluation.device,
-        Evaluation.id.label("evaluation"),
-    ]
+    columns = [*(column.label(name) for name, column in METRIC_KEYS.items()), *_ORIGIN, Metric.value]
     query = select(*columns).select_from(Metric).join(Evaluation, Metric.evaluation_id == Evaluation.id)
     rows = [dict(row) for row in session.execute(query.where(Evaluation.id.in_(ids))).mappings()]
     place = {number: index for index, number in enumerate(ids)}
     rows.sort(key=lambda row: (place[row["evaluation"]], row["metric"]))
-    return [{name: value for name, value in row.items() if name != "evaluation"} for row in rows]
+    return [_of_evaluation(row) for row in rows]
 
 
 def metric_names(session: Session) -> list[str]:
@@ -159,22 +182,11 @@ def resolved_recipes(session: Session, run_ids: Sequence[str]) -> dict[str, dict
 
 
 def details(session: Session, run_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """The evaluations of these runs that kept per-query results: their key and `details`, the file's place."""
-    names = (
-        "run_id",
-        "step",
-        "data_fingerprint",
-        "protocol",
-        "options_hash",
-        "definition",
-        "task",
-        "details",
-    )
+    """The evaluations of these runs that kept per-query results: their id and `details`, the file's place."""
     found: list[dict[str, Any]] = []
     for part in _parts(run_ids):
-        query = select(*(getattr(Evaluation, name) for name in names)).where(
-            Evaluation.run_id.in_(part), Evaluation.details.is_not(None)
-        )
+        query = select(Evaluation.id.label("evaluation"), Evaluation.details)
+        query = query.where(Evaluation.run_id.in_(part), Evaluation.details.is_not(None))
         found += [dict(row) for row in session.execute(query).mappings()]
     return found
 
@@ -232,24 +244,94 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
     raise UserError(f"no run has the key {key!r}: {hint} (not of the recipe: {', '.join(others)})")
 
 
-def _latest(columns: Sequence[Any], condition: ColumnElement[bool]) -> Select[Any]:
-    recency = (
-        func.row_number()
-        .over(
-            partition_by=(Metric.run_id, Metric.name, Metric.dataset, Metric.split, Metric.protocol),
-            order_by=(Evaluation.step.desc(), Evaluation.definition.desc(), Evaluation.id.desc()),
+def _latest(columns: Sequence[Any], where: Sequence[ColumnElement[bool]], choosing: Choosing) -> Select[Any]:
+    """Metrics of evaluations that meet `choosing` and have no newer one of the same run, task, place and protocol.
+
+    It is an evaluation that counts, whichever of its metrics are asked for, so that one evaluation's values are never
+    filled up with another's.
+    """
+    newer = aliased(Evaluation)
+    newest = not_(
+        select(newer.id)
+        .where(
+            newer.run_id == Evaluation.run_id,
+            *(getattr(newer, name) == getattr(Evaluation, name) for name in _PLACE),
+            tuple_(newer.step, newer.created, newer.id)
+            > tuple_(Evaluation.step, Evaluation.created, Evaluation.id),
+            *choosing(newer),
         )
-        .label("recency")
+        .exists()
     )
-    inner = (
-        select(*columns, recency)
+    return (
+        select(*columns)
         .select_from(Metric)
         .join(Evaluation, Metric.evaluation_id == Evaluation.id)
         .join(Run, Metric.run_id == Run.id)
-        .where(condition)
-        .subquery()
+        .where(*where, *choosing(Evaluation), newest)
     )
-    return select(*(c for c in inner.c if c.name != "recency")).where(inner.c.recency == 1)
+
+
+def _choosing(session: Session, conditions: Sequence[Condition]) -> Choosing:
+    """The conditions that tell evaluations of one run, task, place and protocol apart, for any name of their table.
+
+    What SQL cannot decide is decided here, on the distinct values that are stored (few).
+    """
+    made: list[tuple[str, list[Any]]] = []
+    for condition in conditions:
+        column = METRIC_KEYS.get(condition.key)
+        if column is None or condition.key in ("metric", *_PLACE):
+            continue
+        if isinstance(column.type, String) and condition.plain:
+            kept: list[Any] = list(condition.values)
+        else:
+            kept = [v for v in session.scalars(select(column).distinct()) if condition.holds(v)]
+        made.append((column.key, kept))
+    return partial(_clauses, made)
+
+
+def _clauses(made: Sequence[tuple[str, list[Any]]], table: Any) -> list[ColumnElement[bool]]:
+    clauses = []
+    for name, kept in made:
+        if hasattr(table, name):
+            clauses.append(_among(getattr(table, name), kept))
+        else:  # a column of metrics
+            of = aliased(Metric)
+            fits = select(of.id).where(of.evaluation_id == table.id, _among(getattr(of, name), kept))
+            clauses.append(fits.exists())
+    return clauses
+
+
+def _among(column: Any, kept: list[Any]) -> ColumnElement[bool]:
+    present = column.in_([value for value in kept if value is not None])
+    return or_(present, column.is_(None)) if None in kept else present
+
+
+def _one_task_each(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`rows` with one value a run, metric, place and protocol, the latest where two tasks measure the same."""
+    tasks: dict[str, set[str]] = {}
+    for row in rows:
+        tasks.setdefault(row["metric"], set()).add(row["task"])
+    if all(len(found) == 1 for found in tasks.values()):
+        return rows
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = row["id"], row["metric"], row["dataset"], row["split"], row["protocol"]
+        if key not in kept or recency(row) > recency(kept[key]):
+            kept[key] = row
+    return list(kept.values())
+
+
+def _trained_on(session: Session) -> ColumnElement[Any]:
+    """The JSON text of the fingerprints of what a run was trained on; None where it was not recorded."""
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(func.json_extract_path(Run.environment, "data"), Text)
+    return func.json_extract(Run.environment, "$.data")
+
+
+def _holds(condition: Condition, row: Mapping[str, Any]) -> bool:
+    if condition.key == "dataset":
+        return condition.holds(row["dataset"], f"{row['dataset']}/{row['split']}")
+    return condition.holds(row[condition.key])
 
 
 def _split(conditions: Sequence[Condition], own: Iterable[str]) -> tuple[list[Condition], list[Condition]]:
@@ -261,7 +343,9 @@ def _prefilter(conditions: Sequence[Condition], known: Mapping[str, Any]) -> lis
     clauses = []
     for condition in conditions:
         column = known[condition.key]
-        special = any("*" in value or "?" in value or value.lower() in NULLS for value in condition.values)
-        if isinstance(column.type, String) and not special and not condition.negated:
-            clauses.append(column.in_(condition.values))
+        if isinstance(column.type, String) and condition.plain:
+            clause = column.in_(condition.values)
+            if condition.key == "dataset":
+                clause = or_(clause, (Metric.dataset + "/" + Metric.split).in_(condition.values))
+            clauses.append(clause)
     return clauses

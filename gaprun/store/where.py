@@ -21,9 +21,19 @@ class Condition:
     values: tuple[str, ...]
     negated: bool = False
 
-    def holds(self, value: Any) -> bool:
-        """Whether `value` satisfies the condition; see `equal`."""
-        return any(equal(value, wanted) for wanted in self.values) != self.negated
+    def texts(self) -> list[str]:
+        """The texts that `parse_conditions` makes it of."""
+        return [f"{self.key}{'!' if self.negated else ''}={value}" for value in self.values]
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is nothing but texts of which one must be equal: what a database can decide by itself."""
+        special = any("*" in value or "?" in value or value.lower() in NULLS for value in self.values)
+        return not special and not self.negated
+
+    def holds(self, *values: Any) -> bool:
+        """Whether one of `values` (several names of one thing) satisfies the condition; see `equal`."""
+        return any(equal(value, wanted) for wanted in self.values for value in values) != self.negated
 
 
 def parse_conditions(texts: Iterable[str]) -> list[Condition]:

@@ -28,7 +28,7 @@ class WeightAverage:
             self.weights = {k: _copied(m.state_dict()) for k, m in self.modules.items()}
             return
         for key, module in self.modules.items():
-            parameters = dict(module.named_parameters())
+            parameters = dict(module.named_parameters(remove_duplicate=False))  # shared ones go by two names
             for name, now in module.state_dict().items():
                 average = self.weights[key][name]
                 if name in parameters and average.is_floating_point():

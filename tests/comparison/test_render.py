@@ -41,7 +41,7 @@ def test_the_terminal_table(comparison):
     one = next(line for line in lines if line.startswith("one"))
     assert re.match(r"one +1 +0\.400 +- +-", one)
     assert "Mean ± standard deviation over n seeds, [95 % Student-t interval of the mean]" in text
-    assert "paired by seed" in text and "Holm-corrected over the 3 tests shown" in text
+    assert "paired by seed" in text and "Holm-corrected within each metric" in text and "family of 1" in text
     assert "scenes/test, protocol full." in text
 
 

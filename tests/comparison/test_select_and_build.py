@@ -108,8 +108,14 @@ def test_groups_by_any_key_of_the_recipe(store, add):
     found = compare("gap", db=store.place.name, by="temperature.tau", baseline="0.04")
     assert found.groups == ["0.04", "0.01", "0.1", "none"]
     assert found.records()[1]["recipe"] == "flt-0.01" and found.records()[1]["delta"] == pytest.approx(-0.03)
-    seeds = compare("gap", db=store.place.name, by="seed", where=["recipe=flt-*"], baseline="0").records()
-    assert [(r["group"], r["n"]) for r in seeds] == [("0", 3), ("1", 3)]
+    where = ["recipe=flt-*"]
+    apart = compare("gap", db=store.place.name, by="seed", where=where, baseline="0 [flt-0.01]")
+    assert {(r["group"], r["n"], r["delta"] and round(r["delta"], 6)) for r in apart.records()} >= {
+        ("0 [flt-0.01]", 1, None), ("1 [flt-0.01]", 1, 0.01), ("1 [flt-0.1]", 1, None),
+    }  # fmt: skip
+    found = compare("gap", db=store.place.name, by="seed", where=where, baseline="0", allow_mixed=True)
+    seeds = found.records()
+    assert [(r["group"], r["n"], r["mixed"]) for r in seeds] == [("0", 3, "recipe"), ("1", 3, "recipe")]
     assert seeds[1]["recipes"] == ["flt-0.01", "flt-0.04", "flt-0.1"]  # paired by recipe: no spread, so no p
     assert (seeds[1]["pairs"], seeds[1]["delta"], seeds[1]["p_value"]) == (3, pytest.approx(0.01), None)
     with pytest.raises(UserError, match="no run has the key 'temperature.tua': did you mean temperature.tau"):
@@ -132,7 +138,7 @@ def test_one_name_with_two_recipes_becomes_two_rows(store, add):
     assert compare("gap", db=store.place.name).groups == [
         "baseline", "flt [tau=0.04]", "flt [tau=0.07]",
     ]  # fmt: skip
-    with pytest.raises(UserError, match=r"--baseline 'flt' is none of .* flt \[tau=0.04\]"):
+    with pytest.raises(UserError, match=r"--baseline 'flt' is several groups .* flt \[tau=0.04\], flt \[tau"):
         compare("gap", db=store.place.name, baseline="flt")
 
 
@@ -153,7 +159,11 @@ def test_each_length_has_its_own_baseline(store, add):
     ]  # fmt: skip
     assert f"difference from {short} or {long}, whichever shares the row's set-up" in " ".join(legend(found))
     chosen = compare("gap", db=store.place.name, baseline=short)
-    assert {r["baseline"] for r in chosen.records()} == {short}
+    assert [r["baseline"] for r in chosen.records()] == [short, short, None, None, None, None]
+    assert "4 row(s) share no set-up with" in " ".join(chosen.notes)
+    forced = compare("gap", db=store.place.name, baseline=short, allow_mixed=True)
+    assert {r["baseline"] for r in forced.records()} == {short}
+    assert "compared with a baseline of another set-up" in " ".join(legend(forced))
 
 
 def test_a_repeated_seed_is_no_further_evidence(store, add):
@@ -172,7 +182,8 @@ def test_undefined_values_are_left_out_and_said_so(store, add):
     found = compare("gap", db=store.place.name)
     assert found.records()[0]["n"] == 1 and any("not defined" in note for note in found.notes)
     add("hopeless", 0, rmg=float("nan"))
-    assert compare("rmg", db=store.place.name).records() == []
+    (record,) = compare("rmg", db=store.place.name).records()
+    assert (record["group"], record["n"], record["mean"], record["undefined"]) == ("hopeless", 0, None, 1)
 
 
 def test_order_best_and_top(store, add):

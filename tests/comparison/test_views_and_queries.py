@@ -65,20 +65,58 @@ def test_what_has_no_files_says_so(with_files, tmp_path):
 
 
 def test_which_metrics_are_shares_of_right_queries(tmp_path):
-    np.savez(
-        tmp_path / "r.npz",
-        image_rank=np.array([1, 2, 6]),
-        text_rank=np.array([1, 9]),
-        owner=np.array([0, 0, 1]),
-    )
-    right, owner = read_outcomes(tmp_path / "r.npz", "image_recall@5")
-    assert right.tolist() == [True, True, False] and owner.tolist() == [0, 0, 1]
-    np.savez(tmp_path / "unknown.npz", image_rank=np.array([1, 2, 6]), text_rank=np.array([1, 9]))
-    assert read_outcomes(tmp_path / "unknown.npz", "image_recall@5") is None
-    assert read_outcomes(tmp_path / "r.npz", "image_median_rank") is None
-    np.savez(tmp_path / "z.npz", class_rank=np.array([1, 5, 7]), correct=np.array([True, False]))
-    assert read_outcomes(tmp_path / "z.npz", "zeroshot_top5")[0].tolist() == [True, True, False]
-    assert read_outcomes(tmp_path / "z.npz", "probe_top1")[0].tolist() == [True, False]
+    def outcomes(metric, **arrays):
+        np.savez(tmp_path / "file.npz", **{name: np.array(array) for name, array in arrays.items()})
+        return read_outcomes(tmp_path / "file.npz", metric)
+
+    ranks = {"image_rank": [1, 2, 6], "text_rank": [1, 9], "owner": [0, 0, 1]}
+    found = outcomes("image_recall@5", **ranks)
+    assert found.right.tolist() == [True, True, False] and found.owner.tolist() == [0, 0, 1]
+    assert outcomes("image_median_rank", **ranks) is None
+    assert outcomes("image_recall@5", image_rank=[1, 2, 6], text_rank=[1, 9]) is None
+    assert outcomes("zeroshot_top5", class_rank=[1, 5, 7]).right.tolist() == [True, True, False]
+    assert outcomes("probe_top1", correct=[True, False]).right.tolist() == [True, False]
+    # An image without captions has rank 0: it is no query, and not one that is answered right.
+    text = outcomes("text_recall@5", image_rank=[1, 2], text_rank=[0, 1, 0, 9])
+    assert (text.right.tolist(), text.queries.tolist()) == ([True, False], [1, 3])
+    # As many captions as images say nothing: two of them belong to one image here.
+    as_many = {"image_rank": [1, 2, 6], "text_rank": [1, 9, 0]}
+    assert outcomes("image_recall@5", **as_many, owner=[0, 0, 1]).owner.tolist() == [0, 0, 1]
+    assert outcomes("image_recall@5", **as_many) is None
+    single = {"image_rank": [1, 2, 6], "text_rank": [1, 9, 2]}
+    assert outcomes("image_recall@5", **single, owner=[2, 0, 1]).owner is None
+    assert outcomes("image_recall@5", **single).owner is None
+
+
+def test_queries_are_paired_by_seed_and_recipe(store, add):
+    """`--by seed`: two recipes of one seed are two runs, each paired with its own recipe's other seed."""
+    folder = store.artifacts / "details"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(2)
+    right = {}
+    for recipe in ("baseline", "flt"):
+        for seed in range(2):
+            run = add(recipe, seed, gap=0.5, resolved={"temperature": {"rule": recipe}})
+            rank = 1 + 3 * (generator.random(50) > (0.3 if recipe == "flt" else 0.7) + seed / 10)
+            rank[::7] = 0
+            np.savez(folder / f"{run}.npz", text_rank=rank)
+            key = EvaluationKey(f"c-{run}", 100, "retrieval", "scenes", "test", "f1", "full")
+            asked = rank > 0
+            values = {"text_recall@1": 100 * (rank[asked] == 1).mean()}
+            store.add_evaluation(run, key, values, 50, 64, f"runs/details/{run}.npz")
+            right[recipe, seed] = rank[asked] == 1
+    options = {"db": str(store.place.path), "by": "seed", "queries": True}
+    pooled = compare("text_recall@1", baseline="0", allow_mixed=True, **options)
+    (test,) = pooled.queries.values()
+    assert test.queries == 42  # images with captions
+    expected = np.mean([right[r, 1].mean() - right[r, 0].mean() for r in ("baseline", "flt")])
+    assert test.delta == pytest.approx(100 * expected)
+    apart = compare("text_recall@1", baseline="0 [flt]", **options)
+    (test,) = apart.queries.values()
+    assert test.delta == pytest.approx(100 * (right["flt", 1].mean() - right["flt", 0].mean()))
+    np.savez(folder / "flt-s1.npz", text_rank=np.ones(50, dtype=int))  # another set of queries
+    apart = compare("text_recall@1", baseline="0 [flt]", **options)
+    assert not apart.queries and any("not asked the same queries" in note for note in apart.notes)
 
 
 def test_correlations_are_over_means(store, add):

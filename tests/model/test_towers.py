@@ -31,6 +31,34 @@ def test_towers_whose_text_sees_padding_are_not_trimmed() -> None:
     assert not towers.trimmable
 
 
+def test_a_shared_tower_is_one_for_both() -> None:
+    """Shared by identity: counted once, saved and loaded, with the gradients of both modalities added up."""
+    vision = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"layers": 2, "width": 32, "heads": 2}
+    model = Model(inline={"embed_dim": 16, "vision": vision, "text": text, "shared": True})
+    towers, apart = build_towers(model), build_towers(Model(inline=dict(model.inline) | {"shared": False}))
+    clip = towers.clip
+    shared = [*clip.visual.transformer.parameters(), *clip.visual.ln_post.parameters(), clip.visual.proj]
+    count = [sum(p.numel() for p in t.clip.parameters()) for t in (towers, apart)]
+    assert count[1] - count[0] == sum(p.numel() for p in shared)
+    pictures, tokens = torch.randn(3, 3, 32, 32), torch.from_numpy(towers.tokenize(TEXTS[:3]))
+    grads = []
+    for out in (clip.encode_image(pictures), clip.encode_text(tokens)):
+        grads.append(torch.autograd.grad(out.square().sum(), shared))
+    (clip.encode_image(pictures).square().sum() + clip.encode_text(tokens).square().sum()).backward()
+    for p, a, b in zip(shared, *grads, strict=True):
+        torch.testing.assert_close(p.grad, a + b)
+        assert a.abs().max() > 0 and b.abs().max() > 0
+    again = build_towers(model)
+    again.clip.load_state_dict(clip.state_dict())
+    assert torch.equal(again.clip.encode_text(tokens), clip.encode_text(tokens))
+    assert again.clip.transformer is again.clip.visual.transformer
+    with pytest.raises(ValueError, match="shared needs a ViT"):
+        Inline(shared=True)
+    with pytest.raises(ValueError, match="shared needs a ViT"):
+        Inline(vision=vision, text=text | {"heads": 4}, shared=True)
+
+
 def test_used_vocabulary_maps_every_id_and_keeps_the_end_token_largest() -> None:
     tokenizer, context = tokenizer_for(Model(inline=Inline()))
     tokens = original_tokens(tokenizer, TEXTS, context)

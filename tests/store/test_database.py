@@ -120,11 +120,11 @@ def test_the_same_evaluation_is_found_and_replaced_never_doubled(store, new_run,
         store.add_evaluation("absent", same, {"gap": 0.5}, 1, 1)
 
 
-def test_metric_rows_take_the_latest_step_and_definition(store, new_run, key):
+def test_metric_rows_take_the_furthest_step_and_of_it_what_was_measured_last(store, new_run, key):
     store.begin_run(new_run(temperature={"rule": "exp", "init": 0.07}))
     add = store.add_evaluation
-    add("baseline-s0", key(step=100, checkpoint_hash="b", definition=2), {"gap": 0.3}, 512, 64)
     add("baseline-s0", key(step=100, checkpoint_hash="b", definition=1), {"gap": 0.9}, 512, 64)
+    add("baseline-s0", key(step=100, checkpoint_hash="b", definition=2), {"gap": 0.3}, 512, 64)
     add("baseline-s0", key(step=20, checkpoint_hash="a", definition=2), {"gap": 0.8, "rmg": 0.4}, 512, 64)
     add("baseline-s0", key(step=20, checkpoint_hash="a", protocol="pool512"), {"gap": 0.7}, 512, 64)
     rows = store.metric_rows(["gap"], keys=["temperature.rule"])

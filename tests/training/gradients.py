@@ -22,6 +22,7 @@ from gaprun.training.state import TrainState
 from tests.training.conftest import small_job
 
 VIT = ("model.inline.vision.layers=2", "model.inline.vision.patch_size=8", "model.inline.vision.width=32")
+SHARED = ("model.inline.shared=true", "model.inline.text.width=32", "model.inline.text.heads=1")
 ALWAYS = "swap.probability=1"
 # Every method of the paper, and the other loss.
 METHODS = {
@@ -37,6 +38,7 @@ METHODS = {
     "baseline, sigmoid": ("loss.name=sigmoid",),
     "baseline, relative sigmoid": ("loss.name=relative-sigmoid",),
     "soft-swap, all terms": (ALWAYS,),
+    "baseline, shared tower": SHARED,
 }
 # A term for each kind there is, with unequal weights, so that a wrong division of any of them shows.
 ALL_TERMS = ClipLoss(

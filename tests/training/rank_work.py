@@ -33,6 +33,8 @@ def steps(world: World, folder: Path) -> None:
     for method in ("baseline", "soft-swap"):
         found[method, "resnet"] = gradients(scenes, method, *RESNET, world=world)
         found[method, "chunked"] = gradients(scenes, method, *CHUNKED, world=world)
+    terms = "soft-swap, all terms"
+    found[terms, "chunked"] = gradients(scenes, terms, *CHUNKED, world=world)
     torch.save(found, folder / f"rank{world.rank}.pt")
 
 

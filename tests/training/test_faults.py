@@ -1,5 +1,6 @@
 """Faults have a defined end and keep what was trained: damaged pictures, lost shards, full disks, locked databases."""
 
+import json
 import shutil
 import sqlite3
 import threading
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from gaprun.data.identity import fingerprint
 from gaprun.data.split import open_split
 from gaprun.errors import Failure
+from gaprun.files import file_sha256
 from gaprun.store import open_store
 from gaprun.training import checkpoint
 from gaprun.training.checkpoint import newest_checkpoint
@@ -28,12 +31,20 @@ def copied(scenes: Path, tmp_path: Path, run_small: RunSmall, monkeypatch: pytes
 
 
 def damage(root: Path, samples: list[int]) -> None:
+    """Zero these pictures' bytes and write the index for the shards as they then are: no picture, but the content."""
     split = open_split("scenes/train", root)
     for sample in samples:
         shard, offset, size = split.places[sample]
         with split.shards[shard].open("r+b") as file:
             file.seek(int(offset))
             file.write(b"\0" * int(size))
+    place = split.path / "index.json"
+    index = json.loads(place.read_text())
+    for shard, path in zip(index["shards"], split.shards, strict=True):
+        shard["sha256"] = file_sha256(path)
+    hashes = [shard["sha256"] for shard in index["shards"]]
+    index["fingerprint"] = fingerprint(hashes, file_sha256(split.path / "samples.jsonl"))
+    place.write_text(json.dumps(index))
 
 
 def ended(tmp_path: Path):

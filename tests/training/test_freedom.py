@@ -156,6 +156,20 @@ def test_the_average_is_torchs(run_small: RunSmall) -> None:
     assert ours.weights["m"]["1.num_batches_tracked"] == 6
 
 
+def test_a_shared_weight_is_averaged_under_both_its_names() -> None:
+    module = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2)})
+    module["b"].weight = module["a"].weight
+    average = WeightAverage(0.5, {"m": module})
+    average.update()
+    before = module["a"].weight.detach().clone()
+    with torch.no_grad():
+        module["a"].weight.add_(1)
+    average.update()
+    average.put_in_place()
+    torch.testing.assert_close(module["a"].weight.detach(), before + 0.5)
+    assert module["b"].weight is module["a"].weight
+
+
 def test_a_run_keeps_measures_and_resumes_its_average(run_small: RunSmall, monkeypatch) -> None:
     """The saved model is the average of the weights of all steps, the measured temperature its own; training itself is
     that of the run without it, and goes on exactly after a stop."""

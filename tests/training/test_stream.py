@@ -1,5 +1,6 @@
 """The training stream: a pure function of (seed, step) for any number of workers, cached or not; damaged pictures."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +50,20 @@ def test_cached_equals_streamed(scenes: Path, tmp_path: Path, side: int) -> None
 
 
 @pytest.fixture
-def damaged(scenes: Path, tmp_path: Path) -> Path:
-    """The scenes with the middle of one picture overwritten."""
-    import shutil
-
+def damaged(scenes: Path, tmp_path: Path) -> LoadBatch:
+    """The scenes, one of whose pictures was overwritten after the split was opened."""
     shutil.copytree(scenes / "scenes", tmp_path / "scenes")
-    split = open_split("scenes/train", tmp_path)
+    load = make(tmp_path)
+    (split,) = load.plan.pool.splits
     shard, offset, size = split.places[17]
     with (split.shards[shard]).open("r+b") as file:
         file.seek(offset)
         file.write(b"\0" * int(size))
-    return tmp_path
+    return load
 
 
-def test_a_damaged_pair_gives_way_to_the_next_and_is_named(damaged: Path, scenes: Path) -> None:
-    load, whole = make(damaged), make(scenes)
+def test_a_damaged_pair_gives_way_to_the_next_and_is_named(damaged: LoadBatch, scenes: Path) -> None:
+    load, whole = damaged, make(scenes)
     names: set[str] = set()
     for step in range(8):
         batch, sound = load.load(step), whole.load(step)

@@ -20,10 +20,11 @@ from gaprun.training.head import Head
 from gaprun.training.optimizer import parameter_groups
 from tests.conftest import RECIPES
 from tests.training.conftest import RunSmall, small_job
-from tests.training.gradients import VIT
+from tests.training.gradients import SHARED, VIT
 from tests.training.test_resume import stop_at
 
 METHODS = sorted(path.stem for path in (RECIPES / "methods").glob("*.yaml"))
+SMALL = ("vision.head_width=32", "vision.image_size=32", "text.layers=2", "text.context_length=24")
 LEARNING = "loss.terms=[{name: adversary, width: 8}, {name: random-alignment}, {name: geodesic-mixup}]"
 
 
@@ -138,7 +139,9 @@ def test_mistakes_in_terms(terms: str, said: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "clip-refine"])
 def test_every_methods_recipe_trains(method: str, run_small: RunSmall) -> None:
-    job, store = run_small(f"methods/{method}", *VIT, "schedule.steps=4", "temperature.init=0.1")
+    small = (*SHARED, *(f"model.inline.{key}" for key in SMALL)) if method == "alignclip" else ()
+    sets = (*VIT, *small, "schedule.steps=4", "temperature.init=0.1")
+    job, store = run_small(f"methods/{method}", *sets)
     rows = store.trajectory(job.id)
     assert store.runs()[0].status == "finished" and len(rows) == 4 and job.recipe.name == method
     assert job.recipe.loss.terms or job.recipe.loss.name != "clip"

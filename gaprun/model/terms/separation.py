@@ -22,7 +22,7 @@ class Separation(Term):
     are not pushed apart. AlignCLIP takes c from a frozen sentence encoder; ours are the text tower's own cosines,
     without gradient, which mean little early in training. Read: their code (sarahESL/AlignCLIP), in which the
     contrastive loss is the sum of its two directions and this term 0.5 times the sum of its two: as a share of our
-    mean, the same weight 0.5. Their shared tower is not part of this term.
+    mean, the same weight 0.5. Their shared tower is `model.inline.shared`.
     """
 
     name: Literal["separation"] = "separation"
