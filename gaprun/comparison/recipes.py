@@ -24,9 +24,11 @@ Key = tuple[str, str, str]
 
 
 class Recipes:
-    """What the recipes of some metric rows are; nothing of them is read while nobody needs it.
+    """What the recipes of some metric rows are; each row gets its `recipe_key`, and `identity`.
 
-    That is while each name has one recipe and none is a baseline (unless `always`); then all set-ups are "".
+    The identity is equal in runs that repeat one recipe: its name, the value of the key that groups, and what was
+    trained. Recipes are not read while nobody needs them, that is while each name has one recipe and
+    none is a baseline (unless `always`); then all set-ups are "".
     """
 
     def __init__(self, store: Store, rows: Sequence[Row], by: str = "recipe", always: bool = False) -> None:
@@ -38,39 +40,50 @@ class Recipes:
         samples: dict[Key, str] = {}
         named: dict[str, dict[Key, None]] = {}
         for row in rows:
-            samples.setdefault(self._key(row), row["id"])
-            named.setdefault(row["recipe"], {})[self._key(row)] = None
+            key = row["recipe_key"] = self._key(row)
+            if key not in samples:
+                samples[key] = row["id"]
+            named.setdefault(row["recipe"], {})[key] = None
         self._documents: dict[Key, Document] = {}
         if always or by != "recipe" or "baseline" in named or any(len(keys) > 1 for keys in named.values()):
             found = store.resolved_recipes(list(samples.values()))
             self._documents = self._with_data({key: found[run] for key, run in samples.items()})
         self._contents = {key: self._content(key) for key in samples}
         self._details = self._apart(named)
-
-    def identity(self, row: Row) -> str:
-        """Equal in runs that repeat one recipe: its name, the value of the key that groups, and what was trained."""
-        return "\n".join((row["recipe"], as_text(row[self.by]), self._contents[self._key(row)]))
+        self._setups = {key: self._setup(key) for key in samples}
+        known: dict[tuple[str, str, Key], str] = {}
+        for row in rows:
+            one = row["recipe"], row["recipe"] if by == "recipe" else as_text(row[by]), row["recipe_key"]
+            if one not in known:
+                known[one] = "\n".join((*one[:2], self._contents[one[2]]))
+            row["identity"] = known[one]
 
     def group(self, rows: Sequence[Row], pooled: bool = False) -> None:
         """Set `group`, `unit` and `setup` of each row; `pooled`: one group a value of the key, come what may."""
         values: dict[str, dict[str, tuple[str, Key]]] = {}  # of the key that groups: its recipes
-        for row in rows:
+        for row in rows if self.by != "recipe" else ():
             found = values.setdefault(as_text(row[self.by]), {})
-            found.setdefault(self.identity(row), (row["recipe"], self._key(row)))
-        setups: dict[Key, str] = {}
+            found.setdefault(row["identity"], (row["recipe"], row["recipe_key"]))
+        known: dict[str, tuple[str, str]] = {}  # by identity: the group and the recipe's label
         for row in rows:
-            key = self._key(row)
-            row["group"], row["unit"] = self._label(row["recipe"], key), row["seed"]
-            if self.by != "recipe":
-                value, same = as_text(row[self.by]), values[as_text(row[self.by])]
-                name, first = same[self.identity(row)]
-                alone = [one for one, _ in same.values()].count(name) == 1
-                label = name if alone else ", ".join([name, *filter(None, [self._details[name, first]])])
-                row["group"] = value if pooled or len(same) == 1 else f"{value} [{label}]"
-                row["unit"] = self._label(name, first) if self.by == "seed" else row["seed"]
-            if key not in setups:
-                setups[key] = self._setup(key)
-            row["setup"] = setups[key]
+            identity = row["identity"]
+            if identity not in known:
+                label = self._label(row["recipe"], row["recipe_key"])
+                known[identity] = label if self.by == "recipe" else self._group(row, values, pooled), label
+            row["group"], label = known[identity]
+            row["unit"] = label if self.by == "seed" else row["seed"]
+            row["setup"] = self._setups[row["recipe_key"]]
+
+    def _group(self, row: Row, values: Mapping[str, Mapping[str, tuple[str, Key]]], pooled: bool) -> str:
+        """The value of the key that groups, and what tells the row's recipe from others that share it."""
+        value = as_text(row[self.by])
+        same = values[value]
+        if pooled or len(same) == 1:
+            return value
+        name, key = same[row["identity"]]
+        alone = [one for one, _ in same.values()].count(name) == 1
+        label = name if alone else ", ".join([name, *filter(None, [self._details[name, key]])])
+        return f"{value} [{label}]"
 
     def _key(self, row: Row) -> Key:
         recipe, data = row["recipe_hash"], row["trained_on"] or ""

@@ -84,8 +84,6 @@ def load(
     for row in rows:
         row["mixed"] = ""
     recipes = Recipes(store, rows, by, always=setups or baseline is not None)
-    for row in rows:
-        row["identity"] = recipes.identity(row)
     unique = latest_of_each_seed(rows)
     if len(unique) < len(rows):
         notes.append("of several runs of one recipe with one seed only the latest counts")
@@ -133,17 +131,18 @@ def latest_of_each_seed(rows: Iterable[Row]) -> Rows:
     Equal seeds repeat a run and are no further evidence; a run without a seed stands for itself.
     """
     kept: dict[tuple[Any, ...], Row] = {}
+    lost: set[int] = set()  # evaluations
     rows = list(rows)
-
-    def key(row: Row) -> tuple[Any, ...]:
-        unit = row["id"] if row["seed"] is None else row["seed"]
-        return row["identity"], unit, row["task"], row["dataset"], row["split"], row["protocol"]
-
     for row in rows:
-        old = kept.setdefault(key(row), row)
+        unit = row["id"] if row["seed"] is None else row["seed"]
+        key = row["identity"], unit, row["task"], row["dataset"], row["split"], row["protocol"]
+        old = kept.setdefault(key, row)
+        if old["evaluation"] == row["evaluation"]:
+            continue
         if recency(row) > recency(old):
-            kept[key(row)] = row
-    return [row for row in rows if kept[key(row)]["evaluation"] == row["evaluation"]]
+            kept[key] = row
+        lost.add(min(row, old, key=recency)["evaluation"])
+    return [row for row in rows if row["evaluation"] not in lost] if lost else rows
 
 
 def _place(row: Row) -> tuple[str, ...]:

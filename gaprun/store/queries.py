@@ -99,6 +99,9 @@ def metric_rows(
     if names is not None:
         wanted.append(Metric.name.in_(sorted(set(names))))
     query = _latest(columns, [*wanted, *_prefilter(own, known)], _choosing(session, own))
+    own = [
+        c for c in own if not (c.plain and isinstance(known[c.key].type, String))
+    ]  # SQL decides the others
     result = session.execute(query)
     names_of_columns = list(result.keys())
     rows = []
