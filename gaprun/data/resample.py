@@ -62,31 +62,36 @@ def picture_interpolation(resize: Resize, preprocessing: dict[str, Any]) -> Inte
 
 
 def crop_and_normalise(
-    pictures: Pictures,
-    size: int,
-    interpolation: Interpolation,
-    mean: Tensor,
-    std: Tensor,
-    memory_format: torch.memory_format = torch.contiguous_format,
+    pictures: Pictures, size: int, interpolation: Interpolation, mean: Tensor, std: Tensor
 ) -> Tensor:
     """Each picture's box at size x size: float32 (B, 3, size, size) on the pixels' device, normalised by mean and std
     (3,) given in 0..1 units."""
     device = pictures.pixels.device
-    out = torch.empty(len(pictures), 3, size, size, device=device, memory_format=memory_format)
-    (_resize_bytes if device.type == "cpu" else _resize_batch)(pictures, interpolation, out)
-    return out.mul_((1 / (255 * std)).view(3, 1, 1)).sub_((mean / std).view(3, 1, 1))
+    resized = (_resize_bytes if device.type == "cpu" else _resize_batch)(pictures, size, interpolation)
+    scale, shift = (1 / (255 * std)).view(3, 1, 1), (mean / std).view(3, 1, 1)
+    out = torch.empty(len(pictures), 3, size, size, device=device)
+    done = 0
+    for part in resized:
+        # While the part is in the processor's cache.
+        out[done : done + len(part)].copy_(part).mul_(scale).sub_(shift)
+        done += len(part)
+    return out
 
 
-def _resize_bytes(pictures: Pictures, interpolation: Interpolation, out: Tensor) -> None:
+def _resize_bytes(pictures: Pictures, size: int, interpolation: Interpolation) -> Iterator[Tensor]:
+    """uint8 (1, 3, size, size), picture after picture."""
     origin, starts = pictures.pixels.storage_offset(), pictures.starts()
     boxes = zip(pictures.sizes[:, 0].tolist(), pictures.boxes.tolist(), strict=True)
     for i, (width, (left, top, right, bottom)) in enumerate(boxes):
-        shape, strides = (1, 3, bottom - top, right - left), (0, 1, 3 * width, 3)
-        box = pictures.pixels.as_strided(shape, strides, origin + starts[i] + 3 * (top * width + left))
-        out[i] = interpolate(box, tuple(out.shape[2:]), mode=interpolation, antialias=True)[0]
+        # The box's rows as they lie in memory, copied as such: torch would copy them pixel by pixel.
+        shape, strides = (bottom - top, 3 * (right - left)), (3 * width, 1)
+        rows = pictures.pixels.as_strided(shape, strides, origin + starts[i] + 3 * (top * width + left))
+        box = rows.contiguous().view(1, bottom - top, right - left, 3).permute(0, 3, 1, 2)
+        yield interpolate(box, (size, size), mode=interpolation, antialias=True)
 
 
-def _resize_batch(pictures: Pictures, interpolation: Interpolation, out: Tensor) -> None:
+def _resize_batch(pictures: Pictures, size: int, interpolation: Interpolation) -> Iterator[Tensor]:
+    """float32 (b, 3, size, size) of whole levels, chunk after chunk."""
     # All numbers travel at once, from pinned memory: the host does not wait for them.
     starts = torch.tensor(pictures.starts()[:-1]) // 3
     table = torch.cat([starts[:, None], pictures.sizes[:, :1], pictures.boxes], 1)
@@ -106,10 +111,9 @@ def _resize_batch(pictures: Pictures, interpolation: Interpolation, out: Tensor)
         )
         places = starts[:, None, None] + y[:, None, :] * widths[:, None, None] + x[:, :, None]
         box = pixels[places].float()  # (b, columns, rows, 3)
-        across, down = (_weights(lengths[:, k], longest[k], out.shape[2], interpolation) for k in range(2))
+        across, down = (_weights(lengths[:, k], longest[k], size, interpolation) for k in range(2))
         rows = _levels(torch.bmm(across, box.flatten(2)))  # (b, size, rows * 3)
-        rows = rows.view(len(part), -1, longest[1], 3)
-        out[done : done + len(part)] = _levels(torch.einsum("byr,bxrc->bcyx", down, rows))
+        yield _levels(torch.einsum("byr,bxrc->bcyx", down, rows.view(len(part), size, longest[1], 3)))
         done += len(part)
 
 

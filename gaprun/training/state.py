@@ -66,7 +66,6 @@ class TrainState:
             synchronised(clip, self.world, self.device)
         self.rows = self.world.rows(self.length.batch_size)
         clip.to(self.device)
-        self._format = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
         if recipe.compute.channels_last:
             clip.to(memory_format=torch.channels_last)
         clip.train()
@@ -125,8 +124,10 @@ class TrainState:
     ) -> Clouds:
         encode_image, encode_text = encoders or (self.encode_image, self.encode_text)
         images = crop_and_normalise(
-            pictures, self.towers.image_size, self._interpolation, self._mean, self._std, self._format
+            pictures, self.towers.image_size, self._interpolation, self._mean, self._std
         )
+        if self.recipe.compute.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             x, y = encode_image(images), encode_text(tokens)
         return _unit(x), _unit(y)
