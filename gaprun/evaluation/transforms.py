@@ -4,7 +4,7 @@ The question that they ask: is the gap itself what matters, or can it be closed 
 transform is a value of the recipe (`name` and its options); `fit` reads matched training pairs and gives a `Map`, which
 takes image rows and text rows (captions, prompts, class vectors) alike. Nothing is ever fitted on the rows that are
 measured. Notation: unit rows x_i (images) and y_i (texts) of N training pairs, means mu_x, mu_y, covariances S_x, S_y.
-A new transform is one class here, and its name in `TRANSFORMS`.
+A new transform is one class with `TRANSFORMS.register`, here or in a module that GAPRUN_PLUGINS names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array, Embeddings, unit_rows
+from gaprun.evaluation.moments import Moments, pair_moments
+from gaprun.registry import Registry
 
 _NO_DIRECTION = 1e-6  # shorter than float32 rounding: what direction is left is noise
 
@@ -77,20 +79,17 @@ def _through(steps: tuple[Step, ...], rows: Array, what: str) -> Array:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Matched unit rows that a transform is fitted on, float64 (N, D) each: every image with its first caption."""
+    """What a transform is fitted on: moments of matched unit rows, every image with its first caption, and the rows."""
 
-    x: Array
-    y: Array
+    moments: Moments
+    texts: Array
 
-    @property
-    def mu_x(self) -> Array:
-        """Mean of the images, (D,)."""
-        return self.x.mean(0)
-
-    @property
-    def mu_y(self) -> Array:
-        """Mean of the texts, (D,)."""
-        return self.y.mean(0)
+    def text_mean(self, step: Step, chunk: int = 16_384) -> Array:
+        """Mean of the text rows after `step`, float64 (D,)."""
+        total = np.zeros(self.texts.shape[1])
+        for start in range(0, len(self.texts), chunk):
+            total += step(unit_rows(self.texts[start : start + chunk], "text", start), "text").sum(0)
+        return total / len(self.texts)
 
 
 class Transform(BaseModel):
@@ -99,17 +98,30 @@ class Transform(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
 
+    @property
+    def label(self) -> str:
+        """Name and the options that are not at their defaults: part of a protocol's id. `shift(fraction=0.5)`."""
+        own = self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+        return (
+            f"{self.name}({','.join(f'{key}={value}' for key, value in own.items())})" if own else self.name
+        )
+
     def fit(self, train: Embeddings) -> Map:
         """The map for embeddings of the model that made `train`. Raises UserError without captioned images."""
         images, texts = train.pairs()
         if len(images) == 0:
             raise UserError(f"transform {self.name}: no captioned images to fit it on")
-        return self._fitted(Pairs(unit_rows(images, "image"), unit_rows(texts, "text")))
+        return self._fitted(Pairs(pair_moments(images, texts), texts))
 
     def _fitted(self, pairs: Pairs) -> Map:
         raise TypeError(f"{type(self).__name__} has no formula")
 
 
+TRANSFORMS: Registry[Transform] = Registry("transform", "name")
+AnyTransform = Annotated[Transform, TRANSFORMS]
+
+
+@TRANSFORMS.register
 class Identity(Transform):
     """The embeddings as they are."""
 
@@ -119,6 +131,7 @@ class Identity(Transform):
         return Map()
 
 
+@TRANSFORMS.register
 class Shift(Transform):
     """`x - (f/2) g` and `y + (f/2) g` with the gap vector `g = mu_x - mu_y`, back on the sphere (Liang et al. 2022)."""
 
@@ -128,19 +141,23 @@ class Shift(Transform):
     )
 
     def _fitted(self, pairs: Pairs) -> Map:
-        half = 0.5 * self.fraction * (pairs.mu_x - pairs.mu_y)
+        m = pairs.moments
+        half = 0.5 * self.fraction * (m.mean_x - m.mean_y)
         return Map((Step(offset=-half),), (Step(offset=half),))
 
 
+@TRANSFORMS.register
 class Centre(Transform):
     """`x - mu_x` and `y - mu_y`, back on the sphere: takes the offset of each modality away, and the shared one."""
 
     name: Literal["centre"] = "centre"
 
     def _fitted(self, pairs: Pairs) -> Map:
-        return Map((Step(offset=-pairs.mu_x),), (Step(offset=-pairs.mu_y),))
+        m = pairs.moments
+        return Map((Step(offset=-m.mean_x),), (Step(offset=-m.mean_y),))
 
 
+@TRANSFORMS.register
 class Standardise(Transform):
     """`(x - mu_x) / sd_x` and the same for texts, coordinate by coordinate, back on the sphere.
 
@@ -150,14 +167,16 @@ class Standardise(Transform):
     name: Literal["standardise"] = "standardise"
 
     def _fitted(self, pairs: Pairs) -> Map:
-        def step(rows: Array) -> Step:
-            mean, spread = rows.mean(0), rows.std(0)
+        def step(mean: Array, covariance: Array) -> Step:
+            spread = np.sqrt(np.diag(covariance))
             scale = 1.0 / np.where(spread > _NO_DIRECTION, spread, 1.0)
             return Step(matrix=np.diag(scale), offset=-mean * scale)
 
-        return Map((step(pairs.x),), (step(pairs.y),))
+        m = pairs.moments
+        return Map((step(m.mean_x, m.cov_x),), (step(m.mean_y, m.cov_y),))
 
 
+@TRANSFORMS.register
 class ReAlign(Transform):
     """Texts are brought into the images' distribution (Yu et al. 2026, arXiv 2602.07026): anchor, trace, centroid.
 
@@ -168,16 +187,16 @@ class ReAlign(Transform):
     name: Literal["realign"] = "realign"
 
     def _fitted(self, pairs: Pairs) -> Map:
-        spread_x, spread_y = (float(((rows - rows.mean(0)) ** 2).sum()) for rows in (pairs.x, pairs.y))
-        if spread_y < _NO_DIRECTION:
+        m = pairs.moments
+        spread_x, spread_y = float(np.trace(m.cov_x)), float(np.trace(m.cov_y))
+        if spread_y < _NO_DIRECTION**2:
             raise UserError("transform realign: all texts are one point, so their spread cannot be matched")
         s = (spread_x / spread_y) ** 0.5
-        eye = np.eye(pairs.x.shape[1])
-        matched = Step(matrix=s * eye, offset=pairs.mu_x - s * pairs.mu_y)
-        centroid = matched(pairs.y, "text").mean(0)
-        return Map((), (matched, Step(offset=pairs.mu_x - centroid)))
+        matched = Step(matrix=s * np.eye(m.dim), offset=m.mean_x - s * m.mean_y)
+        return Map((), (matched, Step(offset=m.mean_x - pairs.text_mean(matched))))
 
 
+@TRANSFORMS.register
 class Procrustes(Transform):
     """`y -> y R` with the orthogonal R that minimises `sum ||x_i - y_i R||^2`: `R = U V'` of `Y'X = U S V'`.
 
@@ -188,13 +207,18 @@ class Procrustes(Transform):
     centre: bool = Field(False, description="Rotate about the means: y -> unit(mu_x + (y - mu_y) R).")
 
     def _fitted(self, pairs: Pairs) -> Map:
-        zero = np.zeros(pairs.x.shape[1])
-        mu_x, mu_y = (pairs.mu_x, pairs.mu_y) if self.centre else (zero, zero)
-        u, _, vt = np.linalg.svd((pairs.y - mu_y).T @ (pairs.x - mu_x))
+        m = pairs.moments
+        cross = m.scatter_xy.T
+        if not self.centre:
+            cross = cross + m.count * np.outer(m.mean_y, m.mean_x)
+        u, _, vt = np.linalg.svd(cross)
         rotation = u @ vt
-        return Map((), (Step(matrix=rotation, offset=mu_x - mu_y @ rotation if self.centre else None),))
+        return Map(
+            (), (Step(matrix=rotation, offset=m.mean_x - m.mean_y @ rotation if self.centre else None),)
+        )
 
 
+@TRANSFORMS.register
 class DropDimensions(Transform):
     """The `k` coordinates in which the means differ most are set to 0 in both clouds (after Schrodi et al. 2025,
     who find that few coordinates carry the gap)."""
@@ -203,13 +227,14 @@ class DropDimensions(Transform):
     k: int = Field(1, ge=1, description="How many coordinates go; fewer than the embedding has.")
 
     def _fitted(self, pairs: Pairs) -> Map:
-        order = np.argsort(-np.abs(pairs.mu_x - pairs.mu_y), kind="stable")
+        order = np.argsort(-np.abs(pairs.moments.mean_x - pairs.moments.mean_y), kind="stable")
         kept = np.ones(len(order))
         kept[order[: _fewer(self.k, len(order), self.name)]] = 0.0
         step = Step(matrix=np.diag(kept))
         return Map((step,), (step,))
 
 
+@TRANSFORMS.register
 class DropComponents(Transform):
     """The `k` directions that carry most of `x_i - y_i` are projected out of both clouds.
 
@@ -221,8 +246,10 @@ class DropComponents(Transform):
     k: int = Field(1, ge=1, description="How many directions go; fewer than the embedding has.")
 
     def _fitted(self, pairs: Pairs) -> Map:
-        difference = pairs.x - pairs.y
-        _, vectors = np.linalg.eigh(difference.T @ difference)
+        m = pairs.moments
+        gap = m.mean_x - m.mean_y
+        spread = m.scatter_xx + m.scatter_yy - m.scatter_xy - m.scatter_xy.T
+        _, vectors = np.linalg.eigh(spread + m.count * np.outer(gap, gap))
         top = vectors[:, ::-1][:, : _fewer(self.k, len(vectors), self.name)]
         step = Step(matrix=np.eye(len(vectors)) - top @ top.T)
         return Map((step,), (step,))
@@ -234,7 +261,3 @@ def _fewer(k: int, dimensions: int, name: str) -> int:
             f"transform {name}: k is {k} and the embedding has {dimensions} dimensions; take fewer"
         )
     return k
-
-
-TRANSFORMS = Identity | Shift | Centre | Standardise | ReAlign | Procrustes | DropDimensions | DropComponents
-AnyTransform = Annotated[TRANSFORMS, Field(discriminator="name")]
