@@ -17,7 +17,7 @@ from gaprun.comparison.statistics import Interval, summarise
 from gaprun.data.split import Split, open_split
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.load import load_model
-from gaprun.evaluation.tasks import class_embeddings
+from gaprun.evaluation.tasks.zeroshot import class_embeddings
 
 if TYPE_CHECKING:
     from gaprun.store import Store

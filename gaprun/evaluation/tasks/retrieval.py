@@ -1,0 +1,45 @@
+"""The retrieval task: recall and median rank in both directions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from gaprun.evaluation.task import POOL_SEED, Embedder, Measured, Task, pool_protocol
+
+if TYPE_CHECKING:
+    from gaprun.data.split import Split
+
+
+class Retrieval(Task):
+    """Image and text retrieval: recall@{1,5,10} and median rank, in the full gallery and in pools of 512 pairs."""
+
+    task: Literal["retrieval"] = "retrieval"
+    ties: Literal["pessimistic", "expected", "optimistic"] = Field(
+        "pessimistic", description="Rank among equal scores; pessimistic gives a collapsed model no credit."
+    )
+    draws: int = Field(10, ge=1, le=1000, description="Fixed draws of 512 pairs that pool512 averages over.")
+
+    def protocols(self, split: Split) -> list[str]:
+        """`full`: every image and caption, any-hit; `pool512`: the paper's likely gallery."""
+        return ["full", pool_protocol(split)]
+
+    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
+        """Recalls in percent and median ranks; details: the rank of every query."""
+        from gaprun.evaluation import retrieval
+
+        embeddings = embedder.embeddings(split)
+        images = int(protocol.removeprefix("pool")) if protocol != "full" else len(embeddings.images)
+        if protocol == "full":
+            found = retrieval.full_retrieval(embeddings, ties=self.ties)
+            details = {
+                "image_rank": found.image_rank,
+                "text_rank": found.text_rank,
+                "owner": embeddings.owner,
+            }
+            return Measured(found.metrics(), images, embeddings.dim, details)
+        pooled = retrieval.pool_retrieval(
+            embeddings, pool=images, draws=self.draws, seed=POOL_SEED, ties=self.ties
+        )
+        return Measured(pooled.metrics, images, embeddings.dim)

@@ -1,0 +1,76 @@
+"""The shift task: Liang's experiment of moving both clouds along the gap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from gaprun.data.split import open_split
+from gaprun.evaluation.task import Embedder, Measured, Task, sibling
+from gaprun.evaluation.tasks.zeroshot import class_embeddings
+
+if TYPE_CHECKING:
+    from gaprun.data.split import Split
+    from gaprun.evaluation.embeddings import Embeddings
+
+
+class Shift(Task):
+    """Liang's experiment: move both clouds along the gap vector (and centre them) and measure again at each distance.
+
+    The gap vector is fitted on other pairs than are measured. No encoder runs again for it.
+    """
+
+    task: Literal["shift"] = "shift"
+    fractions: list[float] = Field(
+        [-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0],
+        description="Shares of the gap to move by: 0 is the model as it is, at 1 the centroids meet.",
+    )
+    means: str | None = Field(
+        None,
+        description="Split whose matched pairs the gap vector is fitted on; null takes the `train` sibling.",
+    )
+
+    def accepts(self, split: Split) -> bool:
+        """Captioned splits, and labelled ones if `means` names captioned pairs."""
+        return any(split.captions) or (split.classes is not None and self.means is not None)
+
+    def options(self, split: Split) -> dict[str, Any]:
+        """The fingerprint of what the means are fitted on; the distance is in the protocol."""
+        return {"means_fingerprint": self._pairs(split).fingerprint}
+
+    def _pairs(self, split: Split) -> Split:
+        return open_split(self.means if self.means else sibling(split))
+
+    def protocols(self, split: Split) -> list[str]:
+        """`shift=<fraction>` for each distance, and `centred`."""
+        return [f"shift={fraction:g}" for fraction in self.fractions] + ["centred"]
+
+    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
+        """Gap, recalls and median ranks of the moved clouds; zero-shot where the split has classes."""
+        from gaprun.evaluation import shift
+
+        means = shift.fit_means(embedder.embeddings(self._pairs(split)))
+        change: shift.Shift | shift.Centre = shift.Centre(means)
+        if protocol != "centred":
+            change = shift.Shift(means, float(protocol.removeprefix("shift=")))
+        embeddings = embedder.embeddings(split)
+        values: dict[str, float] = {}
+        if any(split.captions):
+            values |= self._captioned(shift.move(embeddings, change))
+        if split.classes is not None:
+            from gaprun.evaluation.zeroshot import zero_shot
+
+            assert embeddings.labels is not None
+            vectors = class_embeddings(embedder, split, None)
+            values |= zero_shot(
+                change.images(embeddings.images), change.texts(vectors), embeddings.labels
+            ).metrics
+        return Measured(values, len(embeddings.images), embeddings.dim)
+
+    def _captioned(self, moved: Embeddings) -> dict[str, float]:
+        from gaprun.evaluation.geometry import gap
+        from gaprun.evaluation.moments import pair_moments
+        from gaprun.evaluation.retrieval import full_retrieval
+
+        return {"gap": gap(pair_moments(*moved.pairs())), **full_retrieval(moved).metrics()}

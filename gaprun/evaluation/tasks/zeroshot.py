@@ -1,0 +1,44 @@
+"""The zero-shot task: classification by prompts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from gaprun.evaluation.task import Embedder, Measured, Needs, Task
+
+if TYPE_CHECKING:
+    from gaprun.data.split import Split
+
+
+class ZeroShot(Task):
+    """Zero-shot classification: the class whose prompts' mean embedding is nearest to the image."""
+
+    task: Literal["zeroshot"] = "zeroshot"
+    needs: ClassVar[Needs] = "labels"
+    templates: str | list[str] | None = Field(
+        None,
+        description="`simple`, `openai`, or own prompts with {}; null takes the data set's, else simple.",
+    )
+
+    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
+        """zeroshot_top1, zeroshot_top5, zeroshot_mean_class in percent; details: correct or not, an image."""
+        from gaprun.evaluation.zeroshot import zero_shot
+
+        embeddings = embedder.embeddings(split)
+        assert embeddings.labels is not None
+        vectors = class_embeddings(embedder, split, self.templates)
+        result = zero_shot(embeddings.images, vectors, embeddings.labels)
+        details = {"class_rank": result.rank}
+        return Measured(result.metrics, len(embeddings.images), embeddings.dim, details)
+
+
+def class_embeddings(embedder: Embedder, split: Split, templates: str | list[str] | None) -> Any:
+    """Unit (classes, D) prompt means of a labelled split; templates None takes the data set's own, else `simple`."""
+    from gaprun.evaluation.templates import prompts
+    from gaprun.evaluation.zeroshot import class_vectors
+
+    assert split.classes is not None
+    choice = templates if templates is not None else split.templates or "simple"
+    return class_vectors(embedder.prompts(prompts(split.classes, choice)), len(split.classes))
