@@ -28,7 +28,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
         model = recipe.model.model_dump_json()
         if model not in parameters:
             parameters[model] = count_parameters(job)
-        count = parameters[model]
+        count, averaged = parameters[model], recipe.optimizer.ema is not None
         rows.append(
             {
                 "run": job.id,
@@ -41,13 +41,14 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "steps": length.total,
                 "warmup_steps": length.warmup,
                 "parameters": count,
-                # fp32 weights, gradients and AdamW's two moments; activations come on top.
-                "model_memory_gib": count * 16 / GIB,
+                # fp32 weights, gradients and AdamW's two moments, an average and a teacher where the recipe has them;
+                # activations come on top.
+                "model_memory_gib": count * (16 + 4 * averaged + 4 * recipe.loss.needs_teacher) / GIB,
                 "cache_memory_gib": _decoded(job, ready.splits) / GIB
                 if recipe.data.cache == "memory"
                 else 0.0,
-                # weights and two moments in each kept checkpoint, one more while the next is written.
-                "disk_gib": count * 12 * (recipe.checkpoint.keep + 1) / GIB,
+                # weights, two moments and an average in each kept checkpoint, one more while the next is written.
+                "disk_gib": count * (12 + 4 * averaged) * (recipe.checkpoint.keep + 1) / GIB,
                 "measures": [task.task for task in recipe.eval],
             }
         )

@@ -60,6 +60,7 @@ def test_published_settings() -> None:
         ("paper/table5", 6),
         ("sweeps/soft-swap", 6),
         ("sweeps/schedule-ends", 4),
+        ("sweeps/methods", 13),
     ],
 )
 def test_sweeps_expand_with_three_seeds(sweep: str, recipes: int) -> None:

@@ -18,6 +18,7 @@ from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint
 from gaprun.training.events import Interrupted
 from gaprun.training.head import Head
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
+from gaprun.training.plan import plan_rows
 from gaprun.training.state import TrainState
 from tests.training.conftest import RunSmall, small_job
 from tests.training.gradients import VIT
@@ -203,3 +204,11 @@ def test_a_run_keeps_measures_and_resumes_its_average(run_small: RunSmall, monke
     assert {m["metric"]: m["value"] for m in resumed.metrics(job.id)} == measured
     path, _ = newest_checkpoint(resumed.artifacts / job.id / "checkpoints")
     assert torch.equal(load_checkpoint(path)["trained"]["head"]["nu"], saved["trained"]["head"]["nu"])
+
+
+def test_the_plan_counts_the_average(scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPRUN_DATA", str(scenes))
+    sets = ((), ("optimizer.ema=0.9",))
+    plain, averaged = (plan_rows([small_job("baseline", *VIT, *s)], None)[0] for s in sets)
+    assert averaged["model_memory_gib"] == pytest.approx(plain["model_memory_gib"] * 20 / 16)
+    assert averaged["disk_gib"] == pytest.approx(plain["disk_gib"] * 16 / 12)
