@@ -41,6 +41,10 @@ Examples:
   gaprun runs import logs/my-run/checkpoints/results.jsonl --data coco/val
 
   gaprun runs import benchmark.csv mscoco_captions_openai_ViT-B-32_en_zeroshot_retrieval.json
+
+  gaprun runs import results.zip
+
+The last is an export of `gaprun runs export`: its runs come back as they were.
 """
 
 
@@ -155,7 +159,12 @@ def _model(store: Store, out: str | None, run: list[str], force: bool) -> dict[s
 
 
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="results.jsonl, *.json or *.csv.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="results.jsonl, *.json, *.csv, or an export (folder or .zip)."
+        ),
+    ],
     data: Annotated[
         str | None,
         typer.Option(

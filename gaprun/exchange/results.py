@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,11 @@ from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
 from gaprun.exchange.formats import read_file
 from gaprun.exchange.openclip_log import PROGRAM as LOG
+from gaprun.exchange.own import import_export
 from gaprun.exchange.records import Record, Value
 from gaprun.files import plain_name
 from gaprun.store import EvaluationKey, NewRun, Store
+from gaprun.store.export import read_export
 from gaprun.store.liveness import this_host
 
 NO_FINGERPRINT = ""
@@ -63,7 +66,7 @@ def import_files(
     name: str | None = None,
     same_data: bool = False,
 ) -> Report:
-    """Bring in every record of `files` that can be read; the same twice changes nothing.
+    """Bring in every record of `files` (also exports of gaprun's own) that can be read; the same twice changes nothing.
 
     `open_target` opens the store, and is called only when there is something to store. `data` names what was measured:
     a split that lies here, then its fingerprint and size go with the values and they stand beside our own, or just
@@ -75,9 +78,14 @@ def import_files(
         plain_name(name, "--name")
     split = _local(data, report) if data else None
     records: list[Record] = []
+    store: Store | None = None
+    done: dict[tuple[str, str], Imported] = {}
     for path in files:
         try:
-            records += read_file(path)
+            if path.is_dir() or path.suffix == ".zip":
+                store = _bring_back(path, store, open_target, done)
+            else:
+                records += read_file(path)
         except UserError as error:
             report.refused.append(str(error))
     several = sorted({record.dataset for record in records if record.dataset is not None})
@@ -85,8 +93,6 @@ def import_files(
         raise UserError(
             f"--data {data}: the files hold several data sets ({', '.join(several)}); import them apart"
         )
-    store: Store | None = None
-    done: dict[tuple[str, str], Imported] = {}
     for record in records:
         left_out = report.left_out.setdefault(record.file, [])
         for kind, texts in (
@@ -108,6 +114,19 @@ def import_files(
         one.values += count
     report.done = list(done.values())
     return report
+
+
+def _bring_back(
+    path: Path, store: Store | None, open_target: Callable[[], Store], done: dict[tuple[str, str], Imported]
+) -> Store:
+    """An export of gaprun's own; it says itself what was measured. Returns the store, opened once there is need."""
+    rows = read_export(path)
+    counts = Counter(row["run_id"] for row in rows["metrics"])
+    store = store or open_target()
+    import_export(store, rows, str(path))
+    for row in rows["runs"]:
+        done[row["id"], str(path)] = Imported(row["id"], str(path), counts[row["id"]], [])
+    return store
 
 
 def _local(data: str, report: Report) -> Split | None:

@@ -1,18 +1,23 @@
-"""Runs out of the database into plain files: four tables (CSV or Parquet) and one JSON, in a folder or a zip."""
+"""Runs out of the database into plain files, and back: four tables (CSV or Parquet), one JSON, in a folder or zip."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import JSON, Column, DateTime, Float, Integer, String, select
 
+from gaprun.errors import UserError
 from gaprun.files import replace_archive, replace_folder
-from gaprun.spreadsheet import csv_cell
+from gaprun.spreadsheet import csv_cell, text_of
+from gaprun.store.content import Rows
 from gaprun.store.models import Base
 
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
     from gaprun.store.database import Store
 
+MOST_BYTES = 2 * 2**30  # of one table in a .zip, which may claim to hold anything
 TABLES = ("runs", "evaluations", "metrics", "trajectory")
 
 
@@ -69,15 +75,79 @@ def _write_table(
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, table.columns.keys())
             writer.writeheader()
-            writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+            writer.writerows({key: _cell(value, table.c[key]) for key, value in row.items()} for row in rows)
     if name == "runs":
         text = json.dumps(rows, indent=2, default=_text, allow_nan=False)
         (folder / "runs.json").write_text(text + "\n", encoding="utf-8")
     return len(rows)
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else csv_cell(_text(value))
+def read_export(source: Path) -> Rows:
+    """The rows of an export in CSV, a folder or a .zip, as they were. Raises UserError, naming file and line."""
+    return {name: list(_read_table(source, name)) for name in TABLES}
+
+
+def _read_table(source: Path, name: str) -> Iterator[dict[str, Any]]:
+    where = f"{source}, {name}.csv"
+    columns = Base.metadata.tables[name].columns
+    reader = csv.reader(io.StringIO(_text_of_part(source, f"{name}.csv"), newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        absent = [column.name for column in columns if column.name not in header and not column.nullable]
+        strange = sorted(set(header) - set(columns.keys()))
+        if absent or strange or len(set(header)) < len(header):
+            raise UserError(
+                f"{where}: its columns are of another version of gaprun ({', '.join(absent + strange)})"
+            )
+        for cells in reader:
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{where}, line {reader.line_num}: {len(cells)} fields, the header has {len(header)}"
+                )
+            found = dict(zip(header, cells, strict=True))
+            yield {column.name: _value(found.get(column.name, ""), column) for column in columns}
+    except (csv.Error, ValueError) as error:
+        raise UserError(f"{where}, line {reader.line_num}: damaged ({error})") from None
+
+
+def _text_of_part(source: Path, part: str) -> str:
+    try:
+        if source.is_dir():
+            content = (source / part).read_bytes()
+        else:
+            with zipfile.ZipFile(source) as archive:
+                if archive.getinfo(part).file_size > MOST_BYTES:
+                    raise UserError(f"{source}: {part} is larger than {MOST_BYTES // 2**30} GiB")
+                content = archive.read(part)
+        return content.decode()
+    except (FileNotFoundError, KeyError):
+        raise UserError(f"{source}: no export of gaprun's in CSV (it has no {part})") from None
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, zipfile.BadZipFile, NotImplementedError, zlib.error, RuntimeError) as error:
+        raise UserError(f"{source}: {part} is damaged ({error})") from None
+
+
+def _value(cell: str, column: Column[Any]) -> Any:
+    kind = getattr(column.type, "impl", column.type)
+    if not cell and (column.nullable or not isinstance(kind, String)):
+        if column.nullable:
+            return None
+        raise ValueError(f"no {column.name}")
+    if isinstance(kind, JSON):
+        return json.loads(cell)
+    if isinstance(kind, Integer):
+        return int(cell)
+    if isinstance(kind, Float):
+        return float(cell)
+    return datetime.fromisoformat(cell) if isinstance(kind, DateTime) else text_of(cell)
+
+
+def _cell(value: Any, column: Column[Any]) -> Any:
+    """An empty text that could have been none is an apostrophe, as `spreadsheet.csv_cell` marks texts."""
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True)
+    return "'" if value == "" and column.nullable else csv_cell(_text(value))
 
 
 def _text(value: Any) -> Any:

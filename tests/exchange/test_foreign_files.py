@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +376,22 @@ def test_no_document_is_more_than_one_line(tmp_path: Path, document: dict[str, A
                 assert not (
                     value.name.startswith(("image_recall", "zeroshot")) and not 0 <= value.value <= 100
                 ) or (value.value != value.value)
+
+
+def test_importing_and_exporting_load_no_torch(tmp_path: Path) -> None:
+    file = benchmark(tmp_path / "one.json", RECALL)
+    code = (
+        "import sys\n"
+        "from gaprun.cli.main import app\n"
+        "for words in (['runs', 'import', sys.argv[1], '--db', 'r.db'], ['runs', 'export', '--db', 'r.db'],\n"
+        "              ['runs', 'import', 'gaprun-export.zip', '--db', 'other.db'], ['report', '-h'], ['--version']):\n"
+        "    try:\n"
+        "        app(words)\n"
+        "    except SystemExit as end:\n"
+        "        assert not end.code, words\n"
+        "print([name for name in ('torch', 'open_clip', 'tensorflow') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -4,11 +4,16 @@ import csv
 import json
 import math
 import zipfile
+from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gaprun.errors import Failure, UserError
+from gaprun.exchange.results import import_files
 from gaprun.store import open_store
+from gaprun.store.content import by_run, read_rows
 from gaprun.store.export import export
 from gaprun.store.folders import own, read_mark
 from gaprun.store.removal import remove_run
@@ -83,8 +88,6 @@ def test_removal_takes_the_run_folder_along(store, new_run, key, tmp_path, monke
 
 @pytest.mark.parametrize("folder", ["", ".", "..", "runs", "/", "precious", "link"])
 def test_removal_deletes_no_folder_that_is_not_the_runs_own(store, new_run, tmp_path, monkeypatch, folder):
-    from dataclasses import replace
-
     monkeypatch.setenv("GAPRUN_RUNS", str(tmp_path / "runs"))
     for name in ("runs", "precious"):
         (tmp_path / name).mkdir()
@@ -107,8 +110,6 @@ def test_a_running_run_is_not_removed(store, new_run):
     "folder", ["runs/thesis", "../elsewhere", "runs/../elsewhere", "/", "runs/baseline-s1"]
 )
 def test_a_foreign_database_deletes_nothing(tmp_path, new_run, monkeypatch, folder):
-    from dataclasses import replace
-
     mine = open_store(str(tmp_path / "mine.db"))
     mine.begin_run(new_run("baseline", 1))
     mine.finish_run("baseline-s1", "finished")
@@ -153,8 +154,6 @@ def test_a_folder_of_anything_else_is_refused_and_kept(tmp_path, key):
 
 
 def test_a_published_copy_names_no_place(tmp_path, new_run, key):
-    from dataclasses import replace
-
     from gaprun.store.publish import publish
 
     store = open_store(str(tmp_path / "results.db"))
@@ -187,3 +186,76 @@ def test_a_published_copy_names_no_place(tmp_path, new_run, key):
     assert row.resolved_recipe["data"]["train"] == ["train", "coco/train"]
     assert [m["value"] for m in copy.metrics(run.id)] == [0.5] and copy.trajectory(run.id)[0]["loss"] == 0.25
     assert copy.identity != store.identity
+
+
+ANY = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=12)
+ODD = st.one_of(
+    ANY,
+    st.sampled_from(["=1+1", "'", "''=x", "-0.5", "@a", "\t", "\r", "\n", "\r\n", ",", '"', "\ufeff", ""]),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(
+    texts=st.lists(ODD, min_size=6, max_size=6),
+    document=st.dictionaries(
+        ODD, st.recursive(ODD | st.none() | st.integers(), st.lists, max_leaves=5), max_size=3
+    ),
+    number=st.floats(),
+    zipped=st.booleans(),
+)
+def test_whatever_was_taken_out_comes_back_as_it_was(
+    tmp_path_factory, new_run, key, texts, document, number, zipped
+):
+    folder = tmp_path_factory.mktemp("any")
+    source, back = open_store(str(folder / "a.db")), open_store(str(folder / "b.db"))
+    recipe, code, error, checkpoint, dataset, metric = texts
+    source.begin_run(replace(new_run(**{"x": document}), recipe=recipe, code_version=code, folder=""))
+    source.record("baseline-s0", [{"step": 1, "loss": number, "gap": -0.0}])
+    source.add_evaluation(
+        "baseline-s0", key(dataset=dataset, options={"o": document}), {metric: number}, 3, None
+    )
+    kinds = {"error": error, "checkpoint_hash": checkpoint, "notes": document}
+    source.finish_run("baseline-s0", "failed", **kinds)
+    out = folder / ("out.zip" if zipped else "out")
+    export(source, out)
+    for _ in range(2):
+        report = import_files(lambda: back, [out])
+        assert report.refused == [] and [one.run_id for one in report.done] == ["baseline-s0"]
+    ours, theirs = back.run("baseline-s0"), source.run("baseline-s0")
+    assert (ours.recipe, ours.code_version, ours.error) == (recipe, code, error)
+    assert ours.checkpoint_hash == checkpoint and ours.notes == theirs.notes == document
+    assert ours.resolved_recipe["x"] == document and ours.started == theirs.started
+    with source.engine.connect() as one, back.engine.connect() as two:
+        assert by_run(read_rows(one, ["baseline-s0"])) == by_run(read_rows(two, ["baseline-s0"]))
+
+
+def test_an_export_that_was_changed_or_is_none_gets_one_line(store, new_run, key, tmp_path):
+    fill(store, new_run, key)
+    export(store, tmp_path / "out")
+    back = open_store(str(tmp_path / "back.db"))
+    whole = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.csv")}
+    for part, old, new, said in (
+        ("runs.csv", "baseline-s0,", "../x,", "which is no run there"),
+        ("runs.csv", "runs/baseline-s1", "../x", "leads out of its folder"),
+        ("runs.csv", ",finished,,", ",famous,,", "do not fit each other (CHECK constraint failed"),
+        ("metrics.csv", "baseline-s1,gap", "nobody-s1,gap", "metrics of nobody-s1, which is no run there"),
+        ("metrics.csv", "0.333", "about 0.333", "metrics.csv, line 2: damaged"),
+        ("evaluations.csv", ",100,", ",,", "evaluations.csv, line 2: damaged (no step)"),
+        ("trajectory.csv", "run_id,step", "run_id,stride", "another version of gaprun (step, stride)"),
+        ("runs.csv", "id,recipe", "id,recipe,more", "another version of gaprun (more)"),
+    ):
+        assert old in whole[part], (part, old)
+        (tmp_path / "out" / part).write_text(whole[part].replace(old, new))
+        report = import_files(lambda: back, [tmp_path / "out"])
+        assert len(report.refused) == 1 and said in report.refused[0], report.refused
+        assert "\n" not in report.refused[0] and back.runs() == []
+        (tmp_path / "out" / part).write_text(whole[part])
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "text.zip").write_text("no zip")
+    for path, said in (
+        (tmp_path / "photos", "no export of gaprun's in CSV"),
+        (tmp_path / "text.zip", "damaged"),
+    ):
+        report = import_files(lambda: back, [path])
+        assert len(report.refused) == 1 and said in report.refused[0]
