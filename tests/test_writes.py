@@ -21,7 +21,6 @@ WRITES = {
     "save_file",
     "rename",
     "rmtree",
-    "move",
 }
 WRITES |= {"savez", "savez_compressed", "copyfile", "copytree"}
 # Within these calls the path is a temporary one, which the caller gives its name when it is whole.
