@@ -55,12 +55,14 @@ def read_structure(path: Path) -> Structure:
                     if not member.isdir():
                         found.strays.append(member.name)
                     continue
-                _place(found, printable(match[1]), printable(match[2].lower()), member)
+                _place(found, match[1], printable(match[2].lower()), member)
             else:
                 found.broken = _improper_end(path, tar.offset)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         found.broken = str(error) or type(error).__name__
     found.groups = _completed(found.groups)
+    for group in found.groups:
+        group.key = printable(group.key)
     return found
 
 
