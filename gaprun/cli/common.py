@@ -4,13 +4,45 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any
+import sys
+from contextlib import suppress
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
 
+
+class _Steady:
+    """stderr as it is at the time, where a word that cannot be written is lost and nothing else.
+
+    A terminal that closed, or a full disk under a log, must not end what runs.
+    """
+
+    def _target(self) -> Any:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._target().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._target().flush()
+
+    def isatty(self) -> bool:
+        return bool(self._target().isatty())
+
+    def fileno(self) -> int:
+        return int(self._target().fileno())
+
+    @property
+    def encoding(self) -> str:
+        return str(getattr(self._target(), "encoding", None) or "utf-8")
+
+
 console = Console()
-err_console = Console(stderr=True)
+err_console = Console(file=cast(TextIO, _Steady()), stderr=True)
 
 DbOption = Annotated[
     str | None,

@@ -63,6 +63,9 @@ class JobProgress:
 
     def __call__(self, event: Any) -> None:
         """Show one event."""
+        if event.phase == "resume":
+            self.message(f"{event.job}: {event.note}")
+            return
         if not err_console.is_terminal:
             self._line(event)
             return
@@ -83,7 +86,7 @@ class JobProgress:
 
     def message(self, text: str) -> None:
         """A line above the bars."""
-        err_console.print(text, highlight=False, soft_wrap=True)
+        err_console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def _line(self, event: Any) -> None:
         key, now = f"{event.job} {event.phase}", time.monotonic()

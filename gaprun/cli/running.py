@@ -2,53 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gaprun.cli.common import err_console
+from gaprun.errors import Failure, GaprunError
 
 if TYPE_CHECKING:
     from gaprun.recipe.jobs import Job
     from gaprun.store import Store
     from gaprun.training.events import Report
-    from gaprun.training.parallel import Finished, Outcome
+    from gaprun.training.outcome import Finished, Outcome
 
 
-def run_all(jobs: list[Job], store: Store, db: str | None, devices: list[str]) -> None:
-    """Run `jobs`, one a device at a time; raises the first failure once all have ended."""
+def run_all(
+    jobs: list[Job], store: Store, db: str | None, devices: list[str], refused: Sequence[Outcome] = ()
+) -> None:
+    """Run `jobs`, one a device at a time, and list at the end what could not be done, with what was `refused` before.
+
+    Raises a single job's own error, or a Failure for several jobs, once all have ended.
+    """
     from gaprun.training.parallel import run_jobs
 
-    _check(jobs, store, devices[0])
-    _shown(jobs, lambda report, finished: run_jobs(jobs, db, devices, report, finished))
+    good, bad = checked(jobs, lambda job: _check(job, store, devices[0]))
+    _shown(good, [*refused, *bad], lambda report, finished: run_jobs(good, db, devices, report, finished))
 
 
-def run_together(jobs: list[Job], store: Store, db: str | None, device: str) -> None:
+def run_together(
+    jobs: list[Job], store: Store, db: str | None, device: str, refused: Sequence[Outcome] = ()
+) -> None:
     """As the first of several processes that train each of `jobs` together; the others wait for its word even where
     there are none."""
     from gaprun.training.parallel import run_shared
 
-    _check(jobs, store, device)
-    _shown(jobs, lambda report, finished: run_shared(jobs, db, device, report, finished))
+    good, bad = checked(jobs, lambda job: _check(job, store, device))
+    _shown(good, [*refused, *bad], lambda report, finished: run_shared(good, db, device, report, finished))
 
 
-def _check(jobs: list[Job], store: Store, device: str) -> None:
-    """Raise UserError for what can be known to be wrong with any job before the first one starts."""
+def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[Job], list[Outcome]]:
+    """The jobs that `check` lets pass, and the others with why. Raises its error where no job passes."""
+    from gaprun.training.outcome import Outcome
+
+    good: list[Job] = []
+    bad: list[Outcome] = []
+    for job in jobs:
+        try:
+            check(job)
+            good.append(job)
+        except GaprunError as error:
+            bad.append(Outcome(job, error))
+    if bad and not good:
+        give_reasons(bad, len(jobs))
+    for outcome in bad:
+        _say(outcome)
+    return good, bad
+
+
+def _check(job: Job, store: Store, device: str) -> None:
+    """Raise UserError for what can be known to be wrong with a job before it starts."""
     from gaprun.model.towers import tokenizer_for
     from gaprun.training.environment import check_precision, pick_device
     from gaprun.training.preflight import prepare_job
 
     where = pick_device(device)
-    for job in jobs:
-        prepare_job(job, store)
-        check_precision(job.recipe.compute, where)
-        tokenizer_for(job.recipe.model)
+    prepare_job(job, store)
+    check_precision(job.recipe.compute, where)
+    tokenizer_for(job.recipe.model)
 
 
-def _shown(jobs: list[Job], run: Callable[[Report, Finished], None]) -> None:
-    """`run` under progress bars; raises the first failure once all have ended."""
+def _shown(jobs: list[Job], refused: Sequence[Outcome], run: Callable[[Report, Finished], None]) -> None:
+    """`run` under progress bars; raises for what failed or was refused once all have ended."""
     from gaprun.cli.progress import JobProgress
 
-    failures: list[Outcome] = []
+    failures = list(refused)
     with JobProgress() as progress:
 
         def finished(outcome: Outcome) -> None:
@@ -57,14 +83,32 @@ def _shown(jobs: list[Job], run: Callable[[Report, Finished], None]) -> None:
                 progress.message(f"finished {outcome.job.id}")
             else:
                 failures.append(outcome)
-                progress.message(f"failed   {outcome.job.id}: {outcome.error}")
+                if len(jobs) > 1:
+                    progress.message(f"failed   {outcome.job.id}: {outcome.error}")
 
         run(progress, finished)
     if failures:
-        first = failures[0].error
-        assert first is not None
-        count = f"{len(failures)} of {len(jobs)} runs failed; the first: " if len(jobs) > 1 else ""
-        raise type(first)(f"{count}{first}")
+        give_reasons(failures, len(jobs) + len(refused))
+
+
+def give_reasons(failures: Sequence[Outcome], of: int) -> None:
+    """Raise the one job's own error, or list the failures and raise that they were."""
+    first = failures[0].error
+    assert first is not None
+    if of == 1:
+        raise first
+    reasons = {str(outcome.error) for outcome in failures}
+    if len(reasons) == 1 and len(failures) == of:
+        raise type(first)(f"none of {of} runs could be done: {first}")
+    for outcome in failures:
+        _say(outcome)
+    raise Failure(f"{len(failures)} of {of} runs could not be done; they are listed above")
+
+
+def _say(outcome: Outcome) -> None:
+    err_console.print(
+        f"failed   {outcome.job.id}: {outcome.error}", highlight=False, soft_wrap=True, markup=False
+    )
 
 
 def closing_words(store: Store, jobs: list[Job]) -> None:

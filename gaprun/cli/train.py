@@ -76,12 +76,13 @@ def train(
         rows = plan_rows(jobs, db)
         print_json(rows) if as_json else render_plan(rows, console)
         return
-    from gaprun.cli.running import closing_words, run_all, run_together
+    from gaprun.cli.running import checked, closing_words, give_reasons, run_all, run_together
     from gaprun.store import open_store
-    from gaprun.training.preflight import is_finished, prepare_job
+    from gaprun.store.engine import locate
+    from gaprun.training.preflight import check_folder, is_finished, prepare_job
 
-    for job in jobs:
-        prepare_job(job)
+    place = locate(db)
+    jobs, refused = checked(jobs, lambda job: check_folder(job, prepare_job(job), place))
     store = open_store(db)
     waiting = [job for job in jobs if not is_finished(store, job)]
     done = len(jobs) - len(waiting)
@@ -90,7 +91,7 @@ def train(
     if is_shared():
         if side_by_side or processes:
             raise UserError("under torchrun, leave out --jobs and --nproc-per-node")
-        run_together(waiting, store, db, device)
+        run_together(waiting, store, db, device, refused)
     elif waiting and processes is not None and processes > 1:
         if side_by_side:
             raise UserError("--nproc-per-node trains one job at a time: leave out --jobs")
@@ -103,7 +104,9 @@ def train(
         from gaprun.training.environment import pick_device
 
         workers = side_by_side or (1 if pick_device(device).type == "cuda" else os.cpu_count() or 1)
-        run_all(waiting, store, db, [device] * min(workers, len(waiting)))
+        run_all(waiting, store, db, [device] * min(workers, len(waiting)), refused)
+    elif refused:
+        give_reasons(refused, len(jobs) + len(refused))
     closing_words(store, jobs)
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -122,9 +122,10 @@ def _run(job: Job, store: Store, warning: TimeWarning) -> None:
     def report(event: Event) -> None:
         nonlocal last
         warning.ask()
-        if time.monotonic() - last > REPORT_SECONDS:
+        if event.phase == "resume" or time.monotonic() - last > REPORT_SECONDS:
             last = time.monotonic()
-            print(f"{event.phase} {event.done}/{event.total} {event.note}".rstrip(), flush=True)
+            with suppress(OSError, ValueError):  # a full disk under the log is no reason to stop
+                print(f"{event.phase} {event.done}/{event.total} {event.note}".rstrip(), flush=True)
 
     with joined("auto") as world:
         run_job(job, store, "auto", report, world)

@@ -13,6 +13,7 @@ from gaprun.evaluation.shared import SharedEmbedder
 from gaprun.evaluation.task import Measured, Task
 from gaprun.model.towers import Towers
 from gaprun.store import EvaluationKey, Store
+from gaprun.store.folders import own
 from gaprun.training.distributed import ALONE, World
 
 
@@ -78,7 +79,7 @@ def _measure_all(
                 key = task.key(split, protocol, checkpoint_hash, step)
                 if store.find_evaluation(run_id, key) is None:
                     measured = task.measure(embedder, split, protocol)
-                    details = _keep(store.artifacts / run_id / "details", key, measured)
+                    details = _keep(own(store, run_id) / "details", key, measured)
                     place = str(details.relative_to(store.artifacts.parent)) if details else None
                     store.add_evaluation(run_id, key, measured.values, measured.n, measured.d, place)
 

@@ -50,6 +50,13 @@ def open_store(url: str | None = None, create: bool = True) -> Store:
     return Store(place, engine, backup)
 
 
+def artifacts_of(place: Place) -> Path:
+    """The folder for the files of the runs in the database at `place`."""
+    if folder := os.environ.get("GAPRUN_RUNS"):
+        return Path(folder).expanduser()
+    return (place.path.absolute().parent if place.path else Path.cwd()) / "runs"
+
+
 class DatabaseGone(Failure):
     """The file behind an open SQLite database is another one now, or none."""
 
@@ -74,9 +81,7 @@ class Store:
     @property
     def artifacts(self) -> Path:
         """The folder for the runs' files: GAPRUN_RUNS, `runs` beside a SQLite file, `./runs` for a server."""
-        if folder := os.environ.get("GAPRUN_RUNS"):
-            return Path(folder).expanduser()
-        return (self.place.path.absolute().parent if self.place.path else Path.cwd()) / "runs"
+        return artifacts_of(self.place)
 
     def folder(self, run: Run) -> Path:
         """The folder of one run's files; it need not exist (results move without their files).
@@ -142,14 +147,19 @@ class Store:
         session.flush()
         return claims.take(session, run.id)
 
+    def beat(self, run_id: str) -> None:
+        """Say that `run_id`, while this process claims it, is alive at the step that it was."""
+        if run_id in self._claims:
+            self._write(lambda session: self._check_and_beat(session, run_id, None))
+
     def heartbeat(self, run_id: str, step: int) -> None:
         """Say that `run_id` is alive at `step`; also takes back that it was thought lost."""
 
-        def work(session: Session) -> None:
-            claims.check(session, run_id, self._claims.get(run_id))
-            _beat(session, run_id, step)
+        self._write(lambda session: self._check_and_beat(session, run_id, step))
 
-        self._write(work)
+    def _check_and_beat(self, session: Session, run_id: str, step: int | None) -> None:
+        claims.check(session, run_id, self._claims.get(run_id))
+        _beat(session, run_id, step)
 
     def record(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Add trajectory rows (`step` and any of the trajectory's columns), replacing rows of the same step.
@@ -471,9 +481,10 @@ def _beat_now(run_id: str, session: Session) -> claims.Beat | None:
     return None if row is None else claims.beat_of(session, row)
 
 
-def _beat(session: Session, run_id: str, step: int) -> None:
+def _beat(session: Session, run_id: str, step: int | None) -> None:
     alive = Run.status.in_(("running", "interrupted"))
-    values = {"heartbeat": datetime.now(UTC), "step": step, "status": "running", "error": None}
+    values = {"heartbeat": datetime.now(UTC), "status": "running", "error": None}
+    values |= {} if step is None else {"step": step}
     if session.execute(update(Run).where(Run.id == run_id, alive).values(values)).rowcount == 0:  # type: ignore[attr-defined]
         row = session.get(Run, run_id)
         if row is None:

@@ -1,7 +1,8 @@
 """Whose a run's folder is: `run.json` in it names the run, what it was made from, and the databases that use it.
 
 Two databases in one place share `runs/`. A folder is used by a second one only where everything agrees, and it is
-deleted only by the last one.
+deleted only by the last one. One of other facts (other data under the same name, say) is moved aside if no database
+uses it any more, and otherwise refused; nothing in it is used or deleted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from gaprun.files import plain_name, write_atomically
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
+    from gaprun.store.engine import Place
 
 MARK = "run.json"
 WORDS = {"run": "run", "seed": "seed", "recipe_hash": "recipe", "data": "training data"}
@@ -29,14 +31,40 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and isinstance(found.get("databases"), dict) else None
 
 
-def check_mark(folder: Path, facts: dict[str, Any]) -> None:
-    """Raise UserError where the folder's mark contradicts `facts` (run, seed, recipe_hash, data)."""
+def contradiction(folder: Path, facts: dict[str, Any]) -> str:
+    """In which of `facts` (run, seed, recipe_hash, data) the folder's mark is another's, in a word; "" in none."""
     mark = read_mark(folder)
-    if mark is None and (folder / MARK).exists():
-        raise UserError(f"{folder / MARK} cannot be read: {way_out(folder)}")
-    for key, word in WORDS.items():
-        if mark and key in mark and key in facts and mark[key] != facts[key]:
-            raise UserError(f"{folder} belongs to another {word}: {way_out(folder)}")
+    if mark is None:
+        return "program" if (folder / MARK).exists() else ""
+    differing = (
+        word for key, word in WORDS.items() if key in mark and key in facts and mark[key] != facts[key]
+    )
+    return next(differing, "")
+
+
+def check_mark(folder: Path, facts: dict[str, Any], place: Place) -> bool:
+    """Whether the folder is another's that nobody uses: then `move_aside` makes room.
+
+    Raises UserError where it is another's and a database other than the one at `place` uses it, or nobody can say.
+    """
+    other = contradiction(folder, facts)
+    if not other:
+        return False
+    users = other_databases(place, folder)
+    if read_mark(folder) is None or users:
+        by = f" in {', '.join(users)}" if users else ""
+        raise UserError(f"{folder} belongs to another {other}{by}: {way_out(folder)}")
+    return True
+
+
+def move_aside(folder: Path) -> Path:
+    """Rename a folder that nobody uses to a name of its own; returns it. Raises Failure."""
+    names = (folder.with_name(f"{folder.name}.aside{number}") for number in range(1, 1000))
+    target = next(name for name in names if not name.exists())
+    try:
+        return folder.rename(target)
+    except OSError as error:
+        raise Failure(f"{folder} cannot be moved aside: {error.strerror or error}") from None
 
 
 def way_out(folder: Path) -> str:
@@ -55,21 +83,22 @@ def own(store: Store, run_id: str, facts: dict[str, Any] | None = None) -> Path:
     """
     folder = store.artifacts / plain_name(run_id, "run")
     facts = {"run": run_id, **(facts or {})}
-    check_mark(folder, facts)
+    if other := contradiction(folder, facts):
+        raise UserError(f"{folder} belongs to another {other}: {way_out(folder)}")
     mark = read_mark(folder)
     if mark is None and folder.exists() and len(facts) == 1:
         return folder
     mark = {**facts, **(mark or {"databases": {}})}
-    databases = mark["databases"] | {_name(store): store.identity}
+    databases = mark["databases"] | {_name(store.place): store.identity}
     if mark | {"databases": databases} != read_mark(folder):
         _write(folder, mark | {"databases": databases})
     return folder
 
 
-def other_databases(store: Store, folder: Path) -> list[str]:
-    """Other databases that use `folder`; a file that is gone counts no more."""
+def other_databases(place: Place, folder: Path) -> list[str]:
+    """Databases beside that at `place` which use `folder`; a file that is gone counts no more."""
     mark = read_mark(folder) or {"databases": {}}
-    others = [name for name in mark["databases"] if name != _name(store)]
+    others = [name for name in mark["databases"] if name != _name(place)]
     return [name for name in others if "://" in name or Path(name).exists()]
 
 
@@ -92,12 +121,12 @@ def is_own(store: Store, folder: Path, run_id: str, checkpoint_hash: str | None)
 def disown(store: Store, folder: Path) -> None:
     """Take this database off the folder's mark."""
     mark = read_mark(folder)
-    if mark is not None and mark["databases"].pop(_name(store), None):
+    if mark is not None and mark["databases"].pop(_name(store.place), None):
         _write(folder, mark)
 
 
-def _name(store: Store) -> str:
-    return str(store.place.path.absolute()) if store.place.path else store.url
+def _name(place: Place) -> str:
+    return str(place.path.absolute()) if place.path else place.url.render_as_string(hide_password=True)
 
 
 def _write(folder: Path, mark: dict[str, Any]) -> None:

@@ -3,6 +3,9 @@
 A checkpoint is `step-00001200.pt` (tensors and plain values, `weights_only` loadable) beside
 `step-00001200.json` (readable: step, sha256 of the file, weights hash). The weights hash is over the towers' and
 the temperature's values alone; it is the `checkpoint_hash` of every evaluation.
+
+Both say whose the weights are: run, seed, recipe hash and the training data's fingerprints (FACTS). A checkpoint that
+disagrees in any of them is never gone on from, nor removed.
 """
 
 from __future__ import annotations
@@ -19,8 +22,12 @@ from torch import Tensor
 
 from gaprun.errors import Failure, UserError
 from gaprun.files import file_sha256, write_atomically
+from gaprun.recipe.identity import hash_of
+from gaprun.store.folders import WORDS
 
 FORMAT = 1
+FACTS = ("run", "seed", "recipe_hash", "data")
+_intact: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
 def weights_hash(clip: dict[str, Tensor], head: dict[str, Tensor]) -> str:
@@ -36,24 +43,74 @@ def weights_hash(clip: dict[str, Tensor], head: dict[str, Tensor]) -> str:
 def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> tuple[Path, str]:
     """Write `state` (with key `step`) to `folder`, drop all but the newest `keep`; returns path and weights hash.
 
-    Raises Failure (a full disk, say) with the earlier checkpoints untouched.
+    Only intact checkpoints of the same run count and are dropped. Raises Failure (a full disk, say) with the earlier
+    checkpoints untouched.
     """
     path = folder / f"step-{state['step']:08d}.pt"
     identity = weights_hash(state["clip"], state["head"])
+    facts = {name: state[name] for name in FACTS if name in state}
+    said = {"step": state["step"], "weights_hash": identity} | facts
+    before = intact_note(path)
+    if before is None or any(before.get(name) != value for name, value in said.items()):
+        _write_both(path, state, said)
+    _prune(folder, facts, keep)
+    return path, identity
+
+
+def _write_both(path: Path, state: dict[str, Any], said: dict[str, Any]) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in (path, path.with_suffix(".json")):
+            if old.exists():  # damaged, or another's: not ours to delete
+                old.replace(_aside(old))
         write_atomically(path, lambda target: torch.save({"format": FORMAT, **state}, target))
-        note = {"step": state["step"], "sha256": file_sha256(path), "weights_hash": identity}
+        note = said | {"sha256": file_sha256(path), "code": state.get("code", [])}
+        written = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if weights_hash(written["clip"], written["head"]) != said["weights_hash"]:
+            raise OSError("what is on the disk is not what was written")
         write_atomically(
             path.with_suffix(".json"), lambda target: target.write_text(json.dumps(note, indent=1))
         )
     except (OSError, RuntimeError) as error:
         path.unlink(missing_ok=True)
         raise Failure(f"{path}: could not be written ({error}); earlier checkpoints are kept") from None
-    for old in sorted(folder.glob("step-*.pt"))[:-keep]:
+
+
+def _aside(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.aside{number}") for number in range(1, 1000))
+    return next(name for name in names if not name.exists())
+
+
+def _prune(folder: Path, facts: dict[str, Any], keep: int) -> None:
+    own = []
+    for path in sorted(folder.glob("step-*.pt"), reverse=True):
+        if intact_note(path) is not None and not other_facts(_said(path), facts):
+            own.append(path)
+    for old in own[keep:]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)
-    return path, identity
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """What stands beside the checkpoint `path`; None where that cannot be read."""
+    try:
+        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) and isinstance(note.get("sha256"), str) else None
+
+
+def intact_note(path: Path) -> dict[str, Any] | None:
+    """The note of `path` if the file has the content that it names; None for a damaged or missing one."""
+    note = read_note(path)
+    try:
+        state = path.stat()
+        seen = (state.st_ino, state.st_size, state.st_mtime_ns)
+        if path not in _intact or _intact[path][0] != seen:
+            _intact[path] = (seen, file_sha256(path))
+    except OSError:
+        return None
+    return note if note is not None and note["sha256"] == _intact[path][1] else None
 
 
 class CheckpointWriter:
@@ -97,14 +154,48 @@ def newest_checkpoint(folder: Path) -> tuple[Path, list[Path]]:
     """
     damaged: list[Path] = []
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
-        try:
-            note = json.loads(path.with_suffix(".json").read_text())
-            if note["sha256"] == file_sha256(path):
-                return path, damaged
-        except (OSError, ValueError, KeyError):
-            pass
+        if intact_note(path) is not None:
+            return path, damaged
         damaged.append(path)
     raise FileNotFoundError(folder)
+
+
+def own_checkpoint(folder: Path, facts: dict[str, Any]) -> tuple[Path | None, list[str]]:
+    """The newest undamaged checkpoint in `folder` that is of `facts`, and a line for each that was passed over."""
+    passed: list[str] = []
+    for path in sorted(folder.glob("step-*.pt"), reverse=True):
+        if intact_note(path) is None:
+            passed.append(f"{path.name} is damaged and is not used")
+        elif other := other_facts(_said(path), facts):
+            passed.append(f"{path.name} is of another {other} and is not used, nor deleted")
+        else:
+            return path, passed
+    return None, passed
+
+
+def other_facts(said: dict[str, Any], facts: dict[str, Any]) -> str:
+    """In what a checkpoint, which says `said` of itself, is of another run than `facts`; "" where it is of this one."""
+    for name, value in facts.items():
+        if name in said and said[name] != value:
+            return f"{WORDS[name]} ({said[name]})" if name in ("run", "seed") else WORDS[name]
+    return ""
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What an intact checkpoint says of itself: its note, or the content where an earlier gaprun wrote the note."""
+    note = read_note(path) or {}
+    if "run" in note:
+        return note
+    try:
+        return own_facts(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    except Exception:
+        return {"run": "?"}  # not a checkpoint of ours
+
+
+def own_facts(content: dict[str, Any]) -> dict[str, Any]:
+    """The facts that a checkpoint's content states; those of earlier versions say nothing about the data."""
+    facts = {name: content[name] for name in FACTS if name in content}
+    return {"recipe_hash": hash_of(json.loads(content["recipe"]))} | facts
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from gaprun.errors import GaprunError
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of one job: `done` of `total` in a phase (`captions`, `decode`, `train`, or an embedded split)."""
+    """Progress of one job: `done` of `total` in a phase (`captions`, `decode`, `train`, or an embedded split).
+
+    The phase `resume` carries a note that must be read, and no progress.
+    """
 
     job: str
     phase: str
@@ -23,6 +26,25 @@ class Event:
 
 
 Report = Callable[[Event], None]
+
+
+def quietly(report: Report) -> Report:
+    """`report` that goes quiet when nobody can read it any more: a closed terminal, a full disk under a log."""
+    heard = True
+
+    def call(event: Event) -> None:
+        nonlocal heard
+        if heard:
+            try:
+                report(event)
+            except OSError:
+                heard = False
+            except ValueError as error:
+                if "closed file" not in str(error):
+                    raise
+                heard = False
+
+    return call
 
 
 class Interrupted(GaprunError):
@@ -50,7 +72,8 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Catch both signals inside the block (main thread only)."""
+        """Catch both signals inside the block (main thread only); a terminal that closes does not end it."""
+        hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN) if hasattr(signal, "SIGHUP") else None
         kinds = [k for k in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(k) is not signal.SIG_IGN]
         before = [signal.signal(kind, self._handle) for kind in kinds]
         try:
@@ -58,6 +81,8 @@ class StopRequest:
         finally:
             for kind, handler in zip(kinds, before, strict=True):
                 signal.signal(kind, handler)
+            if hangup is not None:
+                signal.signal(signal.SIGHUP, hangup)
 
     def raise_if(self, step: int) -> None:
         """Raise Interrupted if a stop was asked for; call it once step `step` is saved."""

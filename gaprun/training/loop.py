@@ -20,6 +20,7 @@ from gaprun.model.towers import tokenizer_for, trimmed
 from gaprun.model.vocabulary import Tokens
 from gaprun.recipe.jobs import Job
 from gaprun.store import Store
+from gaprun.store.claims import ClaimLost
 from gaprun.training.captions import caption_tokens
 from gaprun.training.checkpoint import CheckpointWriter
 from gaprun.training.events import Event, Interrupted, LostProcess, Report, StopRequest
@@ -44,7 +45,7 @@ def train_steps(
 
     Trajectory rows go to the store and checkpoints to `folder` on the way. Every process of `state.world` calls this;
     they agree before each step whether to go on. Raises Interrupted after a stop (saved), Diverged for a loss that is
-    not finite, LostProcess, and Failure for what cannot go on (saved).
+    not finite, LostProcess, ClaimLost, Failure for what cannot go on (saved), and any other error as it came (saved).
     """
     length, world, every = state.length, state.world, state.length.checkpoint_every
     with world.shared_memory() as memory:
@@ -81,11 +82,15 @@ def train_steps(
                 _check_finite(value, state.step, folder)
             _, trouble = _tried(partial(books.enter, record, value, flush or save, save))
         return world.on_first(books.last_checkpoint)
-    except (Diverged, Interrupted):
+    except (Diverged, Interrupted, ClaimLost):
         raise
-    except GaprunError:
-        # A lost loader process, too much damage, a database that stays away: what was trained is kept.
-        world.together(books.save_and_wait)
+    except Exception as error:
+        # A lost loader process, too much damage, no memory, a fault in the code: what was trained is kept. Nothing is
+        # asked of other processes here, which may have ended otherwise.
+        _, unsaved = _tried(books.save_and_wait)
+        if unsaved is not None and not isinstance(error, Failure):
+            said = str(error) if isinstance(error, GaprunError) else f"{type(error).__name__}: {error}"
+            raise Failure(f"{said}; what came after the last checkpoint is not saved ({unsaved})") from error
         raise
     finally:
         books.close()
@@ -129,9 +134,11 @@ class _Books:
         self.store_away, self.rows, self.last_flush = False, [], time.monotonic()
 
     def save_and_wait(self) -> None:
-        """Write everything now; after the store stayed away, the checkpoint alone."""
+        """Write everything now; after the store stayed away, the checkpoint alone. Raises Failure within an update."""
         if not self.state.world.first:
             return
+        if not self.state.whole:
+            raise Failure("the error came within an update")
         self.writer.save(checkpoint_content(self.state, self.job))
         if not self.store_away:
             self._write()
@@ -221,7 +228,9 @@ def checkpoint_content(state: TrainState, job: Job) -> dict[str, Any]:
         "recipe": json.dumps(job.recipe.model_dump(mode="json")),
         "seed": job.seed,
         "run": job.id,
+        "recipe_hash": job.recipe_hash,
         "vocabulary": vocabulary.ids if vocabulary else None,
+        **state.origin,
     }
 
 

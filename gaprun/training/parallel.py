@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +14,11 @@ from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.recipe.jobs import Job
 from gaprun.training.distributed import ALONE, World, joined
 from gaprun.training.events import Event, Interrupted, LostProcess, Report
+from gaprun.training.outcome import Finished, Outcome
 from gaprun.training.run import run_job
 
 if TYPE_CHECKING:
     from gaprun.store import Store
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended: `error` is None when it finished."""
-
-    job: Job
-    error: GaprunError | None
-
-
-Finished = Callable[[Outcome], None]
 
 
 def run_jobs(jobs: list[Job], db: str | None, devices: list[str], report: Report, finished: Finished) -> None:
@@ -71,13 +60,18 @@ def _one_by_one(
     from gaprun.store import open_store
 
     for job in jobs:
-        store = open_store(db) if world.first else _unopened(db)
         try:
+            store = open_store(db) if world.first else _unopened(db)
             run_job(job, store, device, report, world)
         except Interrupted:
             raise
         except GaprunError as error:
             finished(Outcome(job, error))
+        except Exception as error:
+            # Several processes may be at different places by now; and a traceback is what --debug asks for.
+            if world.size > 1 or os.environ.get("GAPRUN_DEBUG"):
+                raise
+            finished(Outcome(job, _unexpected(error)))
         else:
             finished(Outcome(job, None))
 
@@ -108,7 +102,11 @@ def _child(job: Job, db: str | None, device: str, threads: int, events: Any) -> 
     except Exception as error:
         if os.environ.get("GAPRUN_DEBUG"):
             raise
-        events.put((job.id, "Failure", f"{type(error).__name__}: {error} (run it alone with --debug)"))
+        events.put((job.id, "Failure", str(_unexpected(error))))
+
+
+def _unexpected(error: Exception) -> Failure:
+    return Failure(f"{type(error).__name__}: {error} (run it alone with --debug)")
 
 
 def pinned(device: str) -> str:
@@ -141,6 +139,8 @@ def _side_by_side(
                 os.kill(process.pid, signal.SIGTERM)
 
     before = {kind: signal.signal(kind, forward) for kind in (signal.SIGINT, signal.SIGTERM)}
+    if hasattr(signal, "SIGHUP"):  # a terminal that closes does not end a training
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         while running or (waiting and not stopping):
             while waiting and len(running) < len(devices) and not stopping:
@@ -149,9 +149,9 @@ def _side_by_side(
                     free.remove(taken[name])
                 device = taken[job.id] = free[0]
                 process = context.Process(target=_start_child, args=(job, db, device, threads, events))
-                process.start()
+                _start_unheard(process)
                 running[job.id] = (job, process)
-            _collect(events, running, report, finished)
+            _collect(events, running, report, finished, lambda: stopping)
     finally:
         for _, left in running.values():  # only when something broke here: no job outlives its parent
             left.terminate()
@@ -162,6 +162,18 @@ def _side_by_side(
         raise Interrupted("stopped; the same command goes on from the saved checkpoints")
 
 
+def _start_unheard(process: BaseProcess) -> None:
+    """Start `process` deaf to the terminal's Ctrl-C: while it imports it could only answer by a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        process.start()
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def _start_child(*args: Any) -> None:
     # The terminal sends Ctrl-C to the whole group; only the parent's SIGTERM counts, so that none is stopped twice.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -169,7 +181,11 @@ def _start_child(*args: Any) -> None:
 
 
 def _collect(
-    events: Any, running: dict[str, tuple[Job, BaseProcess]], report: Report, finished: Finished
+    events: Any,
+    running: dict[str, tuple[Job, BaseProcess]],
+    report: Report,
+    finished: Finished,
+    stopping: Callable[[], bool],
 ) -> None:
     kinds = {kind.__name__: kind for kind in (UserError, Failure, Interrupted)}
     try:
@@ -179,11 +195,10 @@ def _collect(
             if not process.is_alive() and events.empty():
                 del running[name]
                 code = process.exitcode
-                finished(
-                    Outcome(
-                        job, Failure(f"{name}: its process ended with code {code}; run it again to go on")
-                    )
-                )
+                if stopping() and code == -signal.SIGTERM:
+                    continue  # stopped before it had begun
+                error = Failure(f"{name}: its process ended with code {code}; run it again to go on")
+                finished(Outcome(job, error))
         return
     if isinstance(message, Event):
         report(message)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
+from gaprun.files import plain_name
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store
+from gaprun.store.database import artifacts_of
+from gaprun.store.engine import Place
+from gaprun.store.folders import check_mark
 from gaprun.store.models import Run
 from gaprun.training.length import Length, run_length
 
@@ -57,6 +62,16 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
                 f"name or remove the run with `gaprun runs rm {job.id}`"
             )
     return prepared
+
+
+def facts_of(job: Job, ready: Prepared) -> dict[str, Any]:
+    """What every file in the run's folder must agree with: run, seed, recipe hash, the training data's fingerprints."""
+    return {"run": job.id, "seed": job.seed, "recipe_hash": job.recipe_hash, "data": ready.fingerprints}
+
+
+def check_folder(job: Job, ready: Prepared, place: Place) -> None:
+    """Raise UserError where the run's folder is another run's, before a database is made at `place`."""
+    check_mark(artifacts_of(place) / plain_name(job.id, "run"), facts_of(job, ready), place)
 
 
 def new_run(

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gaprun.data.resample import Pictures, crop_and_normalise, picture_interpolation
 from gaprun.data.stream import Batch
@@ -36,7 +37,11 @@ SWAP_STREAM, NOISE_STREAM, TERM_STREAM = 101, 102, 104
 
 @dataclass
 class TrainState:
-    """Everything that a step reads or changes; `step` counts the updates done."""
+    """Everything that a step reads or changes; `step` counts the updates done.
+
+    origin: what a checkpoint says of where it comes from, beside recipe and seed. whole: false while an update is under
+    way; what an error leaves then is neither step's state.
+    """
 
     recipe: Recipe
     seed: int
@@ -47,6 +52,8 @@ class TrainState:
     step: int = 0
     damaged: set[str] = field(default_factory=set)
     world: World = ALONE
+    origin: dict[str, Any] = field(default_factory=dict)
+    whole: bool = True
 
     def __post_init__(self) -> None:
         recipe, clip = self.recipe, self.towers.clip
@@ -80,6 +87,7 @@ class TrainState:
         if recipe.compute.compile:
             self.encode_image = torch.compile(self.encode_image)
             self.encode_text = torch.compile(self.encode_text)
+        self._statistics = [b for m in clip.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]
         settings = self.towers.preprocessing
         self._interpolation = picture_interpolation(recipe.data.resize, settings)
         self._mean = torch.tensor(settings["mean"], device=self.device)
@@ -171,7 +179,20 @@ class TrainState:
 
     def train_step(self, batch: Batch, measure: bool) -> tuple[Tensor, dict[str, float] | None]:
         """One update with this process's rows of the batch; returns the loss of the whole batch (0-d, on the device)
-        and, on the first process and if `measure`, the record of this step."""
+        and, on the first process and if `measure`, the record of this step.
+
+        An error before the update leaves the state as it was before the step.
+        """
+        before = [buffer.clone() for buffer in self._statistics]
+        try:
+            return self._train_step(batch, measure)
+        except BaseException:
+            if self.whole:
+                for buffer, value in zip(self._statistics, before, strict=True):
+                    buffer.copy_(value)
+            raise
+
+    def _train_step(self, batch: Batch, measure: bool) -> tuple[Tensor, dict[str, float] | None]:
         recipe = self.recipe
         total, warmup, peak = self.length.total, self.length.warmup, recipe.optimizer.lr
         rate = learning_rate(self.step, total, warmup, peak, recipe.schedule.shape)
@@ -196,12 +217,14 @@ class TrainState:
             clipped = self._trained() if everything else self.towers.clip.parameters()
             torch.nn.utils.clip_grad_norm_(clipped, recipe.optimizer.grad_clip)
         nu_before = None if self.head.nu is None else self.head.nu.detach().clone()
+        self.whole = False
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._clamp(nu_before)
         self.step += 1
         if self.average is not None:
             self.average.update()
+        self.whole = True
         return loss, record
 
     def _trained(self) -> Iterator[nn.Parameter]:
