@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 CROP_ATTEMPTS = 10
 RATIO = 4 / 3  # the widest crop, as torchvision and open_clip have it; the narrowest is its inverse
-WORTHWHILE = 0.75  # a picture is kept smaller only where that leaves no more than this share of its pixels
+WORTHWHILE = 2 / 3  # a picture is kept smaller only where that leaves no more than this share of its pixels
 Sizes = npt.NDArray[np.float64]
 
 

@@ -27,7 +27,7 @@ class Pool:
         splits: list[Split],
         image_size: int,
         crop_scale: tuple[float, float] = (0.9, 1.0),
-        margin: float = 1.25,
+        margin: float = 1.125,
     ) -> None:
         """Decoded pictures are kept at `kept_sizes` of the other arguments. Raises UserError when nothing is left."""
         self.splits = splits

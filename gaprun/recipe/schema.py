@@ -146,7 +146,7 @@ class Data(Section):
         "model's makes pictures in training softer or sharper than in measuring.",
     )
     margin: float = Field(
-        1.25,
+        1.125,
         ge=1.0,
         le=16.0,
         description="Decoded pictures are kept so large that the narrowest crop still has margin x image size pixels "

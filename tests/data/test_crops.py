@@ -53,12 +53,12 @@ def test_no_crop_of_a_kept_picture_is_smaller_than_needed(sizes, side, low, marg
     # Two pixels for the rounding of a crop to the original's and to the kept picture's pixels.
     assert np.all(boxes[:, 2:] >= np.minimum(margin * side, originally) - 2 * np.maximum(1, kept / originals))
     whole = np.all(kept == originals, axis=1)
-    assert np.all(whole | (kept.prod(1) <= 0.75 * originals.prod(1)))
+    assert np.all(whole | (kept.prod(1) <= originals.prod(1) / 1.5))
 
 
 def test_sizes_at_which_pictures_are_kept() -> None:
     sizes = np.array([[96, 96], [640, 480], [480, 640], [1280, 480], [500, 20]], dtype=float)
-    assert kept_sizes(sizes, 64, (0.9, 1.0), 1.25).tolist()[0] == [96, 96]
+    assert kept_sizes(sizes, 64, (0.9, 1.0), 1.125).tolist()[0] == [96, 96]  # 81 x 81 has 0.71 of them
     # 640 x 480: the narrowest crop is 0.9 of the width, the lowest 0.949 of the height.
     assert kept_sizes(sizes, 224, (0.9, 1.0), 1.25).tolist()[1:3] == [[312, 296], [296, 312]]
     # 1280 x 480: always the central 640 x 480.
@@ -150,10 +150,10 @@ def kept_then_cropped(data: bytes, side: int, margin: float) -> tuple[np.ndarray
 def test_keeping_a_photograph_smaller_does_not_soften_its_crops(real_data) -> None:
     found: list[tuple[float, float]] = []
     for path in sorted((real_data / "coco_sample" / "images").glob("*.jpg"))[:40]:
-        by_way, direct = kept_then_cropped(path.read_bytes(), 160, 1.25)
+        by_way, direct = kept_then_cropped(path.read_bytes(), 160, 1.125)
         found.append((sharpness(by_way) / sharpness(direct), np.abs(by_way - direct).mean()))
     sharp, error = np.mean(found, 0)
-    assert 0.96 < sharp < 1.03 and error < 2.5
+    assert 0.94 < sharp < 1.03 and error < 2.5
 
 
 def test_keeping_a_drawing_smaller_does_not_soften_it(make_picture) -> None:
@@ -161,5 +161,5 @@ def test_keeping_a_drawing_smaller_does_not_soften_it(make_picture) -> None:
     noise = Image.fromarray(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     noise.resize((600, 600), Image.Resampling.BICUBIC).save(buffer, "PNG")
-    by_way, direct = kept_then_cropped(buffer.getvalue(), 160, 1.25)
-    assert 0.93 < sharpness(by_way) / sharpness(direct) < 1.07
+    by_way, direct = kept_then_cropped(buffer.getvalue(), 160, 1.125)
+    assert 0.9 < sharpness(by_way) / sharpness(direct) < 1.07
