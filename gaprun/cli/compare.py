@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -80,6 +81,12 @@ def compare(
     all_statuses: Annotated[
         bool, typer.Option("--all-statuses", help="Also runs that are not finished.")
     ] = False,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Also test whether a difference so large, in the metric's units, is ruled out (≈)."
+        ),
+    ] = None,
     allow_mixed: Annotated[
         bool,
         typer.Option(
@@ -114,6 +121,8 @@ def compare(
 
     if correlate and pareto:
         raise UserError("--correlate and --pareto are two views: ask for one at a time")
+    if margin is not None and not 0 < margin < math.inf:
+        raise UserError(f"--margin {margin:g}: a difference above 0, in the metric's units")
     predictors = [name for given in correlate or [] for name in expand_metric(given)]
     if correlate:
         metric = [*predictors, *(metric or ("recall@1", "zeroshot_top1", "probe_top1"))]
@@ -134,6 +143,7 @@ def compare(
         queries=queries,
         health=False if correlate or pareto else health,
         family=family.value,
+        margin=margin,
     )
     if correlate or pareto:
         from gaprun.comparison import plain, views

@@ -29,6 +29,7 @@ def compare(
     queries: bool = False,
     health: bool | None = None,
     family: Family = "metric",
+    margin: float | None = None,
 ) -> Comparison:
     """Compare runs in the database `db` on one or several metrics; the command of the same name in Python.
 
@@ -36,8 +37,8 @@ def compare(
     `key!=value`; `dataset` entries may be `dataset/split`. `.frame()` of the result is a pandas DataFrame, a
     row a cell. `queries` adds paired tests over queries where they were kept; `health` marks groups with
     flagged runs (None: if there are no more than 200 runs); `family` is what p-values are corrected over
-    (`families`); `top` shortens what is shown and changes no number. Raises UserError for unknown names, for an
-    empty result, and for results that must not be averaged.
+    (`families`); `margin` asks whether differences so large are ruled out; `top` shortens what is shown and changes
+    no number. Raises UserError for unknown names, for an empty result, and for results that must not be averaged.
     """
     from gaprun.comparison import select, table
     from gaprun.store import open_store
@@ -50,7 +51,7 @@ def compare(
         *(f"dataset={name}" for name in dataset),
     ]
     rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed, baseline)
-    result = table.build(rows, by, baseline, names, sort, notes, family, allow_mixed)
+    result = table.build(rows, by, baseline, names, sort, notes, family, allow_mixed, margin)
     if queries:
         from gaprun.comparison.querytests import add_query_tests
 

@@ -111,6 +111,9 @@ def legend(comparison: Comparison, brief: bool = False) -> list[str]:
             delta += f", paired by {unit}"
         if tests:
             delta += f"; p: {' or '.join(tests)}-test, {about_family(comparison)}"
+        if comparison.margin is not None:
+            alike = f"no difference of {comparison.margin:g} or more"
+            delta += f"; ≈: {alike} (two one-sided t-tests at 5 %, corrected likewise)"
         lines.append(delta + ".")
     if comparison.queries and not brief:
         tests = sorted({found.test for found in comparison.queries.values()})
@@ -208,7 +211,8 @@ def _delta(cell: Cell, places: int) -> str:
         return ""
     delta = fixed(cell.difference.delta, places)
     text = "Δ " + (delta if delta.startswith(MINUS) else f"+{delta}")
-    return text if cell.p_shown is None else f"{text} {_p(cell.p_shown)}"
+    text = text if cell.p_shown is None else f"{text} {_p(cell.p_shown)}"
+    return f"{text} ≈" if cell.equivalent else text
 
 
 def _no_value(comparison: Comparison, group: str, column: Column) -> str:
@@ -289,6 +293,7 @@ def escape_latex(text: str) -> str:
         "↓": r"$\downarrow$",
         "Δ": r"$\Delta$",
         "†": r"$\dagger$",
+        "≈": r"$\approx$",
     }
     maths |= {
         "<": "$<$",

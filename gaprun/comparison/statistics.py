@@ -31,7 +31,7 @@ class Difference:
     """A group's difference from the baseline, with its 95 % interval, its p-value, and how both were found.
 
     `test` is 'paired t' (over `pairs` shared units), 'Welch t' (no two shared), or None where no test is
-    possible.
+    possible; `error` is the standard error of `delta` and `df` the test's degrees of freedom.
     """
 
     delta: float
@@ -39,6 +39,8 @@ class Difference:
     p_value: float | None
     test: str | None
     pairs: int
+    error: float | None = None
+    df: float | None = None
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -88,7 +90,7 @@ def paired_t(differences: Sequence[float]) -> Difference:
     if error <= 1e-12 * scale:
         return Difference(summary.mean, None, None, None, summary.n)
     p_value = t_two_sided(summary.mean / error, summary.n - 1)
-    return Difference(summary.mean, summary.ci95, p_value, "paired t", summary.n)
+    return Difference(summary.mean, summary.ci95, p_value, "paired t", summary.n, error, summary.n - 1)
 
 
 def welch_t(group: Sequence[float], baseline: Sequence[float]) -> Difference:
@@ -102,7 +104,20 @@ def welch_t(group: Sequence[float], baseline: Sequence[float]) -> Difference:
         return Difference(delta, None, None, None, 0)
     df = sum(parts) ** 2 / (parts[0] ** 2 / (ours.n - 1) + parts[1] ** 2 / (theirs.n - 1))
     half = t_quantile(0.975, df) * error
-    return Difference(delta, (delta - half, delta + half), t_two_sided(delta / error, df), "Welch t", 0)
+    p_value = t_two_sided(delta / error, df)
+    return Difference(delta, (delta - half, delta + half), p_value, "Welch t", 0, error, df)
+
+
+def equivalence(found: Difference, margin: float) -> float | None:
+    """The p-value of "the true difference is `margin` (> 0) or more, in either direction": two one-sided t-tests.
+
+    The larger of the two counts (Schuirmann 1987). None where the difference has no test.
+    """
+    if found.error is None or found.df is None:
+        return None
+    t = (margin - abs(found.delta)) / found.error
+    tail = t_two_sided(t, found.df) / 2
+    return tail if t > 0 else 1 - tail
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

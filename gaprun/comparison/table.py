@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.families import Family, corrected
-from gaprun.comparison.statistics import Difference, Summary, difference, settled, summarise
+from gaprun.comparison.statistics import Difference, Summary, difference, equivalence, settled, summarise
 from gaprun.errors import UserError
 from gaprun.evaluation.names import DOWN, UP, direction
 from gaprun.store.queries import nearest
@@ -40,7 +40,7 @@ class Cell:
     """What a group reached in a column. `best` marks the best mean of the column, several on a tie.
 
     `p_holm` is corrected over `family` tests (None without correction); `mixed` says what differs among the values
-    that were averaged here on request.
+    that were averaged here on request; `p_equivalent` (corrected likewise) is against a difference of the margin.
     """
 
     summary: Summary
@@ -51,6 +51,12 @@ class Cell:
     units: tuple[Any, ...]
     recipes: tuple[str, ...]
     mixed: str = ""
+    p_equivalent: float | None = None
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether a difference as large as the stated margin is ruled out, at 5 % within the family."""
+        return self.p_equivalent is not None and self.p_equivalent < 0.05
 
     @property
     def p_shown(self) -> float | None:
@@ -76,6 +82,7 @@ class Comparison:
     unit: str
     notes: list[str]
     family: Family = "metric"
+    margin: float | None = None
     undefined: dict[tuple[str, Column], int] = field(default_factory=dict)
     queries: dict[tuple[str, Column], QueryTest] = field(default_factory=dict)
     query_p: dict[tuple[str, Column], float | None] = field(default_factory=dict)
@@ -111,11 +118,13 @@ def build(
     notes: Sequence[str] = (),
     family: Family = "metric",
     across: bool = False,
+    margin: float | None = None,
 ) -> Comparison:
     """The comparison of metric rows that carry their `group`, `unit`, `setup` and `mixed` (see `select.load`).
 
     Differences pair groups by seed, or by recipe when the groups are seeds, and are from the baseline of the same
-    set-up; `across`: a baseline that is named is that of all rows. `metrics` gives the columns' order, `sort` the
+    set-up; `across`: a baseline that is named is that of all rows. `margin` (in the metrics' units) is tested for:
+    is a difference so large ruled out? `metrics` gives the columns' order, `sort` the
     metric whose first column orders the rows, best first; else a baseline comes first, then its groups by name.
     Raises UserError for a baseline or a sort metric that is not there.
     """
@@ -146,9 +155,9 @@ def build(
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
     baselines = _baselines(baseline, setups, by, across)
-    cells = _cells(values, recipes, mixed, groups, columns, baselines, family)
+    cells = _cells(values, recipes, mixed, groups, columns, baselines, family, margin)
     unit = "recipe" if by == "seed" else "seed"
-    result = Comparison(by, groups, columns, cells, baselines, unit, list(notes), family, undefined)
+    result = Comparison(by, groups, columns, cells, baselines, unit, list(notes), family, margin, undefined)
     result.notes += _about_baselines(baselines, setups)
     if undefined:
         result.notes.append(f"{sum(undefined.values())} value(s) that were not defined (NaN) are left out")
@@ -186,6 +195,7 @@ def _cells(
     columns: Sequence[Column],
     baselines: dict[str, str],
     family: Family,
+    margin: float | None,
 ) -> dict[tuple[str, Column], Cell]:
     keys = [(group, column) for group in groups for column in columns if (group, column) in values]
     summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
@@ -198,6 +208,11 @@ def _cells(
         )
     p_values = {key: None if (found := differences[key]) is None else found.p_value for key in keys}
     tested = corrected(p_values, baselines, family)
+    alike: dict[tuple[str, Column], float | None] = {}
+    if margin is not None:
+        alike = {key: equivalence(found, margin) for key, found in differences.items() if found}
+        if family != "none":
+            alike = {key: p for key, (p, _) in corrected(alike, baselines, family).items()}
     best: dict[Column, float] = {}
     for column in columns:
         means = [settled(summaries[group, column].mean) for group in groups if (group, column) in summaries]
@@ -212,6 +227,7 @@ def _cells(
             tuple(sorted(values[key], key=_unit_order)),
             tuple(recipes[key]),
             mixed.get(key, ""),
+            alike.get(key),
         )
         for key in keys
     }
@@ -291,6 +307,9 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Cell | Non
         "p_holm": cell.p_holm if cell else None,
         "family": comparison.family,
         "family_size": cell.family if cell else 0,
+        "margin": comparison.margin,
+        "p_equivalent": cell.p_equivalent if cell else None,
+        "equivalent": cell.equivalent if cell and cell.p_equivalent is not None else None,
         "test": found.test if found else None,
         "pairs": found.pairs if found else None,
         **_query_record(comparison, group, column),

@@ -454,3 +454,21 @@ def test_views_print_in_every_format(store, measured):
         measured(f"flt-0.{number + 1}", 0, "gap", {"gap": number / 10, "image_recall@1": 40.0 + number})
     view = views.pareto(compare(["gap", "image_recall@1"], db=db(store)))
     assert "mixed" not in view.heads and plain.comma_separated(view).count("\n") == 4
+
+
+def test_a_margin_says_where_there_is_no_difference(store, measured):
+    for seed in range(5):
+        wobble = [0.0, 0.01, -0.01, 0.005, -0.005][seed]
+        measured("baseline", seed, "gap", {"gap": 0.5})
+        measured("flt-0.1", seed, "gap", {"gap": 0.5 + wobble})
+        measured("flt-0.2", seed, "gap", {"gap": 0.3 + 10 * wobble})
+    found = compare("gap", db=db(store), margin=0.05)
+    alike = {r["group"]: (r["equivalent"], r["margin"], r["family_size"]) for r in found.records()}
+    assert alike == {"baseline": (None, 0.05, 0), "flt-0.1": (True, 0.05, 2), "flt-0.2": (False, 0.05, 2)}
+    assert "≈" in render.markdown(found) and "no difference of 0.05 or more" in " ".join(render.legend(found))
+    assert {r["p_equivalent"] for r in compare("gap", db=db(store)).records()} == {None}
+    assert {r["p_value"] for r in found.records()} == {
+        r["p_value"] for r in compare("gap", db=db(store)).records()
+    }
+    bad = CliRunner().invoke(app, ["compare", "--db", db(store), "--metric", "gap", "--margin", "0"])
+    assert isinstance(bad.exception, UserError)

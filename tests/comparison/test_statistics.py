@@ -10,6 +10,7 @@ from scipy import stats
 
 from gaprun.comparison.statistics import (
     difference,
+    equivalence,
     holm,
     paired_t,
     summarise,
@@ -137,3 +138,24 @@ def test_intervals_cover_and_tests_err_as_often_as_they_say():
         # Three standard errors of a proportion of 5 % in 2,000 trials are 0.0146.
         assert covered / trials == pytest.approx(0.95, abs=0.0146)
         assert false / trials == pytest.approx(0.05, abs=0.0146)
+
+
+def test_equivalence_is_statsmodels():
+    weightstats = pytest.importorskip("statsmodels.stats.weightstats", reason="pip install -e .[dev]")
+    generator = np.random.default_rng(8)
+    for margin in (0.2, 1.0, 3.0):
+        ours, theirs = generator.normal(0.3, 1, 5), generator.normal(0, 1.5, 5)
+        paired = equivalence(paired_t((ours - theirs).tolist()), margin)
+        assert paired == pytest.approx(weightstats.ttost_paired(ours, theirs, -margin, margin)[0])
+        welch = equivalence(welch_t(ours.tolist(), theirs.tolist()), margin)
+        expected = weightstats.ttost_ind(ours, theirs, -margin, margin, usevar="unequal")[0]
+        assert welch == pytest.approx(expected)
+    assert equivalence(difference({0: [1.0]}, {0: [2.0]}), 1.0) is None
+
+
+def test_equivalence_errs_in_five_percent_at_the_margin():
+    generator = np.random.default_rng(9)
+    for seeds in (3, 5):
+        draws = generator.normal(1.0, 0.2, (3000, seeds))
+        claimed = np.mean([equivalence(paired_t(row.tolist()), 1.0) < 0.05 for row in draws])
+        assert claimed == pytest.approx(0.05, abs=0.012)  # three standard errors
