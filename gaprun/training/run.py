@@ -17,6 +17,7 @@ from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
 from gaprun.store import Store, folders
 from gaprun.store.claims import ClaimLost
+from gaprun.training.cards import explained
 from gaprun.training.checkpoint import (
     load_checkpoint,
     other_facts,
@@ -140,21 +141,22 @@ def _train_and_measure(
     if state.damaged and world.first:
         store.annotate(job.id, {"damaged": sorted(state.damaged)})
     place = str(path.relative_to(store.artifacts.parent))
-    evaluate_run(
-        towers=state.towers,
-        checkpoint_hash=identity,
-        step=state.step,
-        tasks=list(job.recipe.eval),
-        store=store,
-        run_id=job.id,
-        device=device,
-        workers=job.recipe.data.workers,
-        progress=lambda phase, done, total: report(Event(job.id, phase, done, total)),
-        training_values={"temperature": 1.0 / state.beta_value()},
-        train_name=ready.name,
-        should_stop=lambda: stop.raise_if(state.step),
-        world=world,
-    )
+    with explained(job.recipe.compute, None, "measuring"):
+        evaluate_run(
+            towers=state.towers,
+            checkpoint_hash=identity,
+            step=state.step,
+            tasks=list(job.recipe.eval),
+            store=store,
+            run_id=job.id,
+            device=device,
+            workers=job.recipe.data.workers,
+            progress=lambda phase, done, total: report(Event(job.id, phase, done, total)),
+            training_values={"temperature": 1.0 / state.beta_value()},
+            train_name=ready.name,
+            should_stop=lambda: stop.raise_if(state.step),
+            world=world,
+        )
     world.on_first(lambda: store.finish_run(job.id, "finished", checkpoint=place, checkpoint_hash=identity))
 
 
