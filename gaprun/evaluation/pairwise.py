@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gaprun.evaluation.embeddings import Array, unit_rows
+from gaprun.evaluation.equal import equal_groups, sizes_of
 
 
 def pairwise_measures(images: Array, texts: Array, *, block: int = 1024) -> dict[str, float]:
@@ -26,7 +27,7 @@ def pairwise_measures(images: Array, texts: Array, *, block: int = 1024) -> dict
     y = torch.from_numpy(unit_rows(texts, "text").astype(np.float32))
     n = len(x)
     within_x, within_y = _potential(x, block), _potential(y, block)
-    across, mismatched = _across(x, y, block)
+    across, mismatched = _across(x, y, block, torch.from_numpy(sizes_of(equal_groups(y.numpy())) > 1))
     pairs = n * (n - 1) / 2
     joint = (within_x + within_y + across) / (n * (2 * n - 1))
     return {
@@ -59,9 +60,9 @@ def _potential(rows: torch.Tensor, block: int) -> float:
     return total
 
 
-def _across(x: torch.Tensor, y: torch.Tensor, block: int) -> tuple[float, int]:
-    """(sum over all i, j of exp(-2 ||x_i - y_j||^2), number of i with some j != i where x_i.y_j >=
-    x_i.y_i)."""
+def _across(x: torch.Tensor, y: torch.Tensor, block: int, repeated: torch.Tensor) -> tuple[float, int]:
+    """(sum over all i, j of exp(-2 ||x_i - y_j||^2), number of i with some j != i where x_i.y_j >= x_i.y_i), which
+    holds wherever y_i is repeated."""
     total, mismatched = 0.0, 0
     for a in range(0, len(x), block):
         left = x[a : a + block]
@@ -78,5 +79,5 @@ def _across(x: torch.Tensor, y: torch.Tensor, block: int) -> tuple[float, int]:
             tile = left @ y[b : b + block].T
             best = torch.maximum(best, tile.amax(1))
             total += float(_heat(tile).sum(dtype=torch.float64))
-        mismatched += int((best >= matched).sum())
+        mismatched += int(((best >= matched) | repeated[a : a + block]).sum())
     return total, mismatched

@@ -18,6 +18,7 @@ import torch
 
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array
+from gaprun.evaluation.equal import scores_by_content
 
 PENALTIES: tuple[float, ...] = tuple(float(10.0**p) for p in range(-2, 7))
 """The path, C in scikit-learn's sense, strong to weak; wide because unit rows need large C when N is
@@ -42,7 +43,7 @@ class Logistic:
     def correct(self, rows: Array, labels: Array) -> Array:
         """bool (N,): the label's score is above every other class's. A tie is not a hit, a label unseen in
         training never is."""
-        table = rows.astype(np.float32) @ self.weight.astype(np.float32) + self.bias.astype(np.float32)
+        table = scores_by_content(rows, self.weight.T) + self.bias.astype(np.float32)
         column = np.searchsorted(self.classes, labels)
         known = self.classes[np.minimum(column, len(self.classes) - 1)] == labels
         own = np.where(known, column, 0)

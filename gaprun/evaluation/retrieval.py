@@ -7,7 +7,8 @@ match, come before the others; counting what lies above is then one comparison a
 Ties. `pessimistic` (the default) puts the match below everything it ties with, so a model that gives all
 pairs one score finds nothing, `optimistic` above, which would give that model 100 %, and `expected` in the
 middle, the mean rank under random tie-breaking. Published numbers break ties by index order, which is none
-of these; on real embeddings exact ties are rare and all agree.
+of these; on real embeddings exact ties are rare and all agree. A candidate whose row equals that of the match ties
+with it by its content, not by what rounding makes of the two scores.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array, Embeddings, check_owner
+from gaprun.evaluation.equal import equal_groups, sizes_of
 
 TIES = ("pessimistic", "optimistic", "expected")
 KS = (1, 5, 10)
@@ -86,7 +88,8 @@ def ranks(
         rows = slice(tile.text_from, tile.text_to)
         return _padded(texts[rows] if in_order else texts[order[rows]], "caption", tile.text_from, device)
 
-    counter = _Counter(ties, len(images), len(texts))
+    image_group, text_group = equal_groups(images), equal_groups(texts)[order]
+    counter = _Counter(ties, image_group, text_group, sorted_owner)
     for tile in tiles:
         local = torch.from_numpy(sorted_owner[tile.text_from : tile.text_to] - tile.image_from).to(device)
         counter.diagonal(tile, load_images(tile) @ load_texts(tile).T, local)
@@ -96,6 +99,7 @@ def ranks(
             for column in tiles:
                 if column is not row and column.text_to > column.text_from:
                     counter.across(row, column, left @ load_texts(column).T)
+    counter.add_equal_rows()
     image_rank = np.empty_like(counter.image_rank)
     image_rank[order] = counter.image_rank
     text_rank = counter.text_rank
@@ -188,16 +192,26 @@ def _padded(rows: Array, what: str, first: int, device: str) -> torch.Tensor:
 
 
 class _Counter:
-    """Counts, for every query, the candidates that stand above its match."""
+    """Counts, for every query, the candidates that stand above its match.
 
-    def __init__(self, ties: str, images: int, texts: int) -> None:
+    Where rows are repeated, candidates equal to the match are masked in the tiles and counted by `add_equal_rows`.
+    """
+
+    def __init__(self, ties: str, image_group: Array, text_group: Array, owner: Array) -> None:
+        """Groups of equal rows of images (N,) and sorted captions (M,), and the captions' owners (M,)."""
         kind = np.float64 if ties == "expected" else np.int64
         # Counting with >= includes the match itself when it is not masked; `diagonal` masks it.
         above, level = torch.gt, torch.ge
         self.comparisons = {"pessimistic": [level], "optimistic": [above], "expected": [above, level]}[ties]
+        self.tie = {"pessimistic": 1.0, "optimistic": 0.0, "expected": 0.5}[ties]
+        images, texts = len(image_group), len(text_group)
         self.image_rank, self.text_rank = np.ones(texts, dtype=kind), np.ones(images, dtype=kind)
         self.image_match = np.full(texts, np.inf, dtype=np.float32)
         self.text_match = np.full(images, np.inf, dtype=np.float32)
+        self.image_group, self.text_group, self.owner = image_group, text_group, owner
+        self.image_repeats = len(np.unique(image_group)) < images
+        self.text_repeats = len(np.unique(text_group)) < texts
+        self.best_group = np.full(images, -1)  # of each image's best caption
 
     def diagonal(self, tile: _Tile, scores: torch.Tensor, local_owner: torch.Tensor) -> None:
         """Scores (images, captions) of a run with its own captions: read the matches, mask them, count."""
@@ -206,6 +220,10 @@ class _Counter:
         column = torch.arange(m, device=scores.device)
         match = scores[local_owner, column]
         best = scores.new_full((n,), -math.inf).scatter_reduce_(0, local_owner, match, "amax")
+        if self.text_repeats:
+            chosen = (match == best[local_owner]).cpu().numpy()
+            group = self.text_group[tile.text_from : tile.text_to][chosen]
+            self.best_group[tile.image_from + local_owner.cpu().numpy()[chosen]] = group
         # An image without captions is no query: nothing stands above +inf.
         best.masked_fill_(torch.isinf(best), math.inf)
         self.image_match[tile.text_from : tile.text_to] = match.cpu()
@@ -217,18 +235,43 @@ class _Counter:
         """Scores of one run's images with another run's captions: no match among them."""
         self._count(row, column, scores[: row.image_to - row.image_from, : column.text_to - column.text_from])
 
+    def add_equal_rows(self) -> None:
+        """Count the candidates whose rows equal the match's: all but an image's own captions tie with it."""
+        if self.image_repeats:
+            equal = sizes_of(self.image_group)[self.owner] - 1
+            self.image_rank += (self.tie * equal).astype(self.image_rank.dtype)
+        if self.text_repeats:
+            known, count = np.unique(self.text_group, return_counts=True)
+            place = np.searchsorted(known, self.best_group)
+            own = np.bincount(
+                self.owner[self.text_group == self.best_group[self.owner]], minlength=len(self.best_group)
+            )
+            equal = np.where(self.best_group < 0, 0, count[np.minimum(place, len(known) - 1)] - own)
+            self.text_rank += (self.tie * equal).astype(self.text_rank.dtype)
+
     def _count(self, row: _Tile, column: _Tile, scores: torch.Tensor) -> None:
         image_run, text_run = slice(row.image_from, row.image_to), slice(column.text_from, column.text_to)
         image_match = torch.from_numpy(self.image_match[text_run]).to(scores.device)
         text_match = torch.from_numpy(self.text_match[image_run]).to(scores.device)[:, None]
+        for_image = for_text = scores
+        if self.image_repeats:
+            for_image = _masked(scores, self.image_group[image_run], self.image_group[self.owner[text_run]])
+        if self.text_repeats:
+            for_text = _masked(scores, self.best_group[image_run], self.text_group[text_run])
         flags = torch.empty_like(scores)
         # A comparison written as float32 and a product with ones counts about ten times faster than a bool
         # sum; the counts stay below 2^24, so they are exact.
         ones_n, ones_m = scores.new_ones(scores.shape[0]), scores.new_ones(scores.shape[1])
         for compare in self.comparisons:
-            self._add(self.image_rank[text_run], ones_n @ compare(scores, image_match, out=flags))
-            self._add(self.text_rank[image_run], compare(scores, text_match, out=flags) @ ones_m)
+            self._add(self.image_rank[text_run], ones_n @ compare(for_image, image_match, out=flags))
+            self._add(self.text_rank[image_run], compare(for_text, text_match, out=flags) @ ones_m)
 
     def _add(self, rank: Array, count: torch.Tensor) -> None:
         counted = count.double().cpu().numpy() / len(self.comparisons)
         rank += counted.astype(rank.dtype)
+
+
+def _masked(scores: torch.Tensor, rows: Array, columns: Array) -> torch.Tensor:
+    """`scores` (n, m) with minus infinity where a row's number (n,) is a column's (m,)."""
+    left, right = torch.from_numpy(rows).to(scores.device), torch.from_numpy(columns).to(scores.device)
+    return scores.masked_fill(left[:, None] == right[None, :], -math.inf)

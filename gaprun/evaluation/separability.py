@@ -39,7 +39,8 @@ def separability(images: Array, texts: Array, *, seed: int = 0, penalty: float =
     model = fit_logistic(rows.astype(np.float32), sides, penalty)
     rows, sides = stack(order[:held_out])
     weight = model.weight[:, 1] - model.weight[:, 0]
-    score = rows @ weight + (model.bias[1] - model.bias[0])
+    # Not a matrix product: equal rows must have equal scores wherever they stand.
+    score = np.einsum("ij,j->i", rows, weight) + (model.bias[1] - model.bias[0])
     # A score of exactly 0 is a coin flip, so it earns half.
     right = np.where(score == 0, 0.5, (score > 0) == (sides == 1))
     rank_sum = rankdata(score)[sides == 1].sum()

@@ -8,6 +8,7 @@ import numpy as np
 
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array, unit_rows
+from gaprun.evaluation.equal import scores_by_content
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_3
     rank = np.zeros(len(images), dtype=np.int64)
     for start in range(0, len(images), chunk):
         part = slice(start, start + chunk)
-        scores = np.asarray(images[part], dtype=np.float32) @ vectors.T
+        scores = scores_by_content(images[part], vectors)
         if not np.isfinite(scores).all():
             raise UserError(f"an image embedding in rows {start}..{start + len(scores) - 1} is not finite")
         own = np.take_along_axis(scores, np.maximum(labels[part], 0)[:, None], axis=1)
