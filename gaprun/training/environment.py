@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import tomllib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,22 +21,14 @@ PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "p
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU. Raises UserError for an unknown or absent device.
-
-    A GPU is counted and not touched: the process that shares jobs out takes no memory on any.
-    """
+    """`auto` is CUDA where there is one, else the CPU. Raises UserError for an unknown or absent device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        if device.type == "cuda":
-            there = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-        else:
-            there = torch.empty(1, device=device) is not None
+        torch.empty(1, device=device)
     except Exception:
-        there = False
-    if not there:
-        raise UserError(f"--device {name}: not available here; use auto, cpu or cuda[:index]")
+        raise UserError(f"--device {name}: not available here; use auto, cpu or cuda[:index]") from None
     return device
 
 
@@ -71,13 +65,29 @@ def environment(device: torch.device) -> dict[str, object]:
     }
 
 
+@cache
 def code_version() -> str:
-    """The package's version, with the commit (and `dirty`) where it runs from a git checkout."""
-    folder = Path(gaprun.__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The package's version, with the commit (and `dirty`) where it runs from a git checkout of gaprun.
+
+    A repository that merely surrounds the folder (an environment inside of another project, say) is not gaprun's.
+    """
+    package = Path(gaprun.__file__).resolve().parent
+    commit = checkout_commit(package)
+    return f"{gaprun.__version__}+{commit}" if commit else gaprun.__version__
+
+
+def checkout_commit(package: Path) -> str | None:
+    """The commit (with `-dirty`) of the repository that keeps `package` as the source of a project of its name."""
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return gaprun.__version__
-    commit = found.stdout.strip()
-    return f"{gaprun.__version__}+{commit}" if found.returncode == 0 and commit else gaprun.__version__
+        project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+        if project["project"]["name"] != package.name:
+            return None
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") or None
+    except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
