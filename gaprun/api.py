@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gaprun.comparison import compare
 from gaprun.errors import UserError
-from gaprun.evaluation.choose import chosen_tasks
+from gaprun.evaluation.choose import chosen_tasks, task_names
 from gaprun.evaluation.measure import Measurement, measure_model
 from gaprun.recipe.jobs import Job, load_jobs, load_recipe
 from gaprun.recipe.schema import Recipe
@@ -53,21 +53,29 @@ def evaluate(
     tasks: Sequence[str] = (),
     model: str | None = None,
     pretrained: str | None = None,
+    random: bool = False,
     db: str | None = None,
     device: str = "auto",
 ) -> Measurement:
     """Measure a run, a checkpoint, or an open_clip `model` with `pretrained` tag; see `gaprun eval --help`.
 
-    Without `data`, a run is measured by its own recipe's list. Raises UserError and Failure as the command does.
+    Without `data`, a run is measured by its own recipe's list; `random` measures a `model` without weights. Raises
+    UserError and Failure as the command does, also when only some of it could be measured (the rest is stored).
     """
     names = ",".join(tasks) or None
+    if names:
+        task_names(names)
     chosen = chosen_tasks(names, list(data)) if data or ckpt is None else None
-    return measure_model(
+    measured = measure_model(
         open_store(db),
         ckpt=None if ckpt is None else str(ckpt),
         arch=model,
         pretrained=pretrained,
-        tasks=chosen,
+        tasks=chosen.tasks if chosen else None,
         names=names,
+        random=random,
+        failures=chosen.failures if chosen else (),
         device_name=device,
     )
+    measured.raise_failures()
+    return measured

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption, console, print_json
+from gaprun.cli.common import DbOption, console, err_console, print_json
 from gaprun.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ Examples:
   gaprun eval --model ViT-B-32 --pretrained openai --data coco/test --data cifar10/test
 
   gaprun eval --ckpt logs/run/checkpoints/epoch_10.pt --data coco/test --tasks gap,retrieval,shift
+
+What was assumed (of a checkpoint without params.txt, say) is printed on the error stream and kept with the run. What
+could not be measured is listed at the end, with exit code 1; the other values are kept.
 """
 
 
@@ -35,7 +38,7 @@ def evaluate(
     ckpt: Annotated[
         str | None,
         typer.Option(
-            help="A run's id, our checkpoint, open_clip's .pt, or an open_clip model folder.",
+            help="A run's id, our checkpoint, open_clip's .pt or model folder, or hf-hub:OWNER/NAME.",
             autocompletion=completion.runs,
         ),
     ] = None,
@@ -44,6 +47,9 @@ def evaluate(
         typer.Option(help="An open_clip architecture: with --pretrained, or for a --ckpt that does not say."),
     ] = None,
     pretrained: Annotated[str | None, typer.Option(help="open_clip's tag, or a weights file.")] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="Measure --model with random weights (of seed 0).")
+    ] = False,
     tasks: Annotated[
         str | None, typer.Option(help="Comma-separated; default: all that each data set allows.")
     ] = None,
@@ -59,14 +65,19 @@ def evaluate(
 ) -> None:
     """Measure a model; see the help text above."""
     if ckpt is None and model is None:
-        raise UserError("name what to measure: --ckpt RUN|FILE|FOLDER, or --model ARCH --pretrained TAG")
+        raise UserError(
+            "name what to measure: --ckpt RUN|FILE|FOLDER|hf-hub:NAME, or --model ARCH --pretrained TAG"
+        )
     if pretrained is not None and (model is None or ckpt is not None):
         raise UserError("--pretrained goes with --model ARCH and without --ckpt")
     from gaprun.cli.progress import JobProgress
-    from gaprun.evaluation.choose import chosen_tasks
+    from gaprun.evaluation.choose import chosen_tasks, task_names
 
+    if tasks is not None:
+        task_names(tasks)
     chosen = chosen_tasks(tasks, data) if data or ckpt is None else None
     from gaprun.evaluation.measure import measure_model
+    from gaprun.evaluation.run import said
     from gaprun.store import open_store
     from gaprun.training.events import Event
 
@@ -77,22 +88,45 @@ def evaluate(
             ckpt=ckpt,
             arch=model,
             pretrained=pretrained,
-            tasks=chosen,
+            tasks=chosen.tasks if chosen else None,
             names=tasks,
+            random=random,
+            failures=chosen.failures if chosen else (),
             device_name=device,
             workers=workers,
             progress=lambda phase, done, total: progress(Event(str(ckpt or model), phase, done, total)),
         )
+    for remark in [*result.remarks, *_repeated(result)]:
+        err_console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        print_json({"run": result.run_id, "images_encoded": result.encoded, "metrics": result.metrics})
+        print_json(
+            {
+                "run": result.run_id,
+                "images_encoded": result.encoded,
+                "device": result.device,
+                "metrics": result.metrics,
+                "notes": result.remarks,
+                "failed": [{"what": what, "why": said(error)} for what, error in result.failures],
+            }
+        )
     else:
         _show(result)
+    result.raise_failures()
+
+
+def _repeated(result: Measurement) -> list[str]:
+    return [
+        f"{row['dataset']}/{row['split']}: {row['value']:.0f} captions stand with several pictures; each counts as the "
+        "caption of the one that it stands with (by index, as CLIP_benchmark counts), and the others tie against it"
+        for row in result.metrics
+        if row["metric"] == "repeated_captions"
+    ]
 
 
 def _show(result: Measurement) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{result.run_id} ({result.encoded} images encoded)")
+    table = Table(title=f"{result.run_id} on {result.device} ({result.encoded} images encoded)")
     for column in ("data", "protocol", "metric", "value", "n"):
         table.add_column(column, justify="right" if column in ("value", "n") else "left")
     for row in result.metrics:

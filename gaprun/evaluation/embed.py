@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +15,13 @@ from gaprun.data.errors import DamagedSample
 from gaprun.data.split import Split
 from gaprun.errors import Failure
 from gaprun.evaluation.embeddings import Embeddings
+from gaprun.evaluation.keep import DamagedEmbeddings, read_embeddings, remove_embeddings, write_embeddings
 from gaprun.evaluation.task import Source
+from gaprun.files import content_hash
+from gaprun.model.identity import identity_of
 from gaprun.model.towers import Towers, trimmed
 
-DEFINITION = 1
+DEFINITION = 2
 Progress = Callable[[str, int, int], None]
 
 
@@ -58,8 +57,13 @@ class StoredEmbedder:
         workers: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        """`folder`: where embeddings are kept (None: in memory only); `progress(what, done, total)`."""
+        """`folder`: where embeddings are kept (None: in memory only); `progress(what, done, total)`.
+
+        `remarks` gains a line for kept embeddings that were damaged and are encoded again.
+        """
         self.towers, self.checkpoint_hash, self.folder, self.device = towers, checkpoint_hash, folder, device
+        self.identity = identity_of(towers, checkpoint_hash, device)
+        self.remarks: list[str] = []
         self.batch_size, self.workers = batch_size, workers
         self.progress = progress or (lambda what, done, total: None)
         self.encoded = 0
@@ -71,19 +75,29 @@ class StoredEmbedder:
         key = self._key(split)
         if key not in self._memory:
             kept = self.folder / key if self.folder else None
-            if kept is None or not kept.is_dir():
-                fresh = self._encode(split)
-                if kept is None:
-                    self._memory[key] = fresh
-                    return fresh
-                _write(kept, fresh)
-            self._memory[key] = _read(kept)
+            self._memory[key] = self._encode(split) if kept is None else self._kept(kept, split)
         return self._memory[key]
 
+    def _kept(self, folder: Path, split: Source) -> Embeddings:
+        """The embeddings in `folder`, which are made and written where they are not there or damaged."""
+        try:
+            found = read_embeddings(folder)
+        except DamagedEmbeddings as error:
+            self.remarks.append(f"{error}: {split.dataset}/{split.split} was encoded again")
+            found = None
+            if not remove_embeddings(folder):
+                return self._encode(split)
+        if found is not None:
+            return found
+        fresh = self._encode(split)
+        write_embeddings(folder, fresh)
+        try:
+            return read_embeddings(folder) or fresh
+        except DamagedEmbeddings:
+            return fresh
+
     def _key(self, split: Source) -> str:
-        settings = json.dumps(self.towers.preprocessing, sort_keys=True, default=list)
-        text = f"{DEFINITION} {self.checkpoint_hash} {split.fingerprint} {settings}"
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return content_hash([DEFINITION, self.identity.model_hash, split.fingerprint])[:32]
 
     def _encode(self, split: Source) -> Embeddings:
         texts = [caption for captions in split.captions for caption in captions]
@@ -144,30 +158,3 @@ class StoredEmbedder:
     def _dimension(self) -> int:
         tokens = torch.from_numpy(self.towers.tokenize([""])).to(self.device)
         return int(self.towers.encode_text(tokens).shape[1])
-
-
-def _write(folder: Path, embeddings: Embeddings) -> None:
-    """All arrays of `embeddings` under `folder`, which appears only when it is complete."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-        for name in ("images", "texts", "owner", "labels"):
-            array = getattr(embeddings, name)
-            if array is not None:
-                np.save(temporary / f"{name}.npy", array)
-        temporary.rename(folder)
-    except OSError as error:
-        if not folder.is_dir():  # another process may have finished the same embeddings first
-            raise Failure(f"{folder}: embeddings could not be written ({error}); free some space") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _read(folder: Path) -> Embeddings:
-    def load(name: str) -> np.ndarray:
-        return np.load(
-            folder / f"{name}.npy", mmap_mode="c"
-        )  # copy on write: torch warns of arrays that it could not write to
-
-    labels = load("labels") if (folder / "labels.npy").exists() else None
-    return Embeddings(load("images"), load("texts"), load("owner"), labels)

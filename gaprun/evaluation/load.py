@@ -1,32 +1,43 @@
-"""Finding the model that `gaprun eval` is asked about: a run, a checkpoint, an open_clip model folder or tag."""
+"""Finding the model that `gaprun eval` is asked about: a run, a checkpoint, a model folder, a tag or a hub model.
+
+Names that a checkpoint brings (its run, its recipe) are checked here before anything is written under them. A
+checkpoint counts as one of our run only when the run's seed, model and weights say so; a colleague's of the same
+recipe and seed is measured as a run of its own.
+"""
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import open_clip
 import torch
-from open_clip.model import CLIP, set_model_preprocess_cfg
 from torch import Tensor
 
 from gaprun.errors import UserError
-from gaprun.model.towers import Towers, build_towers, full_vocabulary, quiet
+from gaprun.evaluation import foreign
+from gaprun.files import plain_name
+from gaprun.model.identity import Identity, identity_of
+from gaprun.model.openclip import FOLDER, HUB, Settings, canonical, offline, tag_settings
+from gaprun.model.towers import Towers, full_vocabulary, model_config, tokenizer_for, towers_of
 from gaprun.model.vocabulary import Vocabulary
+from gaprun.model.weights import read_tensors
 from gaprun.recipe.load import validate
 from gaprun.recipe.schema import Model, Recipe
 from gaprun.store import Store
-from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, read_tensors, weights_hash
-
-CONFIG = "open_clip_config.json"
+from gaprun.store.models import Run
+from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, weights_hash
 
 
 @dataclass
 class LoadedModel:
-    """A model ready to be measured and the name under which its values are kept."""
+    """A model ready to be measured and the name under which its values are kept.
+
+    `own` says that it is a checkpoint of the run `run_id` that this database trained. `head`: the learned scalars of
+    our loss. `remarks`: what was assumed or left aside, for the person who asked.
+    """
 
     towers: Towers
     checkpoint_hash: str
@@ -36,150 +47,217 @@ class LoadedModel:
     source: str
     recipe: Recipe | None = None
     seed: int | None = None
+    own: bool = False
+    head: dict[str, Tensor] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def identity(self, device: torch.device | str = "cpu") -> Identity:
+        """What this model is when it is measured on `device`."""
+        return identity_of(self.towers, self.checkpoint_hash, device)
 
 
-def load_model(store: Store, ckpt: str | None, arch: str | None, pretrained: str | None) -> LoadedModel:
+def load_model(
+    store: Store, ckpt: str | None, arch: str | None, pretrained: str | None, random: bool = False
+) -> LoadedModel:
     """The model that `--ckpt`, or `--model` with `--pretrained`, names; `arch` also tells what a bare .pt holds.
 
-    Raises UserError when nothing is found, the file is damaged, or its architecture is not known.
+    `random` asks for an architecture with random weights. Raises UserError when nothing is found, the file is
+    damaged, or its architecture is not known.
     """
     if ckpt is None:
-        return _by_tag(str(arch), pretrained)
-    path = Path(ckpt)
+        return _by_name(store, str(arch), pretrained, random)
+    if random:
+        raise UserError(
+            "--random measures an architecture without weights: it goes with --model and no --ckpt"
+        )
+    if ckpt.startswith(HUB):
+        return _external(store, foreign.hub_model(ckpt))
+    path = Path(ckpt.removeprefix(FOLDER))
     if path.is_dir():
-        return _folder(path)
+        return _external(store, foreign.folder_model(path))
+    run = None
     if not path.exists():
-        path = _checkpoint_of_run(store, ckpt)
+        run, path = _checkpoint_of_run(store, ckpt)
     content = read_tensors(path)
     if "clip" in content and "recipe" in content:
-        return _ours(path)
-    return _open_clip_file(path, content, arch)
+        with offline():
+            return _ours(store, path, run)
+    return _external(store, foreign.file_model(path, content, arch))
 
 
-def _checkpoint_of_run(store: Store, name: str) -> Path:
+def _by_name(store: Store, arch: str, pretrained: str | None, random: bool) -> LoadedModel:
+    if pretrained is None and arch.startswith(HUB):
+        return _external(store, foreign.hub_model(arch))
+    if pretrained is None and not random:
+        if arch.startswith(FOLDER):
+            return _external(store, foreign.folder_model(Path(arch.removeprefix(FOLDER))))
+        tags = open_clip.list_pretrained_tags_by_model(arch)
+        known = (
+            f"one of {', '.join(tags[:6])}{', ...' if len(tags) > 6 else ''}" if tags else "a weights file"
+        )
+        build = Model(arch=arch)
+        model_config(build)  # an unknown name is the first thing to say
+        raise UserError(
+            f"--model {arch} has no weights: add --pretrained ({known}), or --random to measure random ones"
+        )
+    if pretrained is not None and random:
+        raise UserError("--random measures an architecture without weights: leave out --pretrained")
+    if pretrained is not None and Path(pretrained).is_file():
+        path = Path(pretrained)
+        return _external(store, foreign.file_model(path, read_tensors(path), arch))
+    return _external(store, foreign.tag_model(arch, pretrained))
+
+
+def _external(store: Store, found: foreign.Foreign) -> LoadedModel:
+    """A model of another program under a name of its own, which tells apart models that differ in anything."""
+    weights = weights_hash(found.towers.clip.state_dict(), {})
+    identity = identity_of(found.towers, weights)
+    name = foreign.clean(found.name)
+    run_id = f"{name}-{weights[:8]}"
+    resolved = {"name": name, "model": found.model | {"identity": identity.model}}
+    before = _run(store, run_id)
+    if before is not None and before.resolved_recipe.get("model", {}).get("identity") != identity.model:
+        # The same weights measured as another model, or by an earlier version that kept no identity.
+        resolved["name"] = f"{name}@{identity.model_id}"
+        run_id = f"{name}-{identity.model_id}"
+    return LoadedModel(
+        towers=found.towers,
+        checkpoint_hash=weights,
+        step=found.step,
+        run_id=plain_name(run_id, "run"),
+        resolved=resolved,
+        source=found.source,
+        seed=found.seed,
+        remarks=[*found.remarks, *found.towers.remarks],
+    )
+
+
+def _run(store: Store, run_id: str) -> Run | None:
+    found = store.runs([f"id={run_id}"], light=False)
+    return next((run for run in found if run.id == run_id), None)
+
+
+def _checkpoint_of_run(store: Store, name: str) -> tuple[Run, Path]:
+    """The run called `name` and its newest checkpoint. Raises UserError where that one is gone or damaged: an older
+    one is measured only if it is named."""
     if Path(name).suffix in (".pt", ".bin", ".safetensors"):
         raise UserError(f"--ckpt {name}: no such checkpoint file")
     run = store.run(name)
+    if run.kind == "external":
+        raise UserError(f"run {run.id} was not trained here; name what it measured: {run.checkpoint}")
     folder = store.folder(run) / "checkpoints"
     try:
-        return newest_checkpoint(folder)[0]
+        path, damaged = newest_checkpoint(folder)
     except FileNotFoundError:
         raise UserError(
             f"run {run.id}: no usable checkpoint in {folder}; train it again or name a file"
         ) from None
+    older = f"name an older one to measure it: --ckpt {path}"
+    if damaged:
+        raise UserError(f"run {run.id}: its newest checkpoint {damaged[0].name} is damaged; {older}")
+    if run.status == "finished" and run.checkpoint and Path(run.checkpoint).name != path.name:
+        raise UserError(f"run {run.id}: its last checkpoint {Path(run.checkpoint).name} is gone; {older}")
+    return run, path
 
 
-def _ours(path: Path) -> LoadedModel:
+def _ours(store: Store, path: Path, asked: Run | None) -> LoadedModel:
     content = load_checkpoint(path)
-    recipe = validate(json.loads(content["recipe"]), str(path))
-    ids = content["vocabulary"]
-    vocabulary = None if ids is None else Vocabulary(ids, full_vocabulary(recipe.model))
-    towers = build_towers(recipe.model.model_copy(update={"pretrained": None}), vocabulary)
-    if recipe.model.arch and recipe.model.pretrained:
-        settings = preprocessing_of_tag(recipe.model.arch, recipe.model.pretrained, towers.preprocessing)
-        set_model_preprocess_cfg(towers.clip, settings)
-    towers.clip.load_state_dict(content["clip"])
-    return LoadedModel(
+    run_id, seed, step = _labels(path, content)
+    try:
+        recipe = validate(json.loads(content["recipe"]), str(path))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its recipe cannot be read ({error})") from None
+    towers = _our_towers(path, content, recipe)
+    weights = weights_hash(content["clip"], content["head"])
+    loaded = LoadedModel(
         towers=towers,
-        checkpoint_hash=weights_hash(content["clip"], content["head"]),
-        step=content["step"],
-        run_id=content["run"],
+        checkpoint_hash=weights,
+        step=step,
+        run_id=run_id,
         resolved=recipe.model_dump(mode="json"),
         source=str(path),
         recipe=recipe,
-        seed=content["seed"],
+        seed=seed,
+        own=True,
+        head=content["head"],
+        remarks=list(towers.remarks),
     )
-
-
-def preprocessing_of_tag(arch: str, pretrained: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """`settings` (open_clip's preprocessing) with what the pretrained tag changes, such as another mean.
-
-    A run that started from a tag was trained on pictures prepared so; nothing is downloaded to know it.
-    """
-    tag = open_clip.get_pretrained_cfg(arch, pretrained) or {}
-    return {name: tag.get(name, value) for name, value in settings.items()}
-
-
-def _by_tag(arch: str, pretrained: str | None) -> LoadedModel:
-    torch.manual_seed(0)  # so that an untrained architecture is one definite model too
-    towers = build_towers(Model(arch=arch, pretrained=pretrained))
-    name = f"{arch}-{Path(pretrained).stem if pretrained else 'random'}"
-    source = f"open_clip {arch}, {pretrained or 'random weights of seed 0'}"
-    return _external(towers, name, {"arch": arch, "pretrained": pretrained}, source)
-
-
-def _folder(path: Path) -> LoadedModel:
-    """An open_clip model folder: open_clip_config.json beside the weights."""
-    if not (path / CONFIG).is_file():
-        raise UserError(
-            f"--ckpt {path}: a folder without {CONFIG}; name a checkpoint file, a run's id or a model folder"
-        )
-    if not any(path.glob(pattern) for pattern in ("*.safetensors", "*.bin", "*.pth")):
-        raise UserError(f"--ckpt {path}: {CONFIG} is there but no weights (*.safetensors, *.bin or *.pth)")
-    towers = local_towers(path, weights=True)
-    return _external(towers, path.resolve().name, {"folder": path.name}, f"open_clip model folder {path}")
-
-
-def local_towers(path: Path, weights: bool) -> Towers:
-    """Towers of the open_clip model folder `path`, with its weights or random ones. Raises UserError."""
-    try:
-        with quiet():
-            clip = open_clip.create_model(f"local-dir:{path}", load_weights=weights)
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{path}")
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: open_clip cannot load this model folder: {first}") from None
-    return Towers(cast(CLIP, clip), tokenizer, int(config["text_cfg"].get("context_length", 77)))
-
-
-def _open_clip_file(path: Path, content: dict[str, Any], arch: str | None) -> LoadedModel:
-    """A checkpoint of open_clip's training loop, or bare weights, with or without `module.` prefixes."""
-    state = content.get("state_dict", content)
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: neither a gaprun checkpoint nor weights of an open_clip model")
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    known = arch or _recorded_architecture(path)
-    if known is None:
-        raise UserError(f"{path}: the file does not say which architecture it holds; add --model ARCH")
-    if known.startswith("local-dir:"):
-        towers = local_towers(Path(known.removeprefix("local-dir:")), weights=False)
-    else:
-        towers = build_towers(Model(arch=known))
-    try:
-        towers.clip.load_state_dict(state)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        raise UserError(
-            f"{path}: its weights do not fit {known} ({(lines or ['?'])[0][:160]}); name another --model"
-        ) from None
-    name = f"{path.parent.parent.name if path.parent.name == 'checkpoints' else known}-{path.stem}"
-    loaded = _external(towers, name, {"arch": known, "checkpoint": path.name}, str(path))
-    loaded.step = int(content["epoch"]) if isinstance(content.get("epoch"), int) else 0
+    run = _run(store, run_id)
+    reason = "this database has no such run" if run is None else _not_of(store, run, path, loaded)
+    if asked is not None and (reason or asked.id != run_id):
+        said = reason or f"it says that it is of run {run_id}"
+        raise UserError(f"{path} is not a checkpoint of run {asked.id}: {said}; train it again")
+    if reason:
+        short = loaded.identity().model_id
+        loaded.own, loaded.run_id = False, plain_name(f"{run_id[:180]}-{short}", "run")
+        loaded.resolved |= {"name": f"{recipe.name}@{short}"}
+        loaded.remarks.append(f"{path} is not of run {run_id} here ({reason}): kept as run {loaded.run_id}")
     return loaded
 
 
-def _recorded_architecture(path: Path) -> str | None:
-    """The `model:` line of the params.txt that open_clip's training loop writes above its checkpoints."""
-    for folder in (path.parent, path.parent.parent):
+def _labels(path: Path, content: dict[str, Any]) -> tuple[str, int, int]:
+    """Run, seed and step that a checkpoint of ours brings. Raises UserError where they cannot be such."""
+    run_id = plain_name(content.get("run", ""), f"{path}: its run")
+    for name in ("seed", "step"):
+        value = content.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+            raise UserError(f"{path}: its {name} {str(value)[:40]!r} is not a number from 0 on")
+    if not isinstance(content.get("clip"), dict) or not isinstance(content.get("head"), dict):
+        raise UserError(f"{path}: not a gaprun checkpoint")
+    return run_id, content["seed"], content["step"]
+
+
+def _our_towers(path: Path, content: dict[str, Any], recipe: Recipe) -> Towers:
+    """The towers as they were built for training: by the architecture that the checkpoint says, or, in one of an
+    earlier version, by the recipe's, whose activation was the architecture's whatever tag it started from."""
+    model, ids = recipe.model, content.get("vocabulary")
+    vocabulary = None
+    if ids is not None:
+        size = full_vocabulary(model)
+        if not isinstance(ids, list) or not all(isinstance(i, int) and 0 < i < size for i in ids):
+            raise UserError(f"{path}: its vocabulary is not a list of token ids")
+        vocabulary = Vocabulary(ids, size)
+    tag = tag_settings(str(model.arch), model.pretrained)
+    config, picture = content.get("architecture") or model_config(model), content.get("preprocessing")
+    if vocabulary is not None:
+        config = config | {"text_cfg": config["text_cfg"] | {"vocab_size": vocabulary.size}}
+    bias = "logit_bias" in content["clip"] or None
+    settings = Settings(picture=tag.picture if picture is None else picture, logit_bias=bias)
+    try:
+        tokenizer, length = tokenizer_for(model)
+        towers = towers_of(settings.applied(config), settings, tokenizer, length, vocabulary)
+        towers.clip.load_state_dict(content["clip"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its weights do not fit its recipe ({str(error).splitlines()[0]})") from None
+    return towers
+
+
+def _not_of(store: Store, run: Run, path: Path, loaded: LoadedModel) -> str | None:
+    """Why `loaded` is not a checkpoint of `run`; None where it is."""
+    assert loaded.recipe is not None
+    if run.kind != "train" or run.seed != loaded.seed:
+        return "that one has another seed" if run.kind == "train" else "that one was not trained here"
+    if run.resolved_recipe.get("model") != loaded.resolved["model"]:
+        return "that one has another model"
+    model, vocabulary = loaded.recipe.model, loaded.towers.vocabulary
+    expected = []
+    for settings in (tag_settings(str(model.arch), model.pretrained), Settings()):
+        config = settings.applied(model_config(model))
+        if vocabulary is not None:
+            config["text_cfg"]["vocab_size"] = vocabulary.size
+        expected.append(canonical(config))
+    if loaded.towers.architecture not in expected:
+        return "that one has another architecture"
+    if loaded.checkpoint_hash == run.checkpoint_hash:
+        return None
+    folder = store.folder(run) / "checkpoints"
+    if path.resolve().parent == folder.resolve():
         try:
-            text = (folder / "params.txt").read_text(encoding="utf-8")
-        except OSError:
-            continue
-        found = re.search(r"^model: (\S+)$", text, re.MULTILINE)
-        if found:
-            return found.group(1)
-    return None
-
-
-def _external(towers: Towers, name: str, model: dict[str, Any], source: str) -> LoadedModel:
-    clean = re.sub(r"[^A-Za-z0-9._+=,-]", "-", name)
-    identity = weights_hash(towers.clip.state_dict(), {})
-    return LoadedModel(
-        towers=towers,
-        checkpoint_hash=identity,
-        step=0,
-        run_id=f"{clean}-{identity[:8]}",
-        resolved={"name": clean, "model": model},
-        source=source,
-    )
+            note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            if note["weights_hash"] == loaded.checkpoint_hash:
+                return None
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+    if any(row["checkpoint_hash"] == loaded.checkpoint_hash for row in store.metrics(run.id)):
+        return None
+    return "its weights are not that run's"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from gaprun.errors import UserError
+from gaprun.evaluation.choose import task_names
 from gaprun.evaluation.embed import Progress
 from gaprun.evaluation.load import LoadedModel, load_model
-from gaprun.evaluation.run import evaluate_run
+from gaprun.evaluation.run import Evaluated, evaluate_run
 from gaprun.evaluation.task import Task
 from gaprun.recipe.schema import Compute
 from gaprun.store import NewRun, Store
@@ -23,11 +24,22 @@ from gaprun.training.kernels import set_kernels
 
 @dataclass(frozen=True)
 class Measurement:
-    """Values of one model on the data asked for; `encoded` counts the images that an encoder was run on."""
+    """Values of one model on the data asked for, exactly those; `encoded` counts the images that an encoder was run on.
+
+    `device`: what it was measured on, `cpu fp32`. `remarks`: what was assumed on the way. `failures`: (what, why) for
+    each measurement that could not be made.
+    """
 
     run_id: str
     encoded: int
     metrics: list[dict[str, Any]]
+    device: str = ""
+    remarks: list[str] = field(default_factory=list)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+
+    def raise_failures(self) -> None:
+        """Raise what could not be measured, if anything; the values of the others are stored."""
+        Evaluated([0] * len(self.metrics[:1]), self.failures).raise_failures()
 
 
 def measure_model(
@@ -38,20 +50,23 @@ def measure_model(
     pretrained: str | None,
     tasks: Sequence[Task] | None,
     names: str | None = None,
+    random: bool = False,
+    failures: Sequence[tuple[str, Exception]] = (),
     device_name: str = "auto",
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Measurement:
     """Measure the model that `ckpt`, or `arch` with `pretrained`, names; `tasks` None takes its recipe's own.
 
-    `names` (comma-separated) narrows the recipe's tasks. Raises UserError for what is not found or does not fit.
+    `names` (comma-separated) narrows the recipe's tasks; `random` allows an architecture without weights; `failures`
+    are what the caller could not choose already. Raises UserError for what is not found or does not fit.
     """
     device = pick_device(device_name)
-    loaded = load_model(store, ckpt, arch, pretrained)
+    loaded = load_model(store, ckpt, arch, pretrained, random)
     chosen = _recipe_tasks(loaded, names) if tasks is None else list(tasks)
     set_kernels(loaded.recipe.compute if loaded.recipe else Compute(), device)
     _ensure_run(store, loaded, device)
-    embedder = evaluate_run(
+    done = evaluate_run(
         towers=loaded.towers,
         checkpoint_hash=loaded.checkpoint_hash,
         step=loaded.step,
@@ -61,24 +76,31 @@ def measure_model(
         device=device,
         workers=workers,
         progress=progress,
+        own=loaded.own,
     )
-    named = {(source.dataset, source.split) for task in chosen for source in map(task.open, task.data)}
-    rows = [row for row in store.metrics(loaded.run_id) if (row["dataset"], row["split"]) in named]
-    return Measurement(loaded.run_id, embedder.encoded, rows)
+    return Measurement(
+        run_id=loaded.run_id,
+        encoded=done.encoded,
+        metrics=store.metrics_by_evaluation(done.evaluations),
+        device=done.device,
+        remarks=[*loaded.remarks, *done.remarks],
+        failures=[*failures, *done.failures],
+    )
 
 
 def _recipe_tasks(loaded: LoadedModel, names: str | None) -> list[Task]:
     tasks: list[Task] = list(loaded.recipe.eval) if loaded.recipe else []
-    if names:
-        tasks = [task for task in tasks if task.task in names.split(",")]
-    if not tasks:
-        raise UserError(f"run {loaded.run_id}: its recipe measures nothing of that kind; name --data")
-    return tasks
+    wanted = task_names(names) if names is not None else [task.task for task in tasks]
+    missing = [name for name in wanted if name not in {task.task for task in tasks}]
+    if missing or not tasks:
+        what = f"does not measure {', '.join(missing)}" if missing else "measures nothing"
+        raise UserError(f"run {loaded.run_id}: its recipe {what}; name the data to measure on with --data")
+    return [task for task in tasks if task.task in wanted]
 
 
 def _ensure_run(store: Store, loaded: LoadedModel, device: torch.device) -> None:
     """A model that has no run in this database gets one, so that its values stand in the same tables."""
-    if store.runs([f"id={loaded.run_id}"]):
+    if loaded.own or any(run.id == loaded.run_id for run in store.runs([f"id={loaded.run_id}"])):
         return
     text = json.dumps(loaded.resolved, sort_keys=True)
     store.begin_run(
@@ -89,7 +111,7 @@ def _ensure_run(store: Store, loaded: LoadedModel, device: torch.device) -> None
             seed=loaded.seed,
             recipe_hash=hashlib.sha256(text.encode()).hexdigest(),
             resolved_recipe=loaded.resolved,
-            environment=environment(device) | {"source": loaded.source},
+            environment=environment(device) | {"source": loaded.source, "remarks": loaded.remarks},
             code_version=code_version(),
             folder=f"{store.artifacts.name}/{loaded.run_id}",
             total_steps=loaded.step,

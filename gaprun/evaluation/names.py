@@ -40,6 +40,7 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
         "text_recall@10",
         "image_median_rank",
         "text_median_rank",
+        "repeated_captions",
     ),
     "zeroshot": ("zeroshot_top1", "zeroshot_top5", "zeroshot_mean_class"),
     "probe": ("probe_top1", "probe_penalty"),
@@ -88,7 +89,7 @@ _DOWN = {
     "text_median_rank",
     "loss",
 }
-_NONE = {"mismatched_cosine", "temperature", "probe_penalty"}
+_NONE = {"mismatched_cosine", "temperature", "probe_penalty", "repeated_captions"}
 
 DIRECTION: dict[str, str] = {
     name: DOWN if name in _DOWN else NONE if name in _NONE else UP

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from gaprun.errors import Failure, GaprunError
 from gaprun.evaluation.embed import Progress, StoredEmbedder
 from gaprun.evaluation.shared import SharedEmbedder
 from gaprun.evaluation.task import Measured, Task
+from gaprun.files import content_hash, plain_name, write_atomically
 from gaprun.model.towers import Towers
 from gaprun.store import EvaluationKey, Store
-from gaprun.store.folders import own
+from gaprun.store.folders import own as own_folder
 from gaprun.training.distributed import ALONE, World
+from gaprun.training.environment import code_version
+from gaprun.training.events import Interrupted
+
+
+@dataclass
+class Evaluated:
+    """What `evaluate_run` did: ids of the evaluations found or made, in order; `failures` as (what, why).
+
+    `encoded` counts the images that an encoder was run on; `device` says on what, `cpu fp32`.
+    """
+
+    evaluations: list[int] = field(default_factory=list)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    encoded: int = 0
+    device: str = ""
+
+    def raise_failures(self) -> None:
+        """Raise what could not be measured, if anything: alone as it is, several (or beside others) as a Failure."""
+        if not self.failures:
+            return
+        what, error = self.failures[0]
+        if len(self.failures) == 1 and not self.evaluations:
+            raise error
+        reasons = "; ".join(f"{what}: {said(error)}" for what, error in self.failures)
+        raise Failure(
+            f"{len(self.failures)} of {len(self.failures) + len(self.evaluations)} measurements could not be made "
+            f"(the others are kept): {reasons}"
+        )
+
+
+def said(error: Exception) -> str:
+    """One line of what `error` says."""
+    text = str(error) if isinstance(error, GaprunError) else f"{type(error).__name__}: {error}"
+    return (text.splitlines() or [type(error).__name__])[0]
 
 
 def evaluate_run(
@@ -32,66 +71,128 @@ def evaluate_run(
     train_name: str = "",
     should_stop: Callable[[], None] = lambda: None,
     world: World = ALONE,
-) -> StoredEmbedder:
+    own: bool = True,
+) -> Evaluated:
     """Measure `tasks` for one checkpoint of `run_id` and store the values; what the store has is not redone.
 
-    `training_values` (the final temperature) are stored as the task `training`. Returns the embedder, whose
-    `encoded` counts the images that an encoder was run on. Every process of `world` calls this; all encode, the first
-    one measures and writes.
+    A task that fails does not stop the others (but where several processes measure together). `training_values` (the
+    final temperature) are stored as the task `training`. `own`: the towers are those that the run's recipe says, so
+    that what an earlier version measured of this checkpoint, without saying of which model, counts too. Every process
+    of `world` calls this; all encode, the first one measures and writes.
     """
     folder = store.artifacts / "embeddings"
+    done = Evaluated()
     if world.size == 1:
         embedder = StoredEmbedder(towers, checkpoint_hash, folder, device, workers=workers, progress=progress)
-        _measure_all(embedder, step, tasks, store, run_id, training_values, train_name, should_stop)
-        return embedder
-    shared = SharedEmbedder(
-        towers, checkpoint_hash, folder, device, workers=workers, progress=progress, world=world
-    )
-    if world.first:
-        with shared.leading():
-            _measure_all(shared, step, tasks, store, run_id, training_values, train_name, should_stop)
+        measuring = _Measuring(embedder, step, store, run_id, own, done)
+        measuring.all(tasks, training_values, train_name, should_stop)
     else:
-        shared.serve()
-    return shared
+        embedder = shared = SharedEmbedder(
+            towers, checkpoint_hash, folder, device, workers=workers, progress=progress, world=world
+        )
+        if world.first:
+            with shared.leading():
+                measuring = _Measuring(shared, step, store, run_id, own, done)
+                measuring.all(tasks, training_values, train_name, should_stop, keep_going=False)
+        else:
+            shared.serve()
+    done.encoded, done.device = embedder.encoded, embedder.identity.ran_on
+    done.remarks += embedder.remarks
+    return done
 
 
-def _measure_all(
-    embedder: StoredEmbedder,
-    step: int,
-    tasks: Sequence[Task],
-    store: Store,
-    run_id: str,
-    training_values: dict[str, float] | None,
-    train_name: str,
-    should_stop: Callable[[], None],
-) -> None:
-    checkpoint_hash = embedder.checkpoint_hash
-    if training_values:
-        dataset, _, split_name = train_name.rpartition("/")
-        key = EvaluationKey(checkpoint_hash, step, "training", dataset, split_name, "", "final")
-        if store.find_evaluation(run_id, key) is None:
-            store.add_evaluation(run_id, key, training_values, 1, 1)
-    for task in tasks:
-        for ref in task.data:
-            split = task.open(ref)
-            for protocol in task.protocols(split):
+@dataclass
+class _Measuring:
+    """One checkpoint being measured into the store."""
+
+    embedder: StoredEmbedder
+    step: int
+    store: Store
+    run_id: str
+    own: bool
+    done: Evaluated
+
+    def all(
+        self,
+        tasks: Sequence[Task],
+        training_values: dict[str, float] | None,
+        train_name: str,
+        should_stop: Callable[[], None],
+        keep_going: bool = True,
+    ) -> None:
+        """Every task on every split by every protocol, after the training's own values."""
+        self.code = code_version()
+        # An evaluation that does not say its device was made where the run was trained.
+        self.unrecorded = self.own and self._trained_on() == self.embedder.identity.device
+        if training_values:
+            dataset, _, split_name = train_name.rpartition("/")
+            key = EvaluationKey(
+                self.embedder.checkpoint_hash, self.step, "training", dataset, split_name, "", "final"
+            )
+            if not self.store.has_evaluation(self.run_id, key):
+                self.store.add_evaluation(self.run_id, key, training_values, 1, 1, code_version=self.code)
+        for task in tasks:
+            for ref in task.data:
                 should_stop()
-                key = task.key(split, protocol, checkpoint_hash, step)
-                if store.find_evaluation(run_id, key) is None:
-                    measured = task.measure(embedder, split, protocol)
-                    details = _keep(own(store, run_id) / "details", key, measured)
-                    place = str(details.relative_to(store.artifacts.parent)) if details else None
-                    store.add_evaluation(run_id, key, measured.values, measured.n, measured.d, place)
+                try:
+                    self.one(task, ref, should_stop)
+                except Interrupted:
+                    raise
+                except Exception as error:
+                    if not keep_going or (
+                        os.environ.get("GAPRUN_DEBUG") and not isinstance(error, GaprunError)
+                    ):
+                        raise
+                    self.done.failures.append((f"{task.task} on {ref}", error))
+
+    def _trained_on(self) -> str | None:
+        try:
+            device: str | None = self.store.run(self.run_id).environment.get("device")
+        except GaprunError:  # a training goes on where its database is gone
+            return None
+        return device
+
+    def one(self, task: Task, ref: str, should_stop: Callable[[], None]) -> None:
+        """`task` on the data `ref`, by each of its protocols."""
+        split, identity = task.open(ref), self.embedder.identity
+        for protocol in task.protocols(split):
+            should_stop()
+            key = task.key(split, protocol, self.embedder.checkpoint_hash, self.step)
+            key = replace(key, model_hash=identity.model_hash, device=identity.ran_on)
+            found = self.store.find_evaluation(self.run_id, key, unrecorded=self.unrecorded)
+            if found is not None:
+                self.done.evaluations.append(found.id)
+                continue
+            measured = task.measure(self.embedder, split, protocol)
+            details = keep_details(own_folder(self.store, self.run_id) / "details", key, measured)
+            place = str(details.relative_to(self.store.artifacts.parent)) if details else None
+            number = self.store.add_evaluation(
+                self.run_id, key, measured.values, measured.n, measured.d, place, self.code
+            )
+            self.done.evaluations.append(number)
 
 
-def _keep(folder: Path, key: EvaluationKey, measured: Measured) -> Path | None:
-    """Per-query and per-image results in one compressed file, for paired comparisons later."""
+def keep_details(folder: Path, key: EvaluationKey, measured: Measured) -> Path | None:
+    """Per-query and per-image results in one compressed file, for paired comparisons later.
+
+    Its name says the task, protocol and step, and holds a hash of all that identifies the evaluation, so that two
+    checkpoints, models or data sets never write the same file.
+    """
     if not measured.details:
         return None
-    name = f"{key.task}-{key.data_fingerprint[:12]}-{key.protocol}-{key.options_hash[:8]}-{key.step}.npz"
-    folder.mkdir(parents=True, exist_ok=True)
-    path, temporary = folder / name, folder / f".{name}"
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **measured.details)
-    temporary.replace(path)
+    identity = [
+        key.checkpoint_hash, key.model_hash, key.task, key.data_fingerprint, key.protocol, key.options_hash,
+        key.definition,
+    ]  # fmt: skip
+    name = f"{key.task}-{key.protocol}-{key.step}-{content_hash(identity)[:16]}.npz"
+    path = folder / plain_name(name, "details file")
+
+    def write(target: Path) -> None:
+        with target.open("wb") as file:
+            np.savez_compressed(file, **measured.details)
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror or error}; free some space") from None
     return path

@@ -9,22 +9,20 @@ the row of unknown words; so the folder embeds every text as the run does.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from open_clip.tokenizer import HFTokenizer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gaprun.errors import Failure, UserError
-from gaprun.evaluation.load import CONFIG, LoadedModel, load_model
-from gaprun.model.towers import CLIP_VOCABULARY, architecture_config
+from gaprun.errors import UserError
+from gaprun.evaluation.load import LoadedModel, load_model
+from gaprun.files import check_owned, replace_folder
+from gaprun.model.openclip import CONFIG, SHARED
 from gaprun.model.vocabulary import Vocabulary
-from gaprun.recipe.schema import Model
 from gaprun.store import Store
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -33,46 +31,43 @@ WEIGHTS = "open_clip_model.safetensors"
 def export_model(store: Store, ckpt: str, folder: Path, force: bool = False) -> dict[str, Any]:
     """Write the model of a run (or of one of its checkpoint files) to `folder`; returns what its config says of it.
 
-    The folder appears whole or not at all. Raises UserError for one that exists (unless `force`, and it is a model
-    folder) and for a model that gaprun did not train; Failure when it cannot be written.
+    The folder appears whole or not at all. Raises UserError for one that exists (unless `force`, and gaprun wrote all
+    that is in it) and for a model that gaprun did not train; Failure when it cannot be written.
     """
-    if folder.exists():
-        _may_replace(folder, force)
     loaded = load_model(store, ckpt, None, None)
     if loaded.recipe is None:
         raise UserError(f"{ckpt}: not trained by gaprun; open_clip loads it as it is")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.absolute().parent) as scratch:
-            made = Path(scratch) / "model"
-            made.mkdir()
-            config = _config(loaded)
-            (made / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-            save_file(_weights(loaded), made / WEIGHTS, metadata={"format": "pt"})
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(made, folder)
-    except OSError as error:
-        raise Failure(f"{folder} cannot be written: {error.strerror or error}") from None
+    config = _config(loaded)
+
+    def make(made: Path) -> None:
+        (made / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(_weights(loaded), made / WEIGHTS, metadata={"format": "pt"})
+        if isinstance(loaded.towers.tokenizer, HFTokenizer):
+            loaded.towers.tokenizer.save_pretrained(str(made))  # open_clip looks for it in the folder
+
+    replace_folder(folder, make, force, "name another one with --out", _check_ours)
     said: dict[str, Any] = config["gaprun"]
     return said
 
 
-def _may_replace(folder: Path, force: bool) -> None:
-    if not force:
-        raise UserError(f"{folder} exists: name another one with --out, or replace it with --force")
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} - {CONFIG, WEIGHTS}:
-        raise UserError(f"{folder} is not a model folder that gaprun wrote: name another one with --out")
+def _check_ours(folder: Path, way_out: str) -> None:
+    """Raise UserError unless gaprun wrote all of `folder`; earlier versions left no list of their files there."""
+    try:
+        ours = isinstance(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["gaprun"], dict)
+        if ours and {path.name for path in folder.iterdir()} == {CONFIG, WEIGHTS}:
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    check_owned(folder, way_out)
 
 
 def _config(loaded: LoadedModel) -> dict[str, Any]:
     assert loaded.recipe is not None
     towers = loaded.towers
-    settings = {name: value for name, value in towers.preprocessing.items() if name != "size"}
     kept = towers.vocabulary
     return {
-        "model_cfg": model_config(loaded.recipe.model),
-        "preprocess_cfg": settings,
+        "model_cfg": _model_config(loaded),
+        "preprocess_cfg": loaded.towers.picture,
         # open_clip reads only the two above; this is where the model comes from.
         "gaprun": {
             "run": loaded.run_id,
@@ -81,6 +76,7 @@ def _config(loaded: LoadedModel) -> dict[str, Any]:
             "step": loaded.step,
             "checkpoint_hash": loaded.checkpoint_hash,
             "temperature": float(torch.exp(-towers.clip.logit_scale.detach())),
+            "bias": None if (bias := loaded.head.get("bias")) is None else float(bias),
             "vocabulary": "full"
             if kept is None
             else f"{len(kept.ids)} ids seen in training, one row for all others",
@@ -88,16 +84,24 @@ def _config(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def model_config(model: Model) -> dict[str, Any]:
-    """open_clip's `model_cfg` of a recipe's model, with the tokenizer's full vocabulary."""
-    if model.inline is None:
-        assert model.arch is not None
-        return architecture_config(model.arch)
-    return {
-        "embed_dim": model.inline.embed_dim,
-        "vision_cfg": model.inline.vision.model_dump(mode="json", exclude_none=True),
-        "text_cfg": model.inline.text.model_dump(mode="json") | {"vocab_size": CLIP_VOCABULARY},
-    }
+def _model_config(loaded: LoadedModel) -> dict[str, Any]:
+    """open_clip's `model_cfg` of the towers as they are, with the tokenizer's full vocabulary and a place for the bias
+    that our sigmoid loss learned."""
+    config = {name: value for name, value in loaded.towers.architecture.items() if name != SHARED}
+    if loaded.towers.vocabulary is not None:
+        config["text_cfg"] = config["text_cfg"] | {"vocab_size": loaded.towers.vocabulary.full_size}
+    if "logit_bias" in _weights_of_loss(loaded):
+        config["init_logit_bias"] = -10.0  # SigLIP's start; the weights hold what was learned
+    return config
+
+
+def _weights_of_loss(loaded: LoadedModel) -> dict[str, Tensor]:
+    """`logit_bias` where there is one: learned by our loss, or of the architecture itself."""
+    bias = loaded.head.get("bias", getattr(loaded.towers.clip, "logit_bias", None))
+    if bias is None:
+        return {}
+    scale = loaded.towers.clip.logit_scale
+    return {"logit_bias": bias.detach().cpu().to(scale.dtype).reshape(scale.shape)}
 
 
 def _weights(loaded: LoadedModel) -> dict[str, Tensor]:
@@ -105,6 +109,7 @@ def _weights(loaded: LoadedModel) -> dict[str, Tensor]:
     if loaded.towers.vocabulary is not None:
         name = next(name for name in state if name.endswith("token_embedding.weight"))
         state[name] = full_embedding(state[name], loaded.towers.vocabulary)
+    state |= _weights_of_loss(loaded)
     return {name: value.contiguous().clone() for name, value in state.items()}
 
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import difflib
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from open_clip.model import CLIP, get_model_preprocess_cfg, set_model_preprocess_cfg
+from open_clip.model import CLIP, get_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import text_global_pool
 from PIL import Image
 from torch import Tensor, nn
 
 from gaprun.errors import Failure, UserError
+from gaprun.model.openclip import (
+    SHARED,
+    Settings,
+    build,
+    canonical,
+    collected,
+    first_line,
+    named_config,
+    named_tokenizer,
+    tag_settings,
+)
 from gaprun.model.vocabulary import Tokens, Vocabulary
 from gaprun.recipe.schema import Inline, Model
 
@@ -31,18 +40,27 @@ class Towers:
     """A CLIP model with everything needed to feed it.
 
     `clip` (an open_clip CLIP, or its CustomTextCLIP) offers `encode_image`: (B, 3, S, S) -> (B, d), and
-    `encode_text`: (B, context) -> (B, d).
+    `encode_text`: (B, context) -> (B, d). `architecture` is the configuration that it was built from (`canonical`),
+    `remarks` what open_clip warned of meanwhile.
     """
 
     clip: CLIP
     tokenizer: Callable[..., Tensor]
     context_length: int
+    architecture: dict[str, Any]
     vocabulary: Vocabulary | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def preprocessing(self) -> dict[str, Any]:
         """open_clip's preprocessing settings: size, mean, std, interpolation, resize_mode."""
         return get_model_preprocess_cfg(self.clip)
+
+    @property
+    def picture(self) -> dict[str, Any]:
+        """`preprocessing` without the size, which is the architecture's, as plain values for a checkpoint."""
+        settings = {name: value for name, value in self.preprocessing.items() if name != "size"}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()}
 
     @property
     def image_size(self) -> int:
@@ -110,122 +128,141 @@ def tokenizer_for(model: Model) -> tuple[Callable[..., Tensor], int]:
     if model.inline is not None:
         return open_clip.SimpleTokenizer(), model.inline.text.context_length
     assert model.arch is not None
-    config = architecture_config(model.arch)
+    config = named_config(model.arch)
     try:
-        tokenizer = open_clip.get_tokenizer(model.arch)
+        tokenizer = named_tokenizer(model.arch)
     except Exception as error:
         raise Failure(
             f"model.arch {model.arch}: its tokenizer comes from a model hub, which could not be reached "
-            f"({_first_line(error)}); run once with network access, or choose an arch with CLIP's own tokenizer"
+            f"({first_line(error)}); run once with network access, or choose an arch with CLIP's own tokenizer"
         ) from None
-    return tokenizer, int(config["text_cfg"].get("context_length", 77))
+    return tokenizer, context_length_of(config)
 
 
-def architecture_config(arch: str) -> dict[str, Any]:
-    """open_clip's configuration of `arch`. Raises UserError naming the nearest architecture."""
-    config = open_clip.get_model_config(arch)
-    if config is None:
-        near = difflib.get_close_matches(arch, open_clip.list_models(), 3, 0.4)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise UserError(f"model.arch {arch}: open_clip has no such architecture{hint}")
-    return config
+def context_length_of(config: dict[str, Any]) -> int:
+    """Tokens a caption of open_clip's configuration."""
+    return int(config["text_cfg"].get("context_length", 77))
 
 
 def embedding_size(model: Model) -> int:
     """Dimension d of the embeddings of a recipe's model."""
     if model.inline is not None:
         return model.inline.embed_dim
-    return int(architecture_config(str(model.arch))["embed_dim"])
+    return int(named_config(str(model.arch))["embed_dim"])
 
 
 def full_vocabulary(model: Model) -> int:
     """Rows of the token embedding that the model's tokenizer needs."""
     if model.inline is not None:
         return CLIP_VOCABULARY
-    return int(architecture_config(str(model.arch))["text_cfg"].get("vocab_size", CLIP_VOCABULARY))
+    return int(named_config(str(model.arch))["text_cfg"].get("vocab_size", CLIP_VOCABULARY))
+
+
+def model_config(model: Model) -> dict[str, Any]:
+    """open_clip's `model_cfg` of a recipe's model, with the tokenizer's full vocabulary; `pretrained` is left aside."""
+    if model.inline is None:
+        assert model.arch is not None
+        return named_config(model.arch)
+    return inline_config(model.inline)
+
+
+def inline_config(inline: Inline) -> dict[str, Any]:
+    """open_clip's `model_cfg` of towers written in a recipe, and whether both share one transformer."""
+    return {
+        "embed_dim": inline.embed_dim,
+        "vision_cfg": inline.vision.model_dump(mode="json", exclude_none=True),
+        "text_cfg": inline.text.model_dump(mode="json") | {"vocab_size": CLIP_VOCABULARY},
+        SHARED: inline.shared,
+    }
 
 
 def build_towers(model: Model, vocabulary: Vocabulary | None = None) -> Towers:
     """The towers of a recipe, initialised from torch's global generator (seed it first), on the CPU in fp32.
 
-    Raises UserError for an unknown architecture or tag, Failure when a download does not succeed.
+    A pretrained tag is built with the activation and picture settings that its weights were trained with. Raises
+    UserError for an unknown architecture or tag, Failure when a download does not succeed.
     """
+    settings = Settings()
+    if model.arch is not None:
+        named_config(model.arch)
+        _check_pretrained(model.arch, model.pretrained)
+        settings = tag_settings(model.arch, model.pretrained)
+    towers = assemble(model, settings, vocabulary)
+    if model.pretrained is None:
+        return towers
+    remarks = list(towers.remarks)
+    with collected(remarks):
+        _load_pretrained(towers.clip, str(model.arch), model.pretrained)
+    return replace(towers, remarks=tuple(remarks))
+
+
+def assemble(model: Model, settings: Settings, vocabulary: Vocabulary | None = None) -> Towers:
+    """The towers of a recipe's model changed by `settings`, with random weights whatever `pretrained` says."""
     tokenizer, context_length = tokenizer_for(model)
-    if model.inline is not None:
-        clip = _inline(model.inline, vocabulary.size if vocabulary else CLIP_VOCABULARY)
-    else:
-        clip = _by_name(model, vocabulary)
-    return Towers(clip, tokenizer, context_length, vocabulary)
-
-
-def _inline(inline: Inline, vocab_size: int) -> CLIP:
-    vision = inline.vision.model_dump(exclude_none=True)
-    text = inline.text.model_dump() | {"vocab_size": vocab_size}
-    clip = CLIP(inline.embed_dim, vision, text)
-    if inline.shared:
-        image = clip.visual
-        clip.transformer, clip.ln_final, clip.text_projection = image.transformer, image.ln_post, image.proj
-    settings = PreprocessCfg(size=inline.vision.image_size)
-    set_model_preprocess_cfg(clip, dict(vars(settings)))
-    return clip
-
-
-def _by_name(model: Model, vocabulary: Vocabulary | None) -> CLIP:
-    assert model.arch is not None
-    options: dict[str, Any] = {}
+    config = settings.applied(model_config(model))
     if vocabulary is not None:
-        options["text_cfg"] = architecture_config(model.arch)["text_cfg"] | {"vocab_size": vocabulary.size}
-    return load_open_clip(model.arch, model.pretrained, **options)
+        config["text_cfg"]["vocab_size"] = vocabulary.size
+    return towers_of(config, settings, tokenizer, settings.context_length or context_length, vocabulary)
 
 
-def load_open_clip(arch: str, pretrained: str | None, **options: Any) -> CLIP:
-    """open_clip's `create_model`, quiet, with its failures as one line.
+def towers_of(
+    config: dict[str, Any],
+    settings: Settings,
+    tokenizer: Callable[..., Tensor],
+    context_length: int,
+    vocabulary: Vocabulary | None = None,
+) -> Towers:
+    """Towers of open_clip's `config`, to which `settings` are applied already. Raises Failure."""
+    remarks: list[str] = []
+    try:
+        with collected(remarks):
+            clip = build(config, settings.picture, resized=settings.image_size is not None)
+    except UserError:
+        raise
+    except Exception as error:
+        raise Failure(f"the towers could not be built ({first_line(error)})") from None
+    return Towers(clip, tokenizer, context_length, canonical(config), vocabulary, tuple(remarks))
 
-    Raises UserError for an unknown tag, Failure for a download that fails.
+
+def check_built_alike(architecture: dict[str, Any] | None, towers: Towers, model: Model) -> None:
+    """Raise UserError unless a checkpoint whose towers were of `architecture` continues in `towers`, built of `model`.
+
+    None: of an earlier version, which built a tag's weights with the architecture's own activation.
     """
-    architecture_config(arch)
+    if architecture is None:
+        architecture = towers.architecture
+        if model.arch is not None and not named_config(model.arch).get("quick_gelu"):
+            architecture = {name: value for name, value in architecture.items() if name != "quick_gelu"}
+    if architecture != towers.architecture:
+        raise UserError(
+            "its checkpoints are of another architecture than this gaprun builds of the recipe (an activation, say): "
+            "remove the run with `gaprun runs rm` to train it again"
+        )
+
+
+def count_parameters(model: Model) -> int:
+    """Parameters of the towers, built without memory and without a network; the `used` vocabulary counts as full."""
+    with torch.device("meta"):
+        clip = build(model_config(model), {})
+    return sum(parameter.numel() for parameter in clip.parameters())
+
+
+def _check_pretrained(arch: str, pretrained: str | None) -> None:
     tags = open_clip.list_pretrained_tags_by_model(arch)
-    if pretrained is not None and pretrained not in tags and not _is_file(pretrained):
+    if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file():
         near = difflib.get_close_matches(pretrained, tags, 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else f"; {arch} has: {', '.join(tags) or 'none'}"
         raise UserError(f"pretrained {pretrained}: neither a tag of {arch} nor a weights file{hint}")
+
+
+def _load_pretrained(clip: CLIP, arch: str, pretrained: str) -> None:
+    known = open_clip.get_pretrained_cfg(arch, pretrained)
     try:
-        with quiet():
-            model = open_clip.create_model(
-                arch,
-                pretrained=pretrained,
-                pretrained_image=False,
-                pretrained_text=False,
-                device=torch.get_default_device(),  # `meta` where parameters are only counted
-                **options,
-            )
-        return cast(CLIP, model)
+        path = open_clip.download_pretrained(known) if known else pretrained
+        open_clip.load_checkpoint(clip, path)
     except Exception as error:
-        if pretrained is None:
-            raise Failure(f"model.arch {arch}: could not be built ({_first_line(error)})") from None
-        what = "file could not be loaded" if _is_file(pretrained) else "weights could not be downloaded"
+        what = "weights could not be downloaded" if known else "file could not be loaded"
         raise Failure(
-            f"{arch} {pretrained}: {what} ({_first_line(error)}); with network access open_clip keeps them in "
+            f"{arch} {pretrained}: {what} ({first_line(error)}); with network access open_clip keeps them in "
             "its cache, or give the path of a weights file as the tag"
         ) from None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """open_clip logs warnings and errors that ours repeat in one line; keep them off the screen."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-
-
-def _is_file(path: str) -> bool:
-    return Path(path).is_file()
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -354,7 +354,7 @@ class Store:
         return self._read(lambda session: session.scalar(query)) is not None
 
     def metrics_by_evaluation(self, ids: Sequence[int]) -> list[dict[str, Any]]:
-        """The metrics of these evaluations and no others, in the order of `ids`; rows as `metrics` gives them."""
+        """The metrics of these evaluations and no others; rows as `metrics` gives them, with `device`."""
         return self._read(lambda session: queries.metrics_by_evaluation(session, ids))
 
     def metric_rows(

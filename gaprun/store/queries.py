@@ -133,12 +133,11 @@ def _of_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """The metrics of these evaluations, in the order of `ids` and then by name; rows as `metrics_of` gives them."""
+    """The metrics of these evaluations and no others, in `metrics_of`'s order; rows as `metrics_of` gives them."""
     columns = [*(column.label(name) for name, column in METRIC_KEYS.items()), *_ORIGIN, Metric.value]
     query = select(*columns).select_from(Metric).join(Evaluation, Metric.evaluation_id == Evaluation.id)
     rows = [dict(row) for row in session.execute(query.where(Evaluation.id.in_(ids))).mappings()]
-    place = {number: index for index, number in enumerate(ids)}
-    rows.sort(key=lambda row: (place[row["evaluation"]], row["metric"]))
+    rows.sort(key=lambda row: (row["dataset"], row["split"], row["protocol"], row["metric"]))
     return [_of_evaluation(row) for row in rows]
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from gaprun.files import write_atomically
+from gaprun.files import content_hash, write_atomically
+from gaprun.model.identity import tokenizer_identity
 from gaprun.model.towers import original_tokens
 from gaprun.model.vocabulary import Tokens
 
 CHUNK = 4096
+_CHECKSUM = 32  # bytes of sha256 at a kept file's end
 
 
 def caption_tokens(
@@ -22,28 +25,38 @@ def caption_tokens(
     cache: Path,
     progress: Callable[[int, int], None],
 ) -> Tokens:
-    """int64 (len(texts), context_length) original ids; kept in folder `cache` as the smallest type that holds them."""
-    digest = hashlib.sha256(
-        f"{type(tokenizer).__name__} {getattr(tokenizer, 'vocab_size', 0)} {context_length}".encode()
-    )
+    """int64 (len(texts), context_length) original ids; kept in folder `cache` as the smallest type that holds them.
+
+    What is kept is found by the tokenizer's identity and the texts, and read only if its checksum agrees.
+    """
+    digest = hashlib.sha256(content_hash(tokenizer_identity(tokenizer, context_length)).encode())
     for text in texts:
         digest.update(text.encode() + b"\0")
-    path = cache / f"{digest.hexdigest()[:32]}.npy"
-    try:
-        return np.load(path).astype(np.int64)
-    except (OSError, ValueError):
-        pass  # absent or damaged: made again
+    path = cache / f"{digest.hexdigest()[:32]}.tokens"
+    kept = _read(path)
+    if kept is not None and kept.shape == (len(texts), context_length):
+        return kept.astype(np.int64)
     parts = [np.zeros((0, context_length), dtype=np.int64)]
     for start in range(0, len(texts), CHUNK):
         parts.append(original_tokens(tokenizer, texts[start : start + CHUNK], context_length))  # type: ignore[arg-type]
         progress(min(start + CHUNK, len(texts)), len(texts))
     tokens = np.concatenate(parts)
     small = tokens.astype(np.uint16 if tokens.max(initial=0) < 2**16 else np.int32)
-    cache.mkdir(parents=True, exist_ok=True)
-
-    def write(target: Path) -> None:
-        with target.open("wb") as file:
-            np.save(file, small)
-
-    write_atomically(path, write)
+    buffer = io.BytesIO()
+    np.save(buffer, small)
+    content = buffer.getvalue()
+    write_atomically(path, lambda target: target.write_bytes(content + hashlib.sha256(content).digest()))
     return tokens
+
+
+def _read(path: Path) -> Tokens | None:
+    """The array in `path`; None where there is none, or it is damaged and has to be made again."""
+    try:
+        whole = path.read_bytes()
+        content, checksum = whole[:-_CHECKSUM], whole[-_CHECKSUM:]
+        if hashlib.sha256(content).digest() != checksum:
+            return None
+        found: Tokens = np.load(io.BytesIO(content))
+        return found
+    except (OSError, ValueError):
+        return None

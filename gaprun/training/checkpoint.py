@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from gaprun.errors import Failure, UserError
 from gaprun.files import file_sha256, write_atomically
+from gaprun.model.weights import read_tensors
 from gaprun.recipe.identity import hash_of
 from gaprun.store.folders import WORDS
 
@@ -196,24 +196,6 @@ def own_facts(content: dict[str, Any]) -> dict[str, Any]:
     """The facts that a checkpoint's content states; those of earlier versions say nothing about the data."""
     facts = {name: content[name] for name in FACTS if name in content}
     return {"recipe_hash": hash_of(json.loads(content["recipe"]))} | facts
-
-
-def read_tensors(path: Path) -> dict[str, Any]:
-    """A dictionary saved by torch or safetensors, loaded on the CPU without running code from the file.
-
-    Raises UserError when it is missing, damaged or holds something else.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:
-        raise UserError(f"{path}: damaged, or not a checkpoint that can be loaded safely") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a checkpoint: it holds {type(content).__name__}, not named tensors")
-    return content
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

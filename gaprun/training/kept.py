@@ -66,6 +66,9 @@ class KeptStore(Store):
     ) -> Evaluation | None:
         return self._unless_gone(lambda: Store.find_evaluation(self, run_id, key, *args, **options))
 
+    def has_evaluation(self, run_id: str, key: EvaluationKey) -> bool:
+        return bool(self._unless_gone(lambda: Store.has_evaluation(self, run_id, key)))
+
     def bring_in(self, run_id: str, step: int, checkpoint_hash: str) -> None:
         """Store what the folder has of the steps before `step`, and what was measured of `checkpoint_hash`."""
         rows: dict[int, dict[str, Any]] = {}

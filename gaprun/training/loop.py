@@ -22,7 +22,6 @@ from gaprun.recipe.jobs import Job
 from gaprun.store import Store
 from gaprun.store.claims import ClaimLost
 from gaprun.training.captions import caption_tokens
-from gaprun.training.cards import StepFailed, explained
 from gaprun.training.checkpoint import CheckpointWriter
 from gaprun.training.events import Event, Interrupted, LostProcess, Report, StopRequest
 from gaprun.training.length import recorded_steps
@@ -52,7 +51,7 @@ def train_steps(
     with world.shared_memory() as memory:
         load = world.together(lambda: _loader(job, store, state, splits, report, memory))
     allowed = max(1, math.floor(job.recipe.data.damage_budget * len(load.plan.pool)))
-    recorded, rows = recorded_steps(length.total), state.rows.stop - state.rows.start
+    recorded = recorded_steps(length.total)
     batches = on_device(_whole_stream(load, state, job.recipe.data.workers), state.device)
     books = _Books(job, store, state, folder, report)
     trouble: Exception | None = None
@@ -75,16 +74,15 @@ def train_steps(
                 world.together(books.save_and_wait)
                 stop.requested = True  # also where another process was told
                 stop.raise_if(state.step)
-            with explained(state.recipe.compute, rows, f"step {state.step}", StepFailed):
-                loss, record = state.train_step(batch, state.step in recorded)
-                ended = state.step == length.total
-                save = ended or (every > 0 and state.step % every == 0)
-                value = loss.item() if flush or save or state.step - 1 in recorded else None
+            loss, record = state.train_step(batch, state.step in recorded)
+            ended = state.step == length.total
+            save = ended or (every > 0 and state.step % every == 0)
+            value = loss.item() if flush or save or state.step - 1 in recorded else None
             if value is not None:
                 _check_finite(value, state.step, folder)
             _, trouble = _tried(partial(books.enter, record, value, flush or save, save))
         return world.on_first(books.last_checkpoint)
-    except (Diverged, StepFailed, Interrupted, ClaimLost):
+    except (Diverged, Interrupted, ClaimLost):
         raise
     except Exception as error:
         # A lost loader process, too much damage, no memory, a fault in the code: what was trained is kept. Nothing is
@@ -196,11 +194,8 @@ def _whole_stream(load: LoadBatch, state: TrainState, workers: int) -> Iterator[
     try:
         yield from stream(load, state.step, state.length.total, workers, state.device.type == "cuda")
     except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
-        # A dead loader, or thread that pins, shows as torch's RuntimeError, or as a broken connection to what it was
-        # about to hand over.
-        told = str(error).lower()
-        loaders = "dataloader worker" in told or "pin memory thread" in told
-        if not workers or (isinstance(error, RuntimeError) and not loaders):
+        # A dead loader shows as torch's RuntimeError, or as a broken connection to what it was about to hand over.
+        if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
             raise
         raise Failure(
             f"a loader process was killed at step {state.step} (out of memory?); the checkpoint of that step is kept "
@@ -236,6 +231,8 @@ def checkpoint_content(state: TrainState, job: Job) -> dict[str, Any]:
         "recipe_hash": job.recipe_hash,
         "vocabulary": vocabulary.ids if vocabulary else None,
         **state.origin,
+        "architecture": state.towers.architecture,
+        "preprocessing": state.towers.picture,
     }
 
 

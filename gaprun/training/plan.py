@@ -56,14 +56,23 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
 
 
 def count_parameters(job: Job) -> int:
-    """Parameters of the towers, built without memory; the `used` vocabulary counts as full."""
-    import torch
+    """Parameters of the towers, built without memory or a network; the `used` vocabulary counts as full.
 
-    from gaprun.model.towers import build_towers
+    Raises UserError where a tower's own configuration would have to be fetched.
+    """
+    from gaprun.model.openclip import first_line, offline
+    from gaprun.model.towers import count_parameters
 
-    with torch.device("meta"):
-        towers = build_towers(job.recipe.model.model_copy(update={"pretrained": None}))
-    return sum(parameter.numel() for parameter in towers.clip.parameters())
+    try:
+        with offline():
+            return count_parameters(job.recipe.model)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"model.arch {job.recipe.model.arch}: its size is not known without a network, which --dry-run does not "
+            f"ask ({first_line(error)}); train it once, or choose an arch whose towers are open_clip's own"
+        ) from None
 
 
 def _decoded(job: Job, splits: list[Split]) -> int:
@@ -78,9 +87,9 @@ def _image_size(job: Job) -> int:
     model = job.recipe.model
     if model.inline is not None:
         return model.inline.vision.image_size
-    from gaprun.model.towers import architecture_config
+    from gaprun.model.openclip import named_config
 
-    size = architecture_config(str(model.arch))["vision_cfg"].get("image_size", 224)
+    size = named_config(str(model.arch))["vision_cfg"].get("image_size", 224)
     return int(size if isinstance(size, int) else max(size))
 
 

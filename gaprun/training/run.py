@@ -12,12 +12,11 @@ import torch
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.run import evaluate_run
 from gaprun.files import plain_name
-from gaprun.model.towers import build_towers, full_vocabulary
+from gaprun.model.towers import build_towers, check_built_alike, full_vocabulary
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
 from gaprun.store import Store, folders
 from gaprun.store.claims import ClaimLost
-from gaprun.training.cards import explained
 from gaprun.training.checkpoint import (
     load_checkpoint,
     other_facts,
@@ -141,22 +140,24 @@ def _train_and_measure(
     if state.damaged and world.first:
         store.annotate(job.id, {"damaged": sorted(state.damaged)})
     place = str(path.relative_to(store.artifacts.parent))
-    with explained(job.recipe.compute, None, "measuring"):
-        evaluate_run(
-            towers=state.towers,
-            checkpoint_hash=identity,
-            step=state.step,
-            tasks=list(job.recipe.eval),
-            store=store,
-            run_id=job.id,
-            device=device,
-            workers=job.recipe.data.workers,
-            progress=lambda phase, done, total: report(Event(job.id, phase, done, total)),
-            training_values={"temperature": 1.0 / state.beta_value()},
-            train_name=ready.name,
-            should_stop=lambda: stop.raise_if(state.step),
-            world=world,
-        )
+    done = evaluate_run(
+        towers=state.towers,
+        checkpoint_hash=identity,
+        step=state.step,
+        tasks=list(job.recipe.eval),
+        store=store,
+        run_id=job.id,
+        device=device,
+        workers=job.recipe.data.workers,
+        progress=lambda phase, done, total: report(Event(job.id, phase, done, total)),
+        training_values={"temperature": 1.0 / state.beta_value()},
+        train_name=ready.name,
+        should_stop=lambda: stop.raise_if(state.step),
+        world=world,
+    )
+    for remark in done.remarks:
+        report(Event(job.id, "measure", 1, 1, remark))
+    done.raise_failures()
     world.on_first(lambda: store.finish_run(job.id, "finished", checkpoint=place, checkpoint_hash=identity))
 
 
@@ -190,6 +191,7 @@ def _prepare_state(
     if found is None:
         return state, None
     content, path, identity = found
+    check_built_alike(content.get("architecture"), state.towers, recipe.model)
     state.load_state_dict(content)
     if isinstance(store, KeptStore):
         if not own.finished:

@@ -134,6 +134,7 @@ def test_prefixed_weights_and_folders_are_the_same_model(trained: Path) -> None:
     named = parsed(run_gaprun("eval", "--ckpt", "prefixed.pt", "--model", tiny, *words, cwd=trained))
     model = trained / "model"
     model.mkdir()
+    assert named["device"] == "cpu fp32" and "no params.txt beside it" in named["notes"][0]
     (model / "open_clip_config.json").write_text(json.dumps(CONFIG))
     from safetensors.torch import save_file
 
@@ -149,7 +150,9 @@ def test_prefixed_weights_and_folders_are_the_same_model(trained: Path) -> None:
 
 def test_an_architecture_by_name(trained: Path) -> None:
     words = ["--model", "ViT-S-32-alt", "--data", "flickr8k/test", "--tasks", "retrieval", "--json"]
-    found = parsed(run_gaprun("eval", *words, cwd=trained))
+    bare = run_gaprun("eval", *words, cwd=trained)
+    assert bare.returncode == 2 and "has no weights" in bare.stderr and "--random" in bare.stderr
+    found = parsed(run_gaprun("eval", *words, "--random", cwd=trained))
     assert found["run"].startswith("ViT-S-32-alt-random-") and values(found)["image_recall@1", "full"] < 10
 
 
@@ -200,3 +203,14 @@ def test_composition_sets_through_the_command_line(trained: Path) -> None:
     assert found["images_encoded"] == 4 and scores["winoground_group"] <= min(scores.values())
     missing = run_gaprun("eval", *words[:2], "--tasks", "sugarcrepe", "--data", "nowhere", cwd=trained)
     assert missing.returncode == 2 and "docs/composition.md" in missing.stderr
+
+
+def test_what_can_be_measured_is_and_the_rest_is_named(trained: Path) -> None:
+    words = ["--ckpt", "logs/peer/checkpoints/epoch_1.pt", "--tasks", "gap", "--json"]
+    done = run_gaprun("eval", *words, "--data", "nowhere/test", "--data", "flickr8k/test", cwd=trained)
+    assert done.returncode == 1 and "nowhere/test: no data split" in done.stderr
+    found = json.loads(done.stdout)
+    assert {row["dataset"] for row in found["metrics"]} == {"flickr8k"}
+    assert [entry["what"] for entry in found["failed"]] == ["nowhere/test"]
+    wrong = run_gaprun("eval", *words[:2], "--tasks", "gap,retreival", "--data", "flickr8k/test", cwd=trained)
+    assert wrong.returncode == 2 and "did you mean retrieval" in wrong.stderr

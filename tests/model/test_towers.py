@@ -87,6 +87,6 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     def offline(*args: object, **kwargs: object) -> None:
         raise RuntimeError("Failed to download weights for tag 'openai': no network")
 
-    monkeypatch.setattr(open_clip, "create_model", offline)
+    monkeypatch.setattr(open_clip, "download_pretrained", offline)
     with pytest.raises(Failure, match="with network access open_clip keeps them"):
         build_towers(Model(arch="RN50", pretrained="openai"))

@@ -26,7 +26,7 @@ class Retrieval(Task):
         return ["full", pool_protocol(split)]
 
     def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
-        """Recalls in percent and median ranks; details: the rank of every query."""
+        """Recalls in percent and median ranks; `repeated_captions` where there are any; details: every query's rank."""
         from gaprun.evaluation import retrieval
 
         embeddings = embedder.embeddings(split)
@@ -38,8 +38,21 @@ class Retrieval(Task):
                 "text_rank": found.text_rank,
                 "owner": embeddings.owner,
             }
-            return Measured(found.metrics(), images, embeddings.dim, details)
+            return Measured(found.metrics() | repeated_captions(split), images, embeddings.dim, details)
         pooled = retrieval.pool_retrieval(
             embeddings, pool=images, draws=self.draws, seed=POOL_SEED, ties=self.ties
         )
         return Measured(pooled.metrics, images, embeddings.dim)
+
+
+def repeated_captions(split: Split) -> dict[str, float]:
+    """`repeated_captions`: how many captions stand with another picture too, letter by letter; nothing where none does.
+
+    Such a caption finds only the picture that it stands with: it is owned by index, not by text.
+    """
+    owners: dict[str, set[int]] = {}
+    for image, captions in enumerate(split.captions):
+        for caption in captions:
+            owners.setdefault(caption, set()).add(image)
+    count = sum(len(owners[caption]) > 1 for captions in split.captions for caption in captions)
+    return {"repeated_captions": float(count)} if count else {}

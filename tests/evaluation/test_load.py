@@ -1,0 +1,567 @@
+"""Models as other programs leave them, loaded as they were trained; names and network that no file may choose."""
+
+import argparse
+import json
+import shutil
+import socket
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+
+from gaprun.errors import Failure, UserError
+from gaprun.evaluation.load import load_model
+from gaprun.model.openclip import Settings, offline
+from gaprun.model.params import trained_beside
+from gaprun.model.weights import model_state, plain_tensor_name, read_tensors
+from gaprun.store import NewRun, open_store
+from tests.model.tiny import CONFIG, state_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "r.db"))
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """An open_clip model folder without weights."""
+    return folder(tmp_path / "tiny", CONFIG)
+
+
+def folder(path, config, picture=None, state=None):
+    path.mkdir(parents=True)
+    whole = {"model_cfg": config, "preprocess_cfg": picture or {}}
+    (path / "open_clip_config.json").write_text(json.dumps(whole))
+    if state is not None:
+        torch.save(state, path / "open_clip_pytorch_model.bin")
+    return path
+
+
+def built(tiny, **options):
+    """open_clip's own model as its training loop builds it, and the transform of its evaluation."""
+    torch.manual_seed(3)
+    model, _, prepare = open_clip.create_model_and_transforms(
+        f"local-dir:{tiny}", load_weights=False, **options
+    )
+    return model.eval(), prepare
+
+
+def saved(tmp_path, tiny, state, run="run", **said):
+    """A checkpoint where open_clip's loop leaves it, with the params.txt that it writes."""
+    path = tmp_path / "logs" / run / "checkpoints" / "epoch_3.pt"
+    path.parent.mkdir(parents=True)
+    lines = {"model": f"local-dir:{tiny}", "name": run, "precision": "fp32", **said}
+    (path.parent.parent / "params.txt").write_text("".join(f"{k}: {v}\n" for k, v in sorted(lines.items())))
+    torch.save({"epoch": 3, "name": run, "state_dict": state}, path)
+    return path
+
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+WORDS = ["a red dog", "two cats on a mat"]
+
+
+def same_features(loaded, model, prepare, tokenizer):
+    towers = loaded.towers
+    towers.clip.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(towers.preprocess()(PICTURE), prepare(PICTURE), rtol=0, atol=0)
+        picture = prepare(PICTURE)[None]
+        torch.testing.assert_close(towers.clip.encode_image(picture), model.encode_image(picture))
+        tokens = torch.from_numpy(towers.tokenize(WORDS))
+        torch.testing.assert_close(tokens, tokenizer(WORDS))
+        torch.testing.assert_close(towers.encode_text(tokens), model.encode_text(tokens))
+
+
+OPTIONS = {
+    "plain": {},
+    "quick": {"force_quick_gelu": True},
+    "size": {"force_image_size": 64},
+    "context": {"force_context_length": 9},
+    "text": {"force_custom_text": True},
+    "mean": {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]},
+    "squash": {"image_resize_mode": "squash", "image_interpolation": "bilinear"},
+    "longest": {"image_resize_mode": "longest"},
+    "all": {"force_quick_gelu": True, "force_image_size": 48, "image_resize_mode": "squash"},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_params_txt_says_how_it_was_built(name, store, tmp_path, tiny):
+    options = OPTIONS[name]
+    model, prepare = built(tiny, **options)
+    tokenizer = open_clip.get_tokenizer(
+        f"local-dir:{tiny}", context_length=options.get("force_context_length")
+    )
+    path = saved(tmp_path, tiny, model.state_dict(), seed=7, **options)
+    loaded = load_model(store, str(path), None, None)
+    same_features(loaded, model, prepare, tokenizer)
+    assert (loaded.step, loaded.seed, loaded.remarks) == (3, 7, []) and loaded.run_id.startswith(
+        "run-epoch_3-"
+    )
+
+
+def test_image_size_of_two_sides_is_read_as_open_clip_does(tmp_path, tiny):
+    path = saved(tmp_path, tiny, {}, force_image_size=[48])
+    assert trained_beside(path).settings.image_size == 48
+    path = saved(tmp_path, tiny, {}, run="two", force_image_size=[32, 48])
+    assert trained_beside(path).settings.image_size == (32, 48)
+
+
+def test_a_start_from_a_tag_gives_the_tags_picture_settings_and_not_its_activation(tmp_path, tiny):
+    """open_clip's loop takes mean and std from the tag and warns of the activation, which it leaves as it is."""
+    path = saved(tmp_path, tiny, {}, model="ViT-B-16-SigLIP", pretrained="webli")
+    found = trained_beside(path)
+    assert (
+        found.settings.picture["mean"] == (0.5, 0.5, 0.5)
+        and found.settings.picture["resize_mode"] == "squash"
+    )
+    path = saved(tmp_path, tiny, {}, run="b", model="ViT-B-32", pretrained="openai")
+    assert trained_beside(path).settings.quick_gelu is None
+
+
+def test_precision_and_layers_that_cannot_be_repeated_are_said(tmp_path, tiny):
+    path = saved(tmp_path, tiny, {}, precision="amp_bf16", use_bnb_linear="SwitchBackLinearGlobal")
+    assert (
+        len(trained_beside(path).remarks) == 2
+        and "amp_bf16; measured in fp32" in trained_beside(path).remarks[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        ({"image_mean": "[0.5, 0.5]"}, "mean must be three numbers"),
+        ({"image_std": "[0.5, 0, 0.5]"}, "std must be above 0"),
+        ({"image_mean": "__import__('os')"}, "is no value of open_clip's"),
+        ({"force_image_size": "True"}, "must be a positive number"),
+        ({"force_image_size": "[0]"}, "must be a positive number"),
+        ({"force_quick_gelu": "7"}, "neither True nor False"),
+        ({"image_resize_mode": "stretch"}, "is none of shortest, longest, squash"),
+        ({"wandb_notes": "x\nmodel: RN50"}, "says model twice"),
+    ],
+)
+def test_a_params_txt_that_open_clip_did_not_write_is_refused_by_name(said, words, store, tmp_path, tiny):
+    path = saved(tmp_path, tiny, {"a": torch.ones(1)}, **said)
+    with pytest.raises(UserError, match=f"params.txt: .*{words}"):
+        load_model(store, str(path), None, None)
+
+
+PREFIXES = [
+    "module.",
+    "_orig_mod.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+    "_fsdp_wrapped_module._orig_mod.",
+]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    prefixes=st.lists(st.sampled_from(["module.", "_orig_mod.", "_fsdp_wrapped_module."]), max_size=5),
+    name=st.sampled_from(
+        ["logit_scale", "visual.conv1.weight", "transformer.resblocks.0.mlp.module.c_fc.weight"]
+    ),
+)
+def test_wrappers_prefixes_go_in_any_combination(prefixes, name):
+    assert plain_tensor_name("".join(prefixes) + name) == name
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_wrapped_and_plain_weights_are_one_model(prefix, store, tmp_path, tiny):
+    state = built(tiny)[0].state_dict()
+    plain = load_model(store, str(saved(tmp_path, tiny, state)), None, None)
+    inner = {
+        k.replace("resblocks.0.", "resblocks.0._checkpoint_wrapped_module."): v for k, v in state.items()
+    }
+    wrapped = saved(tmp_path, tiny, {prefix + k: v for k, v in inner.items()}, run="wrapped")
+    assert load_model(store, str(wrapped), None, None).identity() == plain.identity()
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path):
+    with pytest.raises(UserError, match="holds a.b twice"):
+        model_state({"state_dict": {"a.b": torch.ones(1), "module.a.b": torch.zeros(1)}}, tmp_path)
+
+
+def test_a_learned_bias_is_read_and_does_not_change_the_embeddings(store, tmp_path, tiny):
+    model, prepare = built(tiny, init_logit_bias=-10.0)
+    path = saved(tmp_path, tiny, model.state_dict(), siglip=True)
+    loaded = load_model(store, str(path), None, None)
+    same_features(loaded, model, prepare, open_clip.get_tokenizer(f"local-dir:{tiny}"))
+    assert float(loaded.towers.clip.logit_bias) == -10.0
+    state = {**built(tiny)[0].state_dict(), "logit_bias": torch.tensor([-3.5])}
+    unsaid = saved(tmp_path, tiny, state, run="unsaid")  # without `siglip`, as one number in a list
+    assert float(load_model(store, str(unsaid), None, None).towers.clip.logit_bias) == -3.5
+
+
+def test_numbers_of_numpy_and_settings_beside_the_weights_are_read_and_code_is_not(tmp_path, store, tiny):
+    state = built(tiny)[0].state_dict()
+    path = saved(tmp_path, tiny, state)
+    extra = {
+        "epoch": np.int64(9), "best": np.float32(0.5), "curve": np.arange(3.0), "args": argparse.Namespace(lr=1e-3),
+    }  # fmt: skip
+    torch.save({"state_dict": state, **extra}, path)
+    assert load_model(store, str(path), None, None).step == 9
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    torch.save({"state_dict": state, "x": Evil()}, path)
+    with pytest.raises(UserError, match="can be loaded safely"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("place", ["model_state_dict", "model"])
+def test_other_loops_places_of_the_weights(place, store, tmp_path, tiny):
+    state = built(tiny)[0].state_dict()
+    torch.save({place: state, "optimizer": {"lr": 0.1}}, tmp_path / "w.pt")
+    loaded = load_model(store, str(tmp_path / "w.pt"), f"local-dir:{tiny}", None)
+    assert state_of(loaded.towers.clip) == state_of(built(tiny)[0])
+    assert "no params.txt beside it" in loaded.remarks[0]
+
+
+def test_nothing_is_resized_or_left_out_in_silence(store, tmp_path, tiny):
+    big = folder(tmp_path / "big", {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "image_size": 64}})
+    path = saved(tmp_path, tiny, built(big)[0].state_dict())
+    with pytest.raises(UserError, match="do not fit local-dir.*positional_embedding"):
+        load_model(store, str(path), None, None)
+    half = {k: v.half() for k, v in built(tiny)[0].state_dict().items()}
+    loaded = load_model(store, str(saved(tmp_path, tiny, half, run="half")), None, None)
+    assert "holds float16; measured in fp32" in loaded.remarks[0]
+    del half["logit_scale"]
+    with pytest.raises(UserError, match="do not fit"):
+        load_model(store, str(saved(tmp_path, tiny, half, run="less")), None, None)
+
+
+def test_the_users_architecture_wins_and_the_difference_is_said(store, tmp_path, tiny):
+    path = saved(tmp_path, tiny, built(tiny)[0].state_dict(), model="RN50")
+    loaded = load_model(store, str(path), f"local-dir:{tiny}", None)
+    assert "params.txt says model RN50; --model local-dir:" in loaded.remarks[0]
+
+
+def test_a_weights_file_by_pretrained_is_the_same_as_by_ckpt(store, tmp_path, tiny):
+    path = saved(tmp_path, tiny, built(tiny, force_quick_gelu=True)[0].state_dict(), force_quick_gelu=True)
+    by_tag = load_model(store, None, f"local-dir:{tiny}", str(path))
+    by_file = load_model(store, str(path), None, None)
+    assert by_tag.identity() == by_file.identity() and by_tag.towers.architecture["quick_gelu"]
+
+
+def test_two_folders_of_one_name_and_weights_are_two_runs(store, tmp_path):
+    """Weights and folder's name are the same; the activation, or the picture settings, are not."""
+    state = built(folder(tmp_path / "none", CONFIG))[0].state_dict()
+    places = [
+        folder(tmp_path / "a" / "model", CONFIG, state=state),
+        folder(tmp_path / "b" / "model", {**CONFIG, "quick_gelu": True}, state=state),
+        folder(tmp_path / "c" / "model", CONFIG, {"mean": [0.5, 0.5, 0.5]}, state),
+    ]
+    seen = []
+    for place in (*places, *places):
+        loaded = load_model(store, str(place), None, None)
+        keep(store, loaded)
+        seen.append((loaded.run_id, loaded.resolved["name"]))
+    assert len(set(seen[:3])) == 3 and seen[:3] == seen[3:] and len({name for _, name in seen}) == 3
+
+
+def keep(store, loaded):
+    from gaprun.evaluation.measure import _ensure_run
+
+    _ensure_run(store, loaded, torch.device("cpu"))
+
+
+def test_a_folder_of_several_weights_is_not_guessed(store, tmp_path, tiny):
+    for name in ("one.bin", "two.bin"):
+        torch.save({}, tiny / name)
+    with pytest.raises(UserError, match="several weights files .one.bin, two.bin.: name one"):
+        load_model(store, str(tiny), None, None)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[]", "must be objects"),
+        ('{"model_cfg": {"vision_cfg": {}}}', "has no text_cfg"),
+        (json.dumps({"model_cfg": {**CONFIG, "depth": 3}}), "no option depth"),
+        (json.dumps({"model_cfg": {**CONFIG, "text_cfg": {"depth": 3}}}), "cannot build this model"),
+        (json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": "dark"}}), "mean must be three numbers"),
+        (json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mode": "L"}}), "only RGB is known"),
+        (
+            json.dumps(
+                {"model_cfg": {**CONFIG, "text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}}
+            ),
+            "never does",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_model_is_one_line(content, words, store, tiny):
+    torch.save(built(tiny)[0].state_dict(), tiny / "model.pth")
+    (tiny / "open_clip_config.json").write_text(content)
+    with pytest.raises((UserError, Failure), match=words):
+        load_model(store, str(tiny), None, None)
+
+
+# The network
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Every address that is asked for below Python's sockets; none is reached."""
+    found = []
+
+    def connect(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            found.append(address)
+            raise OSError("no network in this test")
+
+    def lookup(*arguments, **options):
+        found.append(arguments)
+        raise socket.gaierror("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    return found
+
+
+HUB_TEXT = {"hf_model_name": "nobody/nothing-of-gaprun", "hf_tokenizer_name": "nobody/nothing-of-gaprun"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**CONFIG, "text_cfg": HUB_TEXT},
+        {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "hf_tokenizer_name": "nobody/nothing-of-gaprun"}},
+        {**CONFIG, "vision_cfg": {"timm_model_name": "hf-hub:nobody/nothing-of-gaprun", "image_size": 32}},
+    ],
+    ids=["text tower", "tokenizer", "image tower"],
+)
+def test_no_folder_makes_gaprun_ask_the_network(config, asked, store, tmp_path, tiny):
+    place = folder(tmp_path / "hub", config, state={"logit_scale": torch.ones(())})
+    params = saved(tmp_path, place, {"logit_scale": torch.ones(())})
+    for ckpt in (place, params):
+        with pytest.raises(UserError):
+            load_model(store, str(ckpt), None, None)
+    assert asked == []
+
+
+@pytest.mark.parametrize("arch", ["hf-hub:nobody/nothing-of-gaprun", "roberta-ViT-B-32", "ViT-B-16-SigLIP"])
+def test_no_params_txt_makes_gaprun_ask_the_network(arch, asked, store, tmp_path, tiny):
+    path = saved(tmp_path, tiny, {"logit_scale": torch.ones(())}, model=arch)
+    with pytest.raises(UserError, match="hub"):
+        load_model(store, str(path), None, None)
+    assert asked == []
+
+
+def test_the_users_own_words_do(asked, store):
+    with pytest.raises(Failure, match="could not be downloaded"):
+        load_model(store, "hf-hub:nobody/nothing-of-gaprun", None, None)
+    assert asked
+
+
+@pytest.mark.parametrize("arch", ["roberta-ViT-B-32", "ViT-B-16-SigLIP", "hf-hub:nobody/nothing-of-gaprun"])
+def test_a_dry_run_does_not(arch, asked):
+    from gaprun.recipe.jobs import Job
+    from gaprun.recipe.load import validate
+    from gaprun.training.plan import count_parameters
+
+    recipe = validate(
+        {
+            "name": "x", "model": {"arch": arch, "pretrained": None}, "data": {"train": ["x"]},
+            "schedule": {"steps": 1, "batch_size": 2},
+        },
+        "x",
+    )  # fmt: skip
+    try:
+        assert count_parameters(Job(recipe, 0)) > 1e8
+    except UserError as error:
+        assert "--dry-run" in str(error)
+    assert asked == []
+
+
+def test_offline_is_undone(asked):
+    with pytest.raises(OSError, match="no file makes gaprun ask"), offline():
+        socket.create_connection(("127.0.0.1", 9))
+    assert asked == []
+
+
+# Names and ownership of gaprun's own checkpoints
+
+RECIPE = {
+    "name": "tiny",
+    "model": {"inline": {"vision": {"layers": 1, "width": 32, "head_width": 32, "patch_size": 8}}},
+    "data": {"train": ["scenes/train"]},
+    "schedule": {"steps": 40, "batch_size": 8},
+}
+
+
+def own(tmp_path, store, seed=0, step=20, run="tiny-s0", weights=1, **changes):
+    """A checkpoint in training's format, in the run's folder of the store."""
+    from gaprun.model.towers import build_towers
+    from gaprun.recipe.load import validate
+    from gaprun.training.checkpoint import save_checkpoint
+
+    recipe = validate({**RECIPE, **changes.pop("recipe", {})}, "x")
+    torch.manual_seed(weights)
+    towers = build_towers(recipe.model)
+    content = {
+        "clip": towers.clip.state_dict(), "head": {}, "step": step, "recipe": recipe.model_dump_json(), "seed": seed,
+        "run": run, "vocabulary": None, "architecture": towers.architecture, "preprocessing": towers.picture,
+        **changes,
+    }  # fmt: skip
+    return save_checkpoint(store.artifacts / "tiny-s0" / "checkpoints", content, keep=5)
+
+
+def trained(store, **changes):
+    from gaprun.recipe.load import validate
+
+    recipe = validate(RECIPE, "x")
+    values = {
+        "id": "tiny-s0", "recipe": "tiny", "kind": "train", "seed": 0, "recipe_hash": "h", "total_steps": 40,
+        "resolved_recipe": recipe.model_dump(mode="json"), "environment": {}, "code_version": "0",
+        "folder": "runs/tiny-s0",
+    }  # fmt: skip
+    store.begin_run(NewRun(**{**values, **changes}))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../outside", "/tmp/x", "a/b", "..", "", "a\0b", "-rf", 7, None, "x" * 300]
+)
+def test_a_run_that_cannot_be_a_name_is_refused_at_the_door(name, store, tmp_path):
+    path, _ = own(tmp_path, store, run=name)
+    with pytest.raises(UserError, match="its run .* cannot be a name"):
+        load_model(store, str(path), None, None)
+
+
+@pytest.mark.parametrize("change", [{"step": "../x"}, {"seed": -1}, {"seed": True}, {"vocabulary": ["../x"]}])
+def test_other_labels_are_checked_too(change, store, tmp_path):
+    path, _ = own(tmp_path, store)
+    content = torch.load(path, weights_only=True) | change
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(UserError, match="is not a number|not a list of token ids"):
+        load_model(store, str(tmp_path / "odd.pt"), None, None)
+
+
+def test_a_checkpoint_of_our_run_is_ours_wherever_it_lies(store, tmp_path):
+    trained(store)
+    early, _ = own(tmp_path, store, step=20)
+    last, weights = own(tmp_path, store, step=40, weights=2)
+    store.finish_run(
+        "tiny-s0", "finished", checkpoint=f"runs/tiny-s0/checkpoints/{last.name}", checkpoint_hash=weights
+    )
+    moved = tmp_path / "moved.pt"
+    shutil.copy(last, moved)
+    for path, step in ((early, 20), (last, 40), (moved, 40)):
+        loaded = load_model(store, str(path), None, None)
+        assert (loaded.own, loaded.run_id, loaded.step, loaded.remarks) == (True, "tiny-s0", step, [])
+    assert load_model(store, "tiny-s0", None, None).step == 40
+
+
+@pytest.mark.parametrize("change", ["weights", "seed", "model", "absent", "activation"])
+def test_a_colleagues_checkpoint_is_a_run_of_its_own_and_that_is_said(change, store, tmp_path):
+    """Same recipe, same seed, same run id: only what was trained here is our run."""
+    (tmp_path / "colleague").mkdir()
+    other = open_store(str(tmp_path / "colleague" / "r.db"))
+    wide = {"model": {"inline": {**RECIPE["model"]["inline"], "text": {"heads": 2}}}}
+    architecture = load_model(store, str(own(tmp_path, store)[0]), None, None).towers.architecture
+    quick = {"architecture": {**architecture, "quick_gelu": True}}
+    options = {"weights": {"weights": 5}, "seed": {"seed": 3}, "model": {"recipe": wide}, "activation": quick}
+    theirs, _ = own(tmp_path, other, **options.get(change, {}))
+    if change != "absent":
+        trained(store)
+        _, weights = own(tmp_path, store)
+        store.finish_run("tiny-s0", "finished", checkpoint_hash=weights)
+    loaded = load_model(store, str(theirs), None, None)
+    assert (
+        not loaded.own
+        and loaded.run_id.startswith("tiny-s0-")
+        and loaded.resolved["name"].startswith("tiny@")
+    )
+    assert len(loaded.remarks) == 1 and "is not of run tiny-s0 here" in loaded.remarks[0]
+    assert loaded.run_id in loaded.remarks[0]
+    if change == "activation":
+        assert loaded.towers.architecture["quick_gelu"]
+
+
+def test_an_older_checkpoint_is_never_taken_unsaid(store, tmp_path):
+    trained(store)
+    early, _ = own(tmp_path, store, step=20)
+    last, weights = own(tmp_path, store, step=40, weights=2)
+    store.finish_run(
+        "tiny-s0", "finished", checkpoint=f"runs/tiny-s0/checkpoints/{last.name}", checkpoint_hash=weights
+    )
+    content = last.read_bytes()
+    last.write_bytes(content[:-7])
+    with pytest.raises(
+        UserError, match=f"newest checkpoint {last.name} is damaged; name an older one.*{early.name}"
+    ):
+        load_model(store, "tiny-s0", None, None)
+    last.unlink()
+    last.with_suffix(".json").unlink()
+    with pytest.raises(UserError, match=f"last checkpoint {last.name} is gone; name an older one"):
+        load_model(store, "tiny-s0", None, None)
+    assert load_model(store, str(early), None, None).step == 20
+    (tmp_path / "c").mkdir()
+    shutil.copy(own(tmp_path, open_store(str(tmp_path / "c" / "r.db")), step=40, weights=9)[0], last)
+    note = json.loads(early.with_suffix(".json").read_text())
+    from gaprun.files import file_sha256
+
+    last.with_suffix(".json").write_text(json.dumps({**note, "step": 40, "sha256": file_sha256(last)}))
+    with pytest.raises(UserError, match="is not a checkpoint of run tiny-s0: its weights are not that run's"):
+        load_model(store, "tiny-s0", None, None)
+
+
+def test_an_architecture_without_weights_needs_a_word(store):
+    with pytest.raises(UserError, match="has no weights: add --pretrained .one of openai, .*or --random"):
+        load_model(store, None, "RN50", None)
+    with pytest.raises(UserError, match="did you mean RN50"):
+        load_model(store, None, "RN5O", None)
+    loaded = load_model(store, None, "ViT-S-32-alt", None, random=True)
+    assert loaded.run_id.startswith("ViT-S-32-alt-random-")
+    with pytest.raises(UserError, match="leave out --pretrained"):
+        load_model(store, None, "RN50", "openai", random=True)
+
+
+def test_a_tag_trained_with_quick_gelu_is_built_with_it_and_warnings_are_kept(store, tmp_path, monkeypatch):
+    """The weights are replaced by random ones of the same shapes: which modules they go into is what counts."""
+    torch.manual_seed(1)
+    right = open_clip.create_model("RN50-quickgelu")
+    file = tmp_path / "w.pt"
+    torch.save(right.state_dict(), file)
+
+    def fetched(config):
+        import logging
+        import warnings
+
+        warnings.warn("the hub is slow", UserWarning, stacklevel=1)
+        logging.warning("and so it is")
+        return str(file)
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fetched)
+    loaded = load_model(store, None, "RN50", "openai")
+    assert loaded.towers.architecture["quick_gelu"] is True
+    assert "RN50 openai: built with QuickGELU, as its weights were trained" in loaded.remarks
+    assert "the hub is slow" in loaded.remarks and "and so it is" in loaded.remarks
+    right.eval()
+    loaded.towers.clip.eval()
+    tokens = open_clip.get_tokenizer("RN50")(WORDS)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.towers.clip.encode_text(tokens), right.encode_text(tokens))
+    other = load_model(store, None, "RN50", "yfcc15m")
+    assert other.towers.architecture == {**loaded.towers.architecture} and other.remarks[0].startswith(
+        "RN50 yfcc15m"
+    )
+    wide = PreprocessCfg(
+        size=224, mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)
+    )
+    torch.testing.assert_close(
+        loaded.towers.preprocess()(PICTURE), image_transform_v2(wide, is_train=False)(PICTURE)
+    )
+    assert Settings() == Settings()
