@@ -73,6 +73,10 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[type[T]]:
         return iter(self._choices.values())
 
+    def get(self, name: str) -> type[T] | None:
+        """The class of that name, None where there is none."""
+        return self._choices.get(name)
+
     def names(self) -> list[str]:
         """The names in the order of registration."""
         return list(self._choices)

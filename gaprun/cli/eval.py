@@ -21,6 +21,8 @@ Examples:
 
   gaprun eval --model ViT-B-32 --pretrained openai --data coco/test --data cifar10/test
 
+  gaprun eval --ckpt RUN --data coco/test --transform centre --transform realign --fit coco/train
+
   gaprun eval --ckpt logs/run/checkpoints/epoch_10.pt --data coco/test --tasks gap,retrieval,shift
 
 What was assumed (of a checkpoint without params.txt, say) is printed on the error stream and kept with the run. What
@@ -59,6 +61,15 @@ def evaluate(
             help="Split folder; repeatable. Default: the run's own.", autocompletion=completion.splits
         ),
     ] = None,
+    transform: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure after this map too, repeatable: centre, realign, shift,fraction=0.5, ... (docs/metrics.md)."
+        ),
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option(help="Split that the maps are fitted on; default: the train sibling.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the values as JSON.")] = False,
@@ -71,11 +82,12 @@ def evaluate(
     if pretrained is not None and (model is None or ckpt is not None):
         raise UserError("--pretrained goes with --model ARCH and without --ckpt")
     from gaprun.cli.progress import JobProgress
-    from gaprun.evaluation.choose import chosen_tasks, task_names
+    from gaprun.evaluation.choose import chosen_tasks, task_names, transformed
 
     if tasks is not None:
         task_names(tasks)
-    chosen = chosen_tasks(tasks, data) if data or ckpt is None else None
+    how = transformed(transform, fit)
+    chosen = chosen_tasks(tasks, data, transform, fit) if data or ckpt is None else None
     from gaprun.evaluation.measure import measure_model
     from gaprun.evaluation.run import said
     from gaprun.store import open_store
@@ -90,6 +102,7 @@ def evaluate(
             pretrained=pretrained,
             tasks=chosen.tasks if chosen else None,
             names=tasks,
+            how=how,
             random=random,
             failures=chosen.failures if chosen else (),
             device_name=device,

@@ -52,3 +52,16 @@ def cluster_measures(
         "cluster_modality": float(normalized_mutual_info_score(modality, found)),
         "cluster_purity_modality": float(table.max(1).sum() / len(rows)),
     }
+
+
+def balanced(image_labels: Array, text_labels: Array, seed: int) -> tuple[Array, Array]:
+    """Sorted indices of as many images as texts a class, drawn by `seed`: the smaller of the two counts, each class."""
+    generator = np.random.default_rng(seed)
+    chosen: tuple[list[Array], list[Array]] = ([], [])
+    for label in np.unique(image_labels[image_labels >= 0]):
+        members = [np.flatnonzero(labels == label) for labels in (image_labels, text_labels)]
+        count = min(map(len, members))
+        for found, rows in zip(chosen, members, strict=True):
+            found.append(generator.choice(rows, count, replace=False))
+    x, y = (np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64) for found in chosen)
+    return x, y

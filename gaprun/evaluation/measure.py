@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,7 @@ def measure_model(
     pretrained: str | None,
     tasks: Sequence[Task] | None,
     names: str | None = None,
+    how: Mapping[str, Any] | None = None,
     random: bool = False,
     failures: Sequence[tuple[str, Exception]] = (),
     device_name: str = "auto",
@@ -58,12 +59,13 @@ def measure_model(
 ) -> Measurement:
     """Measure the model that `ckpt`, or `arch` with `pretrained`, names; `tasks` None takes its recipe's own.
 
-    `names` (comma-separated) narrows the recipe's tasks; `random` allows an architecture without weights; `failures`
-    are what the caller could not choose already. Raises UserError for what is not found or does not fit.
+    `names` (comma-separated) narrows the recipe's tasks, `how` replaces their `transforms` and `fit`; `random` allows
+    an architecture without weights; `failures` are what the caller could not choose already. Raises UserError for what
+    is not found or does not fit.
     """
     device = pick_device(device_name)
     loaded = load_model(store, ckpt, arch, pretrained, random)
-    chosen = _recipe_tasks(loaded, names) if tasks is None else list(tasks)
+    chosen = _recipe_tasks(loaded, names, how or {}) if tasks is None else list(tasks)
     set_kernels(loaded.recipe.compute if loaded.recipe else Compute(), device)
     _ensure_run(store, loaded, device)
     done = evaluate_run(
@@ -88,8 +90,8 @@ def measure_model(
     )
 
 
-def _recipe_tasks(loaded: LoadedModel, names: str | None) -> list[Task]:
-    tasks: list[Task] = list(loaded.recipe.eval) if loaded.recipe else []
+def _recipe_tasks(loaded: LoadedModel, names: str | None, how: Mapping[str, Any]) -> list[Task]:
+    tasks = [task.model_copy(update=dict(how)) for task in loaded.recipe.eval] if loaded.recipe else []
     wanted = task_names(names) if names is not None else [task.task for task in tasks]
     missing = [name for name in wanted if name not in {task.task for task in tasks}]
     if missing or not tasks:

@@ -67,6 +67,33 @@ METRIC_FAMILIES: dict[str, tuple[str, ...]] = {
         "mmvp_structural_character",
         "mmvp_text",
     ),
+    "clustering": (
+        "cluster_v_measure",
+        "cluster_nmi",
+        "cluster_ari",
+        "cluster_modality",
+        "cluster_purity_modality",
+    ),
+    "mixed": (
+        "mixed_recall@1",
+        "mixed_recall@5",
+        "mixed_recall@10",
+        "mixed_ndcg@10",
+        "mixed_recall@10_image",
+        "mixed_recall@10_text",
+        "mixed_recall@10_mixture",
+        "mixed_top10_image",
+        "mixed_top10_text",
+        "mixed_top10_mixture",
+    ),
+    "transfer": (
+        "transfer_text_to_image",
+        "transfer_image_to_text",
+        "transfer_image_to_image",
+        "transfer_text_to_text",
+        "transfer_kept",
+    ),
+    "intra": ("intra_precision@1", "intra_recall@5", "intra_map"),
     "training": ("temperature", "loss"),
 }
 
@@ -87,9 +114,19 @@ _DOWN = {
     "mismatched_share",
     "image_median_rank",
     "text_median_rank",
+    "cluster_modality",
+    "cluster_purity_modality",
     "loss",
 }
-_NONE = {"mismatched_cosine", "temperature", "probe_penalty", "repeated_captions"}
+_NONE = {
+    "mismatched_cosine",
+    "temperature",
+    "probe_penalty",
+    "repeated_captions",
+    "mixed_top10_image",
+    "mixed_top10_text",
+    "mixed_top10_mixture",
+}
 
 DIRECTION: dict[str, str] = {
     name: DOWN if name in _DOWN else NONE if name in _NONE else UP

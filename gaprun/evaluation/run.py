@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ import torch
 from gaprun.errors import Failure, GaprunError
 from gaprun.evaluation.embed import Progress, StoredEmbedder
 from gaprun.evaluation.shared import SharedEmbedder
-from gaprun.evaluation.task import Measured, Task
+from gaprun.evaluation.task import Embedder, Measured, Protocol, Task
+from gaprun.evaluation.transformed import Transformed
+from gaprun.evaluation.transforms import Identity, Map, Transform
 from gaprun.files import content_hash, plain_name, write_atomically
 from gaprun.model.towers import Towers
 from gaprun.store import EvaluationKey, Store
@@ -111,6 +114,7 @@ class _Measuring:
     run_id: str
     own: bool
     done: Evaluated
+    fitted: dict[tuple[Transform, str], Map] = field(default_factory=dict)
 
     def all(
         self,
@@ -155,7 +159,7 @@ class _Measuring:
     def one(self, task: Task, ref: str, should_stop: Callable[[], None]) -> None:
         """`task` on the data `ref`, by each of its protocols."""
         split, identity = task.open(ref), self.embedder.identity
-        for protocol in task.protocols(split):
+        for protocol in task.all_protocols(split):
             should_stop()
             key = task.key(split, protocol, self.embedder.checkpoint_hash, self.step)
             key = replace(key, model_hash=identity.model_hash, device=identity.ran_on)
@@ -163,13 +167,23 @@ class _Measuring:
             if found is not None:
                 self.done.evaluations.append(found.id)
                 continue
-            measured = task.measure(self.embedder, split, protocol)
+            measured = task.measure(self._seen_through(task, split, protocol), split, protocol)
             details = keep_details(own_folder(self.store, self.run_id) / "details", key, measured)
             place = str(details.relative_to(self.store.artifacts.parent)) if details else None
             number = self.store.add_evaluation(
-                self.run_id, key, measured.values, measured.n, measured.d, place, self.code
+                self.run_id, key, measured.values, measured.n, measured.d, place, code_version=self.code
             )
             self.done.evaluations.append(number)
+
+    def _seen_through(self, task: Task, split: Any, protocol: Protocol) -> Embedder:
+        """The embedder, after the protocol's transform (fitted once a checkpoint and training split)."""
+        if isinstance(protocol.transform, Identity):
+            return self.embedder
+        train = task.fitted_on(split)
+        key = protocol.transform, train.fingerprint
+        if key not in self.fitted:
+            self.fitted[key] = protocol.transform.fit(self.embedder.embeddings(train))
+        return Transformed(self.embedder, self.fitted[key])
 
 
 def keep_details(folder: Path, key: EvaluationKey, measured: Measured) -> Path | None:

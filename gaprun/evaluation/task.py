@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Protocol as Interface
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
+from gaprun.evaluation.transforms import TRANSFORMS, AnyTransform, Identity, Transform
+from gaprun.registry import Registry
 from gaprun.store.values import EvaluationKey
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ POOL_SEED = 2412_07909  # one series of pools for all runs, so that they are com
 Needs = Literal["captions", "labels", "a composition set"]
 
 
-class Source(Protocol):
+class Source(Interface):
     """Images and texts to embed: a `Split`, or a composition benchmark's folder."""
 
     @property
@@ -60,7 +63,7 @@ class Source(Protocol):
         ...
 
 
-class Embedder(Protocol):
+class Embedder(Interface):
     """Gives embeddings of splits and prompts; encodes each image at most once."""
 
     def embeddings(self, source: Source) -> Embeddings:
@@ -70,6 +73,32 @@ class Embedder(Protocol):
     def prompts(self, texts: list[str]) -> np.ndarray:
         """Unit float32 (len(texts), D) embeddings of `texts`."""
         ...
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way of measuring, as a value: its `id` is made here, stored with each number, and never taken apart again.
+
+    name: `full`, `pool512`, ...; pool: number of pairs of a pool, where it is one; fraction: share of the gap moved by,
+    in the shift task; transform: what was done to the embeddings before.
+    """
+
+    name: str
+    pool: int | None = None
+    fraction: float | None = None
+    transform: Transform = Identity()
+
+    @property
+    def id(self) -> str:
+        """`full` on the embeddings as they are, `full+centre` on transformed ones."""
+        return self.name if isinstance(self.transform, Identity) else f"{self.name}+{self.transform.label}"
+
+
+FULL = Protocol("full")
+
+
+def _as_they_are() -> list[Transform]:
+    return [Identity()]
 
 
 @dataclass
@@ -90,14 +119,24 @@ class Task(BaseModel):
     needs: ClassVar[Needs] = "captions"
     task: str
     data: list[str] = Field(min_length=1, description="Split folders to measure on, e.g. coco/test.")
+    transforms: list[AnyTransform] = Field(
+        default_factory=_as_they_are,
+        min_length=1,
+        description="What is done to the embeddings first; everything is measured after each of them.",
+    )
+    fit: str | None = Field(
+        None,
+        description="Split whose captioned pairs transforms are fitted on; null takes the `train` sibling of what is "
+        "measured.",
+    )
 
     def open(self, ref: str) -> Any:
         """The data named `ref`: a Split here, other tasks may read other things. Raises UserError."""
         return open_split(ref)
 
     def options(self, split: Any) -> dict[str, Any]:
-        """What the values depend on beside the model, `split` and the protocol."""
-        return self.model_dump(mode="json", exclude={"data", "task"})
+        """What the values depend on beside the model, `split`, the protocol and what a transform was fitted on."""
+        return self.model_dump(mode="json", exclude={"data", "task", "transforms", "fit"})
 
     def accepts(self, split: Any) -> bool:
         """Whether `split` has what the task needs."""
@@ -105,12 +144,33 @@ class Task(BaseModel):
             return split.classes is not None
         return any(split.captions)
 
-    def protocols(self, split: Any) -> list[str]:
-        """Ids of the ways in which this task measures on `split`."""
-        return ["full"]
+    def protocols(self, split: Any) -> list[Protocol]:
+        """The ways in which this task measures on `split`, embeddings as they are."""
+        return [FULL]
 
-    def key(self, split: Any, protocol: str, checkpoint_hash: str, step: int) -> EvaluationKey:
+    def all_protocols(self, split: Any) -> list[Protocol]:
+        """Each of them with each of the recipe's transforms."""
+        return [
+            replace(p, transform=transform) for p in self.protocols(split) for transform in self.transforms
+        ]
+
+    def fitted_on(self, split: Any) -> Split:
+        """The split that transforms are fitted on. Raises UserError where it is not known or is `split` itself."""
+        found = open_split(self.fit if self.fit else sibling(split))
+        if found.fingerprint == split.fingerprint:
+            raise UserError(
+                f"{self.task}: a transform cannot be fitted and measured on {split.path}; set fit"
+            )
+        return found
+
+    def key(self, split: Any, protocol: Protocol, checkpoint_hash: str, step: int) -> EvaluationKey:
         """What identifies this measurement of one checkpoint in the store."""
+        options = self.options(split)
+        if not isinstance(protocol.transform, Identity):
+            options |= {
+                "transform": protocol.transform.model_dump(mode="json"),
+                "fit_fingerprint": self.fitted_on(split).fingerprint,
+            }
         return EvaluationKey(
             checkpoint_hash=checkpoint_hash,
             step=step,
@@ -118,19 +178,25 @@ class Task(BaseModel):
             dataset=split.dataset,
             split=split.split,
             data_fingerprint=split.fingerprint,
-            protocol=protocol,
-            options=self.options(split),
+            protocol=protocol.id,
+            options=options,
             definition=self.definition,
         )
 
-    def measure(self, embedder: Embedder, split: Any, protocol: str) -> Measured:
-        """Measure on `split` by `protocol`."""
+    def measure(self, embedder: Embedder, split: Any, protocol: Protocol) -> Measured:
+        """Measure on `split` by `protocol`, the transform of which `embedder` has applied already."""
         raise TypeError(f"{type(self).__name__} measures nothing")
 
 
-def pool_protocol(split: Split) -> str:
+TASKS: Registry[Task] = Registry("task", "task")
+AnyTask = Annotated[Task, TASKS]
+TRANSFORMS.used_by(TASKS)
+
+
+def pool_protocol(split: Split) -> Protocol:
     """`pool512`, or `pool<n>` where the split has only n captioned images: another number, another name."""
-    return f"pool{min(POOL, sum(1 for captions in split.captions if captions))}"
+    pool = min(POOL, sum(1 for captions in split.captions if captions))
+    return Protocol(f"pool{pool}", pool=pool)
 
 
 def sibling(split: Split) -> str:

@@ -100,11 +100,9 @@ class Transform(BaseModel):
 
     @property
     def label(self) -> str:
-        """Name and the options that are not at their defaults: part of a protocol's id. `shift(fraction=0.5)`."""
+        """Name and the options that are not at their defaults: part of a protocol's id. `shift,fraction=0.5`."""
         own = self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-        return (
-            f"{self.name}({','.join(f'{key}={value}' for key, value in own.items())})" if own else self.name
-        )
+        return ",".join([self.name, *(f"{key}={value}" for key, value in own.items())])
 
     def fit(self, train: Embeddings) -> Map:
         """The map for embeddings of the model that made `train`. Raises UserError without captioned images."""
@@ -220,8 +218,10 @@ class Procrustes(Transform):
 
 @TRANSFORMS.register
 class DropDimensions(Transform):
-    """The `k` coordinates in which the means differ most are set to 0 in both clouds (after Schrodi et al. 2025,
-    who find that few coordinates carry the gap)."""
+    """The `k` coordinates in which the means differ most are set to 0 in both clouds.
+
+    After Schrodi et al. 2025, who find that few coordinates carry the gap.
+    """
 
     name: Literal["drop-dimensions"] = "drop-dimensions"
     k: int = Field(1, ge=1, description="How many coordinates go; fewer than the embedding has.")

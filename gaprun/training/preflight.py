@@ -107,7 +107,7 @@ def _is_measured(store: Store, job: Job, run: Run) -> bool:
     for task in tasks:
         for ref in task.data:
             split = task.open(ref)
-            for protocol in task.protocols(split):
+            for protocol in task.all_protocols(split):
                 key = task.key(split, protocol, run.checkpoint_hash or "", run.step or 0)
                 if not store.has_evaluation(run.id, key):
                     return False

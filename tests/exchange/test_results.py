@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
-from gaprun.evaluation.tasks import Retrieval
+from gaprun.evaluation.tasks.retrieval import Retrieval
 from gaprun.exchange.formats import read_file
 from gaprun.exchange.records import OURS
 from gaprun.exchange.results import import_files

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from gaprun.evaluation.tasks import Gap
+from gaprun.evaluation.tasks.gap import Gap
 
 CONFIG = {
     "embed_dim": 32,

@@ -12,7 +12,7 @@ from pydantic import Field
 from gaprun.data.split import data_root
 from gaprun.errors import UserError
 from gaprun.evaluation.composition_data import CompositionSet, read_composition
-from gaprun.evaluation.task import Embedder, Measured, Needs, Task
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
 
 
 class CompositionSource:
@@ -93,7 +93,7 @@ class Composition(Task):
         """Any folder that could be read."""
         return isinstance(split, CompositionSource)
 
-    def measure(self, embedder: Embedder, split: CompositionSource, protocol: str) -> Measured:
+    def measure(self, embedder: Embedder, split: CompositionSource, protocol: Protocol) -> Measured:
         """Scores in percent; details: right or wrong, a question."""
         from gaprun.evaluation.composition import score_composition
 
@@ -103,18 +103,21 @@ class Composition(Task):
         return Measured(result.metrics, len(split.questions.items), embeddings.dim, dict(result.correct))
 
 
+@TASKS.register
 class SugarCrepe(Composition):
     """SugarCrepe (Hsieh et al. 2023): is the image nearer to its caption than to the hard negative?"""
 
     task: Literal["sugarcrepe"] = "sugarcrepe"
 
 
+@TASKS.register
 class Winoground(Composition):
     """Winoground (Thrush et al. 2022): text, image and group score of two images with swapped captions."""
 
     task: Literal["winoground"] = "winoground"
 
 
+@TASKS.register
 class Mmvp(Composition):
     """MMVP-VLM (Tong et al. 2024): pairs of images that CLIP takes for alike, by visual pattern."""
 

@@ -8,12 +8,13 @@ from pydantic import Field
 
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
-from gaprun.evaluation.task import Embedder, Measured, Needs, Task, sibling
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, sibling
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
 
 
+@TASKS.register
 class Probe(Task):
     """Linear probe: multinomial logistic regression on image embeddings, its penalty chosen on held-out training
     images."""
@@ -34,7 +35,7 @@ class Probe(Task):
     def _fitted(self, split: Split) -> Split:
         return open_split(self.train if self.train else sibling(split))
 
-    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
+    def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """probe_top1 in percent and the chosen penalty; details: correct or not, an image."""
         from gaprun.evaluation.probe import linear_probe
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gaprun.evaluation.task import POOL_SEED, Embedder, Measured, Task, pool_protocol
+from gaprun.evaluation.task import FULL, POOL_SEED, TASKS, Embedder, Measured, Protocol, Task, pool_protocol
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
 
 
+@TASKS.register
 class Retrieval(Task):
     """Image and text retrieval: recall@{1,5,10} and median rank, in the full gallery and in pools of 512 pairs."""
 
@@ -21,28 +22,29 @@ class Retrieval(Task):
     )
     draws: int = Field(10, ge=1, le=1000, description="Fixed draws of 512 pairs that pool512 averages over.")
 
-    def protocols(self, split: Split) -> list[str]:
+    def protocols(self, split: Split) -> list[Protocol]:
         """`full`: every image and caption, any-hit; `pool512`: the paper's likely gallery."""
-        return ["full", pool_protocol(split)]
+        return [FULL, pool_protocol(split)]
 
-    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
+    def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """Recalls in percent and median ranks; `repeated_captions` where there are any; details: every query's rank."""
         from gaprun.evaluation import retrieval
 
         embeddings = embedder.embeddings(split)
-        images = int(protocol.removeprefix("pool")) if protocol != "full" else len(embeddings.images)
-        if protocol == "full":
+        if protocol.pool is None:
             found = retrieval.full_retrieval(embeddings, ties=self.ties)
             details = {
                 "image_rank": found.image_rank,
                 "text_rank": found.text_rank,
                 "owner": embeddings.owner,
             }
-            return Measured(found.metrics() | repeated_captions(split), images, embeddings.dim, details)
+            return Measured(
+                found.metrics() | repeated_captions(split), len(embeddings.images), embeddings.dim, details
+            )
         pooled = retrieval.pool_retrieval(
-            embeddings, pool=images, draws=self.draws, seed=POOL_SEED, ties=self.ties
+            embeddings, pool=protocol.pool, draws=self.draws, seed=POOL_SEED, ties=self.ties
         )
-        return Measured(pooled.metrics, images, embeddings.dim)
+        return Measured(pooled.metrics, protocol.pool, embeddings.dim)
 
 
 def repeated_captions(split: Split) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from gaprun.data.split import open_split
-from gaprun.evaluation.task import Embedder, Measured, Task, sibling
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Protocol, Task, sibling
 from gaprun.evaluation.tasks.zeroshot import class_embeddings
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gaprun.evaluation.embeddings import Embeddings
 
 
+@TASKS.register
 class Shift(Task):
     """Liang's experiment: move both clouds along the gap vector (and centre them) and measure again at each distance.
 
@@ -42,29 +43,28 @@ class Shift(Task):
     def _pairs(self, split: Split) -> Split:
         return open_split(self.means if self.means else sibling(split))
 
-    def protocols(self, split: Split) -> list[str]:
+    def protocols(self, split: Split) -> list[Protocol]:
         """`shift=<fraction>` for each distance, and `centred`."""
-        return [f"shift={fraction:g}" for fraction in self.fractions] + ["centred"]
+        return [Protocol(f"shift={f:g}", fraction=f) for f in self.fractions] + [Protocol("centred")]
 
-    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
+    def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """Gap, recalls and median ranks of the moved clouds; zero-shot where the split has classes."""
-        from gaprun.evaluation import shift
+        from gaprun.evaluation.transforms import Centre
+        from gaprun.evaluation.transforms import Shift as Along
 
-        means = shift.fit_means(embedder.embeddings(self._pairs(split)))
-        change: shift.Shift | shift.Centre = shift.Centre(means)
-        if protocol != "centred":
-            change = shift.Shift(means, float(protocol.removeprefix("shift=")))
+        change = Centre() if protocol.fraction is None else Along(fraction=protocol.fraction)
+        moved = change.fit(embedder.embeddings(self._pairs(split)))
         embeddings = embedder.embeddings(split)
         values: dict[str, float] = {}
         if any(split.captions):
-            values |= self._captioned(shift.move(embeddings, change))
+            values |= self._captioned(moved.apply(embeddings))
         if split.classes is not None:
             from gaprun.evaluation.zeroshot import zero_shot
 
             assert embeddings.labels is not None
             vectors = class_embeddings(embedder, split, None)
             values |= zero_shot(
-                change.images(embeddings.images), change.texts(vectors), embeddings.labels
+                moved.images(embeddings.images), moved.texts(vectors), embeddings.labels
             ).metrics
         return Measured(values, len(embeddings.images), embeddings.dim)
 

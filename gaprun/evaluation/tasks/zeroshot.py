@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gaprun.evaluation.task import Embedder, Measured, Needs, Task
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
 
 
+@TASKS.register
 class ZeroShot(Task):
     """Zero-shot classification: the class whose prompts' mean embedding is nearest to the image."""
 
@@ -22,7 +23,7 @@ class ZeroShot(Task):
         description="`simple`, `openai`, or own prompts with {}; null takes the data set's, else simple.",
     )
 
-    def measure(self, embedder: Embedder, split: Split, protocol: str) -> Measured:
+    def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """zeroshot_top1, zeroshot_top5, zeroshot_mean_class in percent; details: correct or not, an image."""
         from gaprun.evaluation.zeroshot import zero_shot
 
