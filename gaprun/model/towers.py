@@ -114,13 +114,13 @@ def original_tokens(tokenizer: Callable[..., Tensor], texts: list[str], context_
     return tokenizer(texts, context_length=context_length).numpy().astype(np.int64)
 
 
-def trimmed(tokens: Tokens) -> Tokens:
-    """`tokens` (n, context) without the columns that are padding in every row, in steps of four columns.
+def trimmed(tokens: Tokens, step: int = 4) -> Tokens:
+    """`tokens` (n, context) without the columns that are padding in every row, in steps of so many columns.
 
     The end token has the largest id, so a row's length is its position plus one.
     """
     longest = int(tokens.argmax(1).max(initial=0)) + 1
-    return tokens[:, : min(-(-longest // 4) * 4, tokens.shape[1])]
+    return tokens[:, : min(-(-longest // step) * step, tokens.shape[1])]
 
 
 def tokenizer_for(model: Model) -> tuple[Callable[..., Tensor], int]:

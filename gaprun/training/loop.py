@@ -181,7 +181,9 @@ def _loader(
         pool.use_cache(None, memory)
     batch = state.length.batch_size
     plan = Plan(pool, job.seed, batch, data.crop_scale, data.mismatched, data.captions)
-    trim = {"trim": trimmed} if state.towers.trimmable else {}
+    # A compiled tower is compiled for every length: then four of them do.
+    step = -(-state.towers.context_length // 4) if job.recipe.compute.compile else 4
+    trim = {"trim": partial(trimmed, step=step)} if state.towers.trimmable else {}
     return LoadBatch(plan, tokens, rows=state.rows, **trim)
 
 

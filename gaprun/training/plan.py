@@ -20,6 +20,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
     """One dictionary a job. Raises UserError for data that is missing, as training would."""
     statuses = _statuses(db)
     parameters: dict[str, int] = {}
+    kept: dict[str, float | None] = {}
     rows = []
     for job in jobs:
         recipe = job.recipe
@@ -28,6 +29,9 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
         model = recipe.model.model_dump_json()
         if model not in parameters:
             parameters[model] = count_parameters(job)
+        step = f"{model} {recipe.compute.model_dump_json()} {length.batch_size}"
+        if step not in kept:
+            kept[step] = activation_gib(job)
         count, averaged = parameters[model], recipe.optimizer.ema is not None
         rows.append(
             {
@@ -41,9 +45,9 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "steps": length.total,
                 "warmup_steps": length.warmup,
                 "parameters": count,
-                # fp32 weights, gradients and AdamW's two moments, an average and a teacher where the recipe has them;
-                # activations come on top.
+                # fp32 weights, gradients and AdamW's two moments, an average and a teacher where the recipe has them.
                 "model_memory_gib": count * (16 + 4 * averaged + 4 * recipe.loss.needs_teacher) / GIB,
+                "activation_memory_gib": kept[step],
                 "cache_memory_gib": _decoded(job, ready.splits) / GIB
                 if recipe.data.cache == "memory"
                 else 0.0,
@@ -73,6 +77,29 @@ def count_parameters(job: Job) -> int:
             f"model.arch {job.recipe.model.arch}: its size is not known without a network, which --dry-run does not "
             f"ask ({first_line(error)}); train it once, or choose an arch whose towers are open_clip's own"
         ) from None
+
+
+def activation_gib(job: Job) -> float | None:
+    """What a step keeps for its backward pass in GiB; None for towers that do not run without values."""
+    from gaprun.training.memory import activation_bytes
+
+    try:
+        return activation_bytes(job.recipe) / GIB
+    except Exception:  # whatever a model of another package does: an estimate is missing, nothing else
+        return None
+
+
+def too_large(rows: list[dict[str, Any]], card: float | None) -> list[str]:
+    """A line for each set-up that a GPU of `card` GiB cannot hold, with the way out."""
+    lines = {}
+    for row in rows:
+        need = row["model_memory_gib"] + (row["activation_memory_gib"] or 0.0)
+        if card is not None and need > card:
+            lines[row["recipe"]] = (
+                f"{row['recipe']}: a step needs about {need:.0f} GiB and the GPU has {card:.0f}: set "
+                "compute.micro_batch (a quarter of the batch keeps a quarter) or compute.precision=bf16"
+            )
+    return list(lines.values())
 
 
 def _decoded(job: Job, splits: list[Split]) -> int:
@@ -110,10 +137,11 @@ def render_plan(rows: list[dict[str, Any]], console: Console) -> None:
     from rich.table import Table
 
     table = Table(title=f"{len(rows)} runs; nothing was trained", box=None, padding=(0, 1))
-    for column in ("run", "status", "images", "batch", "steps", "warm-up", "params", "memory", "disk"):
+    for column in ("run", "status", "images", "batch", "steps", "warm-up", "params", "step", "cache", "disk"):
         table.add_column(column, justify="left" if column in ("run", "status") else "right", no_wrap=True)
     for row in rows:
-        memory = row["model_memory_gib"] + row["cache_memory_gib"]
+        activations = row["activation_memory_gib"]
+        step = "?" if activations is None else f"{row['model_memory_gib'] + activations:.2f}G"
         table.add_row(
             row["run"],
             row["status"],
@@ -122,13 +150,18 @@ def render_plan(rows: list[dict[str, Any]], console: Console) -> None:
             str(row["steps"]),
             str(row["warmup_steps"]),
             f"{row['parameters'] / 1e6:.1f}M",
-            f"{memory:.2f}G",
+            step,
+            f"{row['cache_memory_gib']:.2f}G",
             f"{row['disk_gib']:.2f}G",
         )
     console.print(table)
     total = sum(row["disk_gib"] for row in rows)
     console.print(
-        f"Disk for checkpoints in all: {total:.2f} GiB. Memory is weights, gradients, optimiser and cached pictures; "
-        "activations come on top.",
+        f"Disk for checkpoints in all: {total:.2f} GiB. Memory of a step: weights, gradients, optimiser, activations "
+        "(captions of full length); about a tenth more for kernels. The cache is in the host's memory.",
         highlight=False,
     )
+    from gaprun.training.memory import card_gib
+
+    for line in too_large(rows, card_gib()):
+        console.print(f"[yellow]warning:[/] {line}", highlight=False)

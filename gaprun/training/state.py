@@ -85,8 +85,9 @@ class TrainState:
         self.encode_image: Encode = clip.encode_image
         self.encode_text: Encode = self.towers.encode_text
         if recipe.compute.compile:
-            self.encode_image = torch.compile(self.encode_image)
-            self.encode_text = torch.compile(self.encode_text)
+            # For each shape anew: they are few (loop.py), and fast because they are known.
+            self.encode_image = torch.compile(self.encode_image, dynamic=False)
+            self.encode_text = torch.compile(self.encode_text, dynamic=False)
         self._statistics = [b for m in clip.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]
         settings = self.towers.preprocessing
         self._interpolation = picture_interpolation(recipe.data.resize, settings)

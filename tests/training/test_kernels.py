@@ -13,6 +13,7 @@ from gaprun.recipe.jobs import recipe_hash
 from gaprun.recipe.schema import Compute, Recipe
 from gaprun.training.environment import environment
 from gaprun.training.kernels import described, driver_version, set_kernels
+from gaprun.training.state import TrainState
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 
@@ -148,3 +149,22 @@ def test_the_drivers_version_is_read_from_its_file(tmp_path: Path) -> None:
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\nGCC version:  gcc 13.3.0"
     )
     assert driver_version(file) == "570.86.15"
+
+
+def test_a_compiled_tower_meets_few_lengths_and_is_compiled_for_no_more(run_small, monkeypatch) -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    counter, original = CompileCounter(), torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda tower, dynamic: original(tower, backend=counter, dynamic=dynamic)
+    )
+    lengths: set[int] = set()
+    step = TrainState.train_step
+
+    def watched(self, batch, measure):
+        lengths.add(batch.tokens.shape[1])
+        return step(self, batch, measure)
+
+    monkeypatch.setattr(TrainState, "train_step", watched)
+    run_small("baseline", "compute.compile=true")
+    assert lengths <= {6, 12, 18, 24} and 2 <= counter.frame_count <= 1 + len(lengths)

@@ -1,0 +1,66 @@
+"""What a step keeps for its backward pass, counted without memory or GPU: the towers run on tensors without values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from gaprun.model.towers import build_towers
+from gaprun.recipe.schema import Recipe
+
+
+def activation_bytes(recipe: Recipe) -> int:
+    """Bytes that one step of `recipe` in one process keeps between forward and backward pass, weights left out.
+
+    Counted for captions of the full context and attention that keeps its matrices, so rather too much; kernels' work
+    space and what an allocator leaves unused come on top. The `used` vocabulary counts as full.
+    """
+    rows = min(recipe.compute.micro_batch or recipe.schedule.batch_size, recipe.schedule.batch_size)
+    kind = "cuda" if torch.backends.cuda.is_built() else "cpu"  # what is cast, and to what, differs a little
+    with torch.device("meta"):
+        towers = build_towers(recipe.model.model_copy(update={"pretrained": None}))
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        clip = towers.clip.to_empty(device=kind).train()
+        weights = {p.untyped_storage()._cdata for p in clip.parameters()}
+        size = towers.image_size
+        images = torch.empty(rows, 3, size, size, device=kind)
+        if recipe.compute.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        tokens = torch.empty(rows, towers.context_length, dtype=torch.int64, device=kind)
+        with _autocast(kind, recipe.compute.precision), saved_tensors_hooks(keep, lambda tensor: tensor):
+            features = clip.encode_image(images), towers.encode_text(tokens)
+        del features
+        return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
+
+
+@contextmanager
+def _autocast(kind: str, precision: str) -> Iterator[None]:
+    """torch.autocast, which would look for the GPU first."""
+    before = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    torch.set_autocast_enabled(kind, precision != "fp32")
+    torch.set_autocast_dtype(kind, torch.float16 if precision == "fp16" else torch.bfloat16)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(kind, before[0])
+        torch.set_autocast_dtype(kind, before[1])
+        torch.clear_autocast_cache()
+
+
+def card_gib() -> float | None:
+    """Memory of the smallest GPU here in GiB, None where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    cards = [torch.cuda.get_device_properties(k) for k in range(torch.cuda.device_count())]
+    return min(card.total_memory for card in cards) / 2**30

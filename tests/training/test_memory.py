@@ -1,0 +1,65 @@
+"""What a step keeps is counted before it is run: against a real backward pass, and at the paper's size in seconds."""
+
+import time
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from gaprun.model.towers import build_towers
+from gaprun.recipe.schema import Recipe
+from gaprun.training.memory import activation_bytes
+from gaprun.training.plan import too_large
+
+SMALL = {"vision": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}, "embed_dim": 16}
+
+
+def recipe(batch: int, model: dict, **compute) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "a",
+            "model": model,
+            "data": {"train": ["x/train"]},
+            "schedule": {"steps": 4, "batch_size": batch},
+            "compute": compute,
+        }
+    )
+
+
+def test_the_count_is_what_a_real_forward_pass_keeps() -> None:
+    chosen = recipe(16, {"inline": SMALL})
+    towers = build_towers(chosen.model)
+    weights = {p.untyped_storage().data_ptr() for p in towers.clip.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    towers.clip.train()
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        images, tokens = torch.rand(16, 3, 32, 32), torch.ones(16, 24, dtype=torch.int64)
+        features = towers.clip.encode_image(images), towers.encode_text(tokens)
+    real = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
+    assert len(features) == 2
+    # The CPU's attention keeps no matrices, the count's does: 2 layers of 4 heads on 24 x 24 for 16 captions, twice.
+    assert real <= activation_bytes(chosen) <= 1.35 * real
+
+
+def test_the_papers_towers_at_batch_1024_are_known_in_seconds() -> None:
+    start = time.process_time()
+    bf16 = activation_bytes(recipe(1024, {"arch": "RN50"}, precision="bf16", channels_last=True)) / 2**30
+    assert time.process_time() - start < 30
+    fp32 = activation_bytes(recipe(1024, {"arch": "RN50"}, channels_last=True)) / 2**30
+    quarter = activation_bytes(recipe(1024, {"arch": "RN50"}, precision="bf16", micro_batch=256)) / 2**30
+    assert 55 < bf16 < 75 and 110 < fp32 < 140  # one fits a card of 80 GB and the other does not
+    assert quarter == pytest.approx(bf16 / 4, rel=0.05)
+    assert not torch.is_autocast_enabled("cuda") and not torch.cuda.is_initialized()
+
+
+def test_what_a_card_cannot_hold_is_named_with_the_way_out() -> None:
+    row = {"recipe": "baseline", "model_memory_gib": 1.5, "activation_memory_gib": 130.0}
+    (line,) = too_large([row, row], 79.0)
+    assert line.startswith("baseline: a step needs about 132 GiB and the GPU has 79: set compute.micro_batch")
+    assert too_large([row], 140.0) == [] and too_large([row], None) == []
+    assert too_large([row | {"activation_memory_gib": None}], 79.0) == []
