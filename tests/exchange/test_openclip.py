@@ -181,4 +181,4 @@ def test_a_learned_bias_goes_along_and_open_clip_gives_the_same_logits(tmp_path)
         y = normalize(loaded.encode_text(torch.from_numpy(loaded.tokenize(UNSEEN))), dim=-1)
         torch.testing.assert_close(by_open_clip, 20.0 * x @ y.T - 4.25, rtol=1e-4, atol=1e-4)
     back = load_model(store, str(tmp_path / "model"), None, None).towers.clip
-    assert float(back.logit_bias) == -4.25
+    assert back.logit_bias.item() == -4.25
