@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart example test lint types docs clean
+.PHONY: quickstart example gpu-hour test lint types docs clean
 
 $(VENV)/.gaprun: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,11 @@ example: $(VENV)/.gaprun
 	$(BIN)/gaprun data scenes --out data/scenes
 	for name in $(SMALL); do $(BIN)/gaprun train recipes/paper/small/$$name.yaml --db example.db || exit 1; done
 	$(BIN)/python -m gaprun.store.publish example.db results.db.example
+
+# What the first minutes on a GPU can tell: gpu_hour.md and gpu_hour.json in this folder (MINUTES=8 to change the time).
+MINUTES ?= 8
+gpu-hour: $(VENV)/.gaprun
+	$(BIN)/python benchmarks/gpu_hour.py --minutes $(MINUTES)
 
 # Tests run side by side, two at a time; real data is used where GAPRUN_TEST_DATA names it.
 test: $(VENV)/.dev

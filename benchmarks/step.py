@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import child, report
-from throughput import INLINE, RECIPE, training_arguments, training_size, write_shards
+from throughput import recipe_text, training_arguments, training_size, write_shards
 
 PARTS = ("data", "crop", "image tower", "text tower", "backward", "optimiser", "loss and rest", "bookkeeping")
 
@@ -36,9 +36,8 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     from gaprun.training.run import run_job
 
     os.environ["GAPRUN_DATA"] = size["folder"]
-    model = INLINE if size["tower"] == "tiny" else f"{{arch: {size['tower']}}}"
     place = Path(tempfile.mkdtemp(dir=size["folder"]))
-    text = RECIPE.format(model=model, workers=size["workers"], batch=size["batch"], threads=size["threads"])
+    text = recipe_text(size)
     (place / "recipe.yaml").write_text(text)
     (job,) = load_jobs(place / "recipe.yaml", [], [0])
     spent: dict[str, float] = defaultdict(float)

@@ -93,9 +93,11 @@ def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 def _fast_jpeg(data: bytes, width: int, height: int) -> Pixels | None:
     """Pillow's pixels at nearly twice its speed, at least twice the target a side where the picture has so many; None
-    for damage, whose reason Pillow words better."""
-    import simplejpeg
-
+    for damage, whose reason Pillow words better, and where simplejpeg is not installed."""
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
     try:
         return simplejpeg.decode_jpeg(data, "RGB", min_height=2 * height, min_width=2 * width)
     except ValueError:

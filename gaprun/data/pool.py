@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ class Pool:
         """
         path = None
         if folder is not None:
-            content = [FORMAT, *(f"{name} {version(name)}" for name in DECODERS)]
+            content = [FORMAT, *(f"{name} {_version(name)}" for name in DECODERS)]
             content += [split.fingerprint for split in self.splits]
             digest = hashlib.sha256(" ".join(content).encode())
             digest.update(np.array(self.members, dtype="<i8").tobytes() + self.kept.astype("<i8").tobytes())
@@ -82,3 +82,10 @@ class Pool:
         except DamagedSample as error:
             shard = owner.shards[int(owner.places[sample][0])]
             raise DamagedSample(owner.keys[sample], str(shard), error.reason) from None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
