@@ -101,10 +101,10 @@ def train(
             raise typer.Exit(code)  # the first process has said why
         return
     elif waiting:
-        from gaprun.training.environment import pick_device
+        from gaprun.training.parallel import on_card, shared_out
 
-        workers = side_by_side or (1 if pick_device(device).type == "cuda" else os.cpu_count() or 1)
-        run_all(waiting, store, db, [device] * min(workers, len(waiting)), refused)
+        workers = min(side_by_side or (1 if on_card(device) else os.cpu_count() or 1), len(waiting))
+        run_all(waiting, store, db, shared_out(device, workers), refused)
     elif refused:
         give_reasons(refused, len(jobs) + len(refused))
     closing_words(store, jobs)

@@ -22,6 +22,9 @@ from gaprun.data.resample import Pictures
 from gaprun.errors import Failure, GaprunError
 
 REPLACEMENTS = 100
+IN_FLIGHT = (
+    4 * 2**30
+)  # bytes of batches that all loader processes may have ready: in /dev/shm, and pinned on a GPU
 Trim = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
 
@@ -74,6 +77,11 @@ class LoadBatch:
         except GaprunError as error:
             return error
 
+    @property
+    def bytes_a_batch(self) -> int:
+        """What the pictures of one batch take, on average."""
+        return int(3 * self.plan.pool.kept.prod(1).mean() * (self.rows.stop - self.rows.start)) + 1
+
     def load(self, step: int) -> Batch:
         """Load its rows of step `step`; a damaged pair gives way to the next readable one and is named in `damaged`."""
         plan, pool, rows = self.plan, self.plan.pool, self.rows
@@ -102,7 +110,8 @@ def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = Fal
     pipeline = wds.DataPipeline(_Steps(start, stop), wds.map(load, handler=wds.reraise_exception))
     options: dict[str, Any] = {}
     if workers:
-        options = {"num_workers": workers, "prefetch_factor": 4, "multiprocessing_context": "fork"}
+        ahead = max(1, min(4, IN_FLIGHT // (load.bytes_a_batch * workers)))
+        options = {"num_workers": workers, "prefetch_factor": ahead, "multiprocessing_context": "fork"}
     loader = iter(wds.WebLoader(pipeline, batch_size=None, pin_memory=pin, **options))
     first = list(itertools.islice(loader, 1))  # the workers start here, and with them torch's handler
     if workers and threading.current_thread() is threading.main_thread():

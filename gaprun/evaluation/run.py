@@ -21,9 +21,12 @@ from gaprun.files import content_hash, plain_name, write_atomically
 from gaprun.model.towers import Towers
 from gaprun.store import EvaluationKey, Store
 from gaprun.store.folders import own as own_folder
+from gaprun.training.cards import explained
 from gaprun.training.distributed import ALONE, World
 from gaprun.training.environment import code_version
 from gaprun.training.events import Interrupted
+
+MORE_ROOM = "free the card of other programs and measure again, or use `gaprun eval --ckpt RUN --device cpu`"
 
 
 @dataclass
@@ -139,7 +142,8 @@ class _Measuring:
             for ref in task.data:
                 should_stop()
                 try:
-                    self.one(task, ref, should_stop)
+                    with explained("measuring", MORE_ROOM):
+                        self.one(task, ref, should_stop)
                 except Interrupted:
                     raise
                 except Exception as error:

@@ -8,6 +8,7 @@ features and gradients go over the device's own backend (nccl on CUDA, gloo on t
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ T = TypeVar("T")
 BUCKET = 2**23  # elements of gradients that are summed in one message
 # Only for a process that hangs: one that ends is noticed at once. Others wait this long while the first measures.
 PATIENCE = timedelta(hours=2)
+GPU_PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -206,22 +208,63 @@ def joined(device: str) -> Iterator[World]:
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if cuda:
         _choose_card(device, local)
-    with _in_contact():
+    with _joining(size):
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
-    yield World(rank, size, rank - local)
+    world = World(rank, size, rank - local)
+    if cuda:
+        _limit_gpu_patience()
+        _check_cards(world)
+    yield world
     # Not after an error: taking down a group that lost a member can wait for it.
     dist.destroy_process_group()
+
+
+@contextmanager
+def _joining(size: int) -> Iterator[None]:
+    """Nobody is lost yet: what goes wrong here is how the processes were started, or the network between them."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or ["?"])[0][:200]
+        raise Failure(
+            f"the {size} processes did not find each other ({reason}): were all started, do MASTER_ADDR and "
+            "MASTER_PORT name the first one's machine, and may it be reached (GLOO_SOCKET_IFNAME and "
+            "NCCL_SOCKET_IFNAME choose the network)?"
+        ) from None
+
+
+def _limit_gpu_patience() -> None:
+    """What goes over nccl is only steps, at which all processes arrive together."""
+    backend = dist.group.WORLD._get_backend(torch.device("cuda"))  # type: ignore[union-attr]
+    if hasattr(backend, "_set_default_timeout"):
+        backend._set_default_timeout(GPU_PATIENCE)
 
 
 def _choose_card(device: str, local: int) -> None:
     if ":" in device:
         raise UserError(f"--device {device}: several processes take one card each; use cuda or auto")
-    if local >= torch.cuda.device_count():
+    count = torch.cuda.device_count()
+    # A scheduler may show each process its own card alone; whether it did is checked once all can speak.
+    chosen = 0 if count == 1 else local
+    if chosen >= count:
         raise UserError(
-            f"process {local} of this machine has no card: there are {torch.cuda.device_count()}; start as many "
-            "processes as cards"
+            f"process {local} of this machine has no card: there are {count}; start as many processes as cards"
         )
-    torch.cuda.set_device(local)
+    torch.cuda.set_device(chosen)
+
+
+def _check_cards(world: World) -> None:
+    """Raise UserError, on all processes, where two of them have one card."""
+    card = torch.cuda.get_device_properties(torch.cuda.current_device())
+    own = (platform.node(), str(getattr(card, "uuid", world.rank)))
+    owners: dict[tuple[str, str], int] = {}
+    for rank, place in enumerate(world.collect(own)):
+        if place in owners:
+            raise UserError(
+                f"processes {owners[place]} and {rank} have the same card of {place[0]}; start as many processes "
+                "as cards"
+            )
+        owners[place] = rank
 
 
 @contextmanager

@@ -21,14 +21,22 @@ PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "p
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU. Raises UserError for an unknown or absent device."""
+    """`auto` is CUDA where there is one, else the CPU. Raises UserError for an unknown or absent device.
+
+    A GPU is counted and not touched: the process that shares jobs out takes no memory on any.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        if device.type == "cuda":
+            there = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+        else:
+            there = torch.empty(1, device=device) is not None
     except Exception:
-        raise UserError(f"--device {name}: not available here; use auto, cpu or cuda[:index]") from None
+        there = False
+    if not there:
+        raise UserError(f"--device {name}: not available here; use auto, cpu or cuda[:index]")
     return device
 
 

@@ -22,6 +22,7 @@ from gaprun.recipe.jobs import Job
 from gaprun.store import Store
 from gaprun.store.claims import ClaimLost
 from gaprun.training.captions import caption_tokens
+from gaprun.training.cards import StepFailed, explained, less_memory
 from gaprun.training.checkpoint import CheckpointWriter
 from gaprun.training.events import Event, Interrupted, LostProcess, Report, StopRequest
 from gaprun.training.length import recorded_steps
@@ -52,6 +53,7 @@ def train_steps(
         load = world.together(lambda: _loader(job, store, state, splits, report, memory))
     allowed = max(1, math.floor(job.recipe.data.damage_budget * len(load.plan.pool)))
     recorded = recorded_steps(length.total)
+    way_out = less_memory(job.recipe.compute, state.rows.stop - state.rows.start)
     batches = on_device(_whole_stream(load, state, job.recipe.data.workers), state.device)
     books = _Books(job, store, state, folder, report)
     trouble: Exception | None = None
@@ -74,15 +76,16 @@ def train_steps(
                 world.together(books.save_and_wait)
                 stop.requested = True  # also where another process was told
                 stop.raise_if(state.step)
-            loss, record = state.train_step(batch, state.step in recorded)
-            ended = state.step == length.total
-            save = ended or (every > 0 and state.step % every == 0)
-            value = loss.item() if flush or save or state.step - 1 in recorded else None
+            with explained(f"step {state.step}", way_out, StepFailed):
+                loss, record = state.train_step(batch, state.step in recorded)
+                ended = state.step == length.total
+                save = ended or (every > 0 and state.step % every == 0)
+                value = loss.item() if flush or save or state.step - 1 in recorded else None
             if value is not None:
                 _check_finite(value, state.step, folder)
             _, trouble = _tried(partial(books.enter, record, value, flush or save, save))
         return world.on_first(books.last_checkpoint)
-    except (Diverged, Interrupted, ClaimLost):
+    except (Diverged, StepFailed, Interrupted, ClaimLost):
         raise
     except Exception as error:
         # A lost loader process, too much damage, no memory, a fault in the code: what was trained is kept. Nothing is
@@ -196,8 +199,11 @@ def _whole_stream(load: LoadBatch, state: TrainState, workers: int) -> Iterator[
     try:
         yield from stream(load, state.step, state.length.total, workers, state.device.type == "cuda")
     except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
-        # A dead loader shows as torch's RuntimeError, or as a broken connection to what it was about to hand over.
-        if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
+        # A dead loader, or thread that pins, shows as torch's RuntimeError, or as a broken connection to what it was
+        # about to hand over.
+        told = str(error).lower()
+        loaders = "dataloader worker" in told or "pin memory thread" in told
+        if not workers or (isinstance(error, RuntimeError) and not loaders):
             raise
         raise Failure(
             f"a loader process was killed at step {state.step} (out of memory?); the checkpoint of that step is kept "

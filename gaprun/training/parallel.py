@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.recipe.jobs import Job
+from gaprun.training.cards import let_go
 from gaprun.training.distributed import ALONE, World, joined
+from gaprun.training.environment import pick_device
 from gaprun.training.events import Event, Interrupted, LostProcess, Report
 from gaprun.training.outcome import Finished, Outcome
 from gaprun.training.run import run_job
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 def run_jobs(jobs: list[Job], db: str | None, devices: list[str], report: Report, finished: Finished) -> None:
     """Run `jobs`, as many at once as there are `devices`; a job takes the device that another left.
 
-    A device may stand in the list several times. A job that fails does not stop the others. Raises Interrupted
+    A device may stand in the list several times. A job that fails does not stop the others: on a GPU each of several
+    has a process of its own, since a process whose use of a GPU broke cannot use it again. Raises Interrupted
     after Ctrl-C or SIGTERM, once every running job has saved.
     """
-    if len(devices) <= 1 or len(jobs) <= 1:
+    alone = len(devices) <= 1 and not (len(jobs) > 1 and on_card(devices[0]))
+    if alone or len(jobs) <= 1:
         _one_by_one(jobs, db, devices[0], report, finished)
     else:
         _side_by_side(jobs, db, devices, report, finished)
@@ -60,20 +64,25 @@ def _one_by_one(
     from gaprun.store import open_store
 
     for job in jobs:
+        failed: Exception | None = None
         try:
             store = open_store(db) if world.first else _unopened(db)
             run_job(job, store, device, report, world)
         except Interrupted:
             raise
         except GaprunError as error:
+            failed = error
             finished(Outcome(job, error))
         except Exception as error:
+            failed = error
             # Several processes may be at different places by now; and a traceback is what --debug asks for.
             if world.size > 1 or os.environ.get("GAPRUN_DEBUG"):
                 raise
             finished(Outcome(job, _unexpected(error)))
         else:
             finished(Outcome(job, None))
+        if not os.environ.get("GAPRUN_DEBUG"):  # there, the traceback is wanted
+            let_go(failed)
 
 
 def _unopened(db: str | None) -> Store:
@@ -107,6 +116,20 @@ def _child(job: Job, db: str | None, device: str, threads: int, events: Any) -> 
 
 def _unexpected(error: Exception) -> Failure:
     return Failure(f"{type(error).__name__}: {error} (run it alone with --debug)")
+
+
+def on_card(device: str) -> bool:
+    """Whether `device` (as for `--device`) is a GPU; the GPU is not woken."""
+    return pick_device(device).type == "cuda"
+
+
+def shared_out(device: str, count: int) -> list[str]:
+    """Devices for `count` jobs side by side: a GPU without a number means every GPU in turn."""
+    if not on_card(device) or ":" in device:
+        return [device] * count
+    import torch
+
+    return [f"cuda:{k % torch.cuda.device_count()}" for k in range(count)]
 
 
 def pinned(device: str) -> str:

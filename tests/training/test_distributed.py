@@ -54,7 +54,7 @@ def test_a_batch_that_does_not_divide_is_refused(scenes: Path, tmp_path: Path) -
 
 def test_on_the_cpu_batches_pass_through_untouched() -> None:
     """The copy stream of a GPU is not tested here: it needs one."""
-    batches = [Batch(step, *(torch.zeros(1) for _ in range(3)), damaged=[]) for step in range(3)]
+    batches = [Batch(step, *(torch.zeros(1) for _ in range(2)), damaged=[]) for step in range(3)]
     assert [id(batch) for batch in on_device(iter(batches), torch.device("cpu"))] == [id(b) for b in batches]
 
 

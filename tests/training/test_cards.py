@@ -1,0 +1,174 @@
+"""A GPU that is full or broken ends one job with a line that says what to set, and leaves the next one a free card."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from gaprun.errors import Failure, UserError
+from gaprun.evaluation.run import MORE_ROOM
+from gaprun.recipe.schema import Compute
+from gaprun.training import distributed, loop, parallel
+from gaprun.training.cards import StepFailed, explained, less_memory, let_go
+from gaprun.training.environment import pick_device
+from gaprun.training.parallel import Outcome, run_jobs, shared_out
+from gaprun.training.state import TrainState
+from tests.training.conftest import RunSmall, small_job
+
+FULL = torch.OutOfMemoryError(
+    "CUDA out of memory. Tried to allocate 98.00 MiB. GPU 0 has a total capacity of 79.11 GiB of which 3 MiB is free."
+)
+
+
+@pytest.mark.parametrize(
+    ("compute", "said"),
+    [
+        (Compute(precision="bf16"), "set compute.micro_batch=512, or free"),
+        (Compute(precision="fp32"), r"compute.micro_batch=512 or compute.precision=bf16 \(half"),
+        (Compute(precision="bf16", micro_batch=64), "set compute.micro_batch=32, or free"),
+        (Compute(precision="bf16", micro_batch=1), "set a smaller model"),
+    ],
+)
+def test_a_full_card_is_told_in_one_line_that_says_what_to_set(compute: Compute, said: str) -> None:
+    with (
+        pytest.raises(StepFailed, match=said) as caught,
+        explained("step 7", less_memory(compute, 1024), StepFailed),
+    ):
+        raise FULL
+    text = str(caught.value)
+    assert "full in step 7 (Tried to allocate 98.00 MiB)" in text and "\n" not in text
+
+
+def test_other_errors_are_told_apart() -> None:
+    with pytest.raises(Failure, match="the GPU failed in step 1 .CUDA error: an illegal memory access"):
+        with explained("step 1", ""):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore lines")
+    with pytest.raises(RuntimeError, match="shape"), explained("step 1", ""):
+        raise RuntimeError("shape mismatch")
+    with (
+        pytest.raises(Failure, match="gaprun eval --ckpt RUN --device cpu"),
+        explained("measuring", MORE_ROOM),
+    ):
+        raise FULL
+
+
+def test_the_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
+    run_small: RunSmall, monkeypatch
+) -> None:
+    """Memory runs out after the forward pass has moved the batch statistics: that state is not saved."""
+    _, whole = run_small("baseline", db="whole")
+    original = TrainState.train_step
+
+    def full(self: TrainState, batch, measure):
+        if self.step == 7:
+            self.features(batch)
+            raise FULL
+        return original(self, batch, measure)
+
+    monkeypatch.setattr(TrainState, "train_step", full)
+    with pytest.raises(Failure, match="full in step 7.*micro_batch=16"):
+        run_small("baseline", db="full")
+    monkeypatch.setattr(TrainState, "train_step", original)
+    job, store = run_small("baseline", db="full")
+    assert store.run(job.id).status == "finished"
+    assert store.run(job.id).checkpoint_hash == whole.run(job.id).checkpoint_hash
+
+
+def test_a_failed_jobs_tensors_are_gone_before_the_next_starts(tmp_path, scenes, monkeypatch) -> None:
+    monkeypatch.setenv("GAPRUN_DATA", str(scenes))
+    alive: list[weakref.ref] = []
+    left: list[bool] = []
+
+    def run(job, store, device, report, world):
+        gc.collect()
+        left.append(any(one() is not None for one in alive))
+        tensor = torch.zeros(4)
+        alive.append(weakref.ref(tensor))
+        with explained("step 0", "", StepFailed):
+            raise FULL
+
+    monkeypatch.setattr(parallel, "run_job", run)
+    ended: list[Outcome] = []
+    jobs = [small_job("baseline", seed=seed) for seed in range(2)]
+    run_jobs(jobs, str(tmp_path / "a.db"), ["cpu"], lambda event: None, ended.append)
+    assert [type(outcome.error) for outcome in ended] == [StepFailed, StepFailed] and left == [False, False]
+
+
+def test_letting_go_follows_every_cause() -> None:
+    try:
+        try:
+            raise FULL
+        except RuntimeError as error:
+            raise Failure("full") from error
+    except Failure as error:
+        caught = error
+    inner = caught.__cause__
+    let_go(caught)
+    assert caught.__traceback__ is None and caught.__cause__ is None and inner is not None
+    assert inner.__traceback__ is None
+
+
+def test_several_jobs_on_a_card_have_a_process_each(monkeypatch) -> None:
+    """After an illegal access no call of the same process succeeds."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    ways: list[str] = []
+    monkeypatch.setattr(parallel, "_side_by_side", lambda *given: ways.append("apart"))
+    monkeypatch.setattr(parallel, "_one_by_one", lambda *given: ways.append("here"))
+    jobs = [small_job("baseline", seed=seed) for seed in range(2)]
+    for chosen, device in ((jobs, "cuda"), (jobs[:1], "cuda"), (jobs, "cpu"), (jobs, "auto")):
+        run_jobs(chosen, None, [device], lambda event: None, lambda outcome: None)
+    assert ways == ["apart", "here", "here", "apart"]
+
+
+def test_jobs_are_spread_over_the_cards_and_none_is_touched(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert (
+        shared_out("auto", 3) == ["cuda:0", "cuda:1", "cuda:0"] and shared_out("cuda:1", 2) == ["cuda:1"] * 2
+    )
+    assert shared_out("cpu", 2) == ["cpu", "cpu"]
+    assert pick_device("cuda:1").index == 1 and not torch.cuda.is_initialized()
+    with pytest.raises(UserError, match="cuda:2: not available"):
+        pick_device("cuda:2")
+
+
+def test_the_one_card_that_a_process_sees_is_its_own(monkeypatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    distributed._choose_card("cuda", 3)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    distributed._choose_card("cuda", 3)
+    assert chosen == [0, 3]
+    with pytest.raises(UserError, match="process 4 of this machine has no card: there are 4"):
+        distributed._choose_card("cuda", 4)
+
+
+def test_two_processes_on_one_card_are_named(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda k: type("Card", (), {"uuid": "GPU-1"}))
+    world = type("World", (), {"rank": 1, "collect": lambda self, own: [own, own]})()
+    with pytest.raises(UserError, match="processes 0 and 1 have the same card"):
+        distributed._check_cards(world)
+
+
+def test_processes_that_never_met_are_not_lost(monkeypatch) -> None:
+    with pytest.raises(Failure, match="the 4 processes did not find each other .*MASTER_ADDR") as caught:
+        with distributed._joining(4):
+            raise torch.distributed.DistNetworkError("connection refused")
+    assert type(caught.value) is Failure
+
+
+def test_a_dead_pinning_thread_is_a_dead_loader(monkeypatch) -> None:
+    def broken(*given):
+        raise RuntimeError("Pin memory thread exited unexpectedly")
+        yield
+
+    monkeypatch.setattr(loop, "stream", broken)
+    state = type(
+        "State", (), {"step": 3, "length": type("L", (), {"total": 5}), "device": torch.device("cpu")}
+    )
+    with pytest.raises(Failure, match="a loader process was killed at step 3"):
+        next(loop._whole_stream(None, state, 2))
