@@ -54,7 +54,8 @@ def less_memory(compute: Compute, rows: int) -> str:
     now = min(compute.micro_batch or rows, rows)
     ways = [f"compute.micro_batch={max(1, now // 2)}"] if now > 1 else []
     ways += ["compute.precision=bf16 (half the memory of fp32)"] if compute.precision == "fp32" else []
-    return f"set {' or '.join(ways) or 'a smaller model'}, or free the card of other programs; the last checkpoint is kept"
+    what = " or ".join(ways) or "a smaller model"
+    return f"set {what}, or free the card of other programs; the last checkpoint is kept"
 
 
 def let_go(error: BaseException | None) -> None:
