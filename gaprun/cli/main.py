@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 import typer
 
+from gaprun.cli import leave
 from gaprun.cli.common import err_console
 from gaprun.errors import GaprunError
 
@@ -49,6 +51,8 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Run the command line; exit code 2 for a user's mistake, 1 for a failure, 130 after Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app()
     except GaprunError as error:

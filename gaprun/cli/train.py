@@ -178,6 +178,6 @@ def parse_seeds(text: str | None) -> list[int] | None:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"--seeds {text}: expected whole numbers with commas, e.g. 0,1,2") from None
-    if min(seeds) < 0:
-        raise UserError(f"--seeds {text}: seeds are not negative")
+    if min(seeds) < 0 or max(seeds) >= 2**63:
+        raise UserError(f"--seeds {text}: seeds are not negative, and below 2**63")
     return seeds

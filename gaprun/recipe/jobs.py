@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -11,6 +12,7 @@ from typing import Any
 
 from gaprun.errors import UserError
 from gaprun.files import file_sha256
+from gaprun.model.temperature import Learned
 from gaprun.recipe.identity import hash_of
 from gaprun.recipe.load import (
     JOB_KEYS,
@@ -23,6 +25,7 @@ from gaprun.recipe.load import (
 )
 from gaprun.recipe.schema import Recipe
 
+MAX_JOBS = 10_000
 SWEEP_KEYS = ("recipes", "base", "set", "seeds", "description")
 
 
@@ -111,13 +114,24 @@ def load_jobs(
     jobs: list[Job] = []
     for file, base, changes in entries:
         jobs += _expand(file, Path(extends) if extends else base, merge(changes, nested(sets)), seeds)
-    names: dict[str, str] = {}
+        if len(jobs) > MAX_JOBS:
+            raise UserError(f"{path}: more than {MAX_JOBS:,} jobs")
+    names: dict[str, Recipe] = {}
     for job in jobs:
-        if names.setdefault(job.recipe.name, job.recipe_hash) != job.recipe_hash:
+        first = names.setdefault(job.recipe.name, job.recipe)
+        if recipe_hash(first) != job.recipe_hash:
             raise UserError(
                 f"{path}: two different recipes are called {job.recipe.name}; give each its own name"
             )
+        if (differing := _differing(first, job.recipe)) - {"description"}:
+            raise UserError(
+                f"{path}: {job.recipe.name} stands there twice, with other {', '.join(sorted(differing))}: name it once"
+            )
     return list({job.id: job for job in jobs}.values())
+
+
+def _differing(one: Recipe, other: Recipe) -> set[str]:
+    return {key for key in Recipe.model_fields if getattr(one, key) != getattr(other, key)}
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -160,32 +174,58 @@ def _expand(file: Path, base: Path | None, changes: dict[str, Any], seeds: list[
     own_seeds, grid = (mapping.pop(key, None) for key in JOB_KEYS)
     chosen = seeds if seeds is not None else _seeds(own_seeds, file)
     jobs = []
-    for point in _grid_points(grid, file):
+    points = _grid_points(grid, file, len(chosen))
+    for point in points:
         recipe = validate(merge(mapping, nested(point)), str(file))
         if point:
             label = ",".join(f"{key.rsplit('.', 1)[-1]}={_plain(value)}" for key, value in point.items())
             named = recipe.model_dump() | {"name": f"{recipe.name}-{label}"}
             recipe = validate(named, f"{file}: grid")
+        _check_clamp(recipe, file)
         jobs += [Job(recipe, seed) for seed in chosen]
     return jobs
 
 
+def _check_clamp(recipe: Recipe, file: Path) -> None:
+    """Raise UserError for a starting temperature that the clamp would move in the first step."""
+    rule = recipe.temperature
+    if not isinstance(rule, Learned) or rule.max_beta is None:
+        return
+    low, high = min(1.0, rule.max_beta), rule.max_beta
+    if not low <= 1 / rule.init * (1 + 1e-9) or not 1 / rule.init * (1 - 1e-9) <= high:
+        raise UserError(
+            f"{file}: temperature.init: {rule.init:g} would be moved in the first step: the clamp keeps tau between "
+            f"{1 / high:g} and {1 / low:g}; choose another, or temperature.max_beta (null for no clamp)"
+        )
+
+
 def _plain(value: Any) -> str:
-    return format(value, "g") if isinstance(value, float) else str(value)
+    """A grid's value as part of a name: the parts of lists and mappings joined by +, other signs as -."""
+    if isinstance(value, dict):
+        return "+".join(f"{key}={_plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "+".join(map(_plain, value)) or "none"
+    text = format(value, "g") if isinstance(value, float) else "none" if value is None else str(value)
+    return re.sub(r"[^A-Za-z0-9._+=,-]", "-", text)
 
 
-def _grid_points(grid: Any, file: Path) -> list[dict[str, Any]]:
+def _grid_points(grid: Any, file: Path, seeds: int) -> list[dict[str, Any]]:
     if grid is None:
         return [{}]
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
         raise UserError(f"{file}: grid: expected dotted keys, each with a non-empty list of values")
+    count = math.prod(len(values) for values in grid.values()) * seeds
+    if count > MAX_JOBS:
+        raise UserError(
+            f"{file}: grid: {count:,} jobs with its seeds, more than {MAX_JOBS:,}; make it smaller"
+        )
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def _seeds(value: Any, file: Path) -> list[int]:
     seeds = [0] if value is None else value if isinstance(value, list) else [value]
     if not seeds or not all(
-        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63 for seed in seeds
     ):
-        raise UserError(f"{file}: seeds: expected a list of whole numbers >= 0, e.g. [0, 1, 2]")
+        raise UserError(f"{file}: seeds: expected a list of whole numbers >= 0 (below 2**63), e.g. [0, 1, 2]")
     return list(dict.fromkeys(seeds))

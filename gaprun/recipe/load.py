@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from gaprun.registry import PLUGINS, models_in
 # because options of one rule (init of exp) mean nothing to another (fixed).
 TAGS = ("rule", "name", "task")
 JOB_KEYS = ("seeds", "grid")
+MAX_NODES = 200_000  # values of one file with its aliases written out; a sweep of 10,000 jobs needs fewer
+MAX_DEPTH = 50
+MAX_PARENTS = 20
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,8 +53,18 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_
 
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML safely; `source` names it in errors. Raises UserError with the line at fault."""
+    loader = _Loader(text)
     try:
-        return yaml.load(text, Loader=_Loader)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if (size := _size(node, {}, ())) > MAX_NODES:
+            raise UserError(
+                f"{source}: holds {size:,} values with its aliases written out, more than {MAX_NODES:,}"
+            )
+        return loader.construct_document(node)
+    except RecursionError:
+        raise UserError(f"{source}: nested deeper than {MAX_DEPTH} levels") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -58,6 +72,23 @@ def parse_yaml(text: str, source: str) -> Any:
         raise UserError(f"{source}{where}: not valid YAML: {problem}") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{source}: not valid YAML: {error}") from None
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """Values in `node` with every alias written out. Raises RecursionError for deep nesting and an alias of itself."""
+    if id(node) in above or len(above) > MAX_DEPTH:
+        raise RecursionError
+    if id(node) not in known:
+        inside = [*above, id(node)]
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_size(part, known, tuple(inside)) for part in parts)
+    return known[id(node)]
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -115,6 +146,8 @@ def with_parents(path: Path, extends: Path | None = None, seen: tuple[Path, ...]
         raise UserError(
             f"{path}: extends itself through {' -> '.join(p.name for p in seen)}; break the circle"
         )
+    if len(seen) > MAX_PARENTS:
+        raise UserError(f"{seen[0]}: extends: a chain of more than {MAX_PARENTS} files")
     mapping = read_mapping(path)
     own = mapping.pop("extends", None)
     if own is not None and not isinstance(own, str):
@@ -154,14 +187,38 @@ def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
 
 def validate(mapping: Mapping[str, Any], source: str) -> Recipe:
     """`mapping` as a Recipe; raises UserError naming source, key path, what was expected and the nearest name."""
+    empty = [key for key in ("temperature", "swap", "loss") if key in mapping and mapping[key] is None]
+    if empty:
+        usual = Recipe.model_fields[empty[0]].get_default(call_default_factory=True)
+        tag = next(tag for tag in TAGS if hasattr(usual, tag))
+        raise UserError(
+            f"{source}: {empty[0]}: null says nothing; leave the key out, or write {{{tag}: {getattr(usual, tag)}}}"
+        )
     try:
-        return Recipe.model_validate(mapping)
+        recipe = Recipe.model_validate(mapping)
+        _check_finite(recipe.model_dump(mode="python"), source)
+        return recipe
     except ValidationError as error:
         lines = [_explain(dict(item), mapping) for item in error.errors()[:3]]
         more = error.error_count() - len(lines)
         raise UserError(
             f"{source}: {'; '.join(lines)}" + (f"; and {more} more" if more > 0 else "")
         ) from None
+
+
+def _check_finite(value: Any, source: str, place: str = "") -> None:
+    """Raise UserError, naming the key, for a number in a recipe that is infinite or none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{source}: {place}: {value} is not a finite number")
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list | tuple)
+        else ()
+    )
+    for key, item in items:
+        _check_finite(item, source, f"{place}.{key}" if place else str(key))
 
 
 def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:

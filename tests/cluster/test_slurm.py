@@ -159,6 +159,7 @@ def test_sweep_with_time_limits(desk: Desk, database: str, scenes: Path, monkeyp
     pair = (*ONE, "--set", "name=pair", "--seeds", "6")
     desk("submit", *pair, "--cluster", "slurm", "--tasks-per-node", "2", "--json")
     whole = {"GAPRUN_DATA": str(scenes), "GAPRUN_DB": str(desk.folder / "whole.db")}
+    whole["GAPRUN_RUNS"] = str(desk.folder / "whole")
 
     def undisturbed() -> None:
         for what in ((str(sweep), "--jobs", "1"), (*ONE, "--jobs", "1"), (*pair, "--nproc-per-node", "2")):

@@ -184,3 +184,78 @@ def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
     write(tmp_path, BASE, "a.yaml")
     write(tmp_path, BASE + "optimizer: {lr: 1}", "b.yaml")
     assert "give each its own name" in fails(write(tmp_path, "recipes: [a.yaml, b.yaml]", "sweep.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("temperature: {rule: exp, init: 5}", "temperature.init: 5 would be moved in the first step"),
+        ("temperature: {rule: softplus, init: 0.001}", "temperature.init: 0.001 would be moved"),
+        ("temperature: null", "temperature: null says nothing; leave the key out, or write {rule: exp}"),
+        ("swap: null", "swap: null says nothing; leave the key out, or write {rule: none}"),
+        ("optimizer: {lr: .inf}", "optimizer.lr: inf is not a finite number"),
+        ("optimizer: {lr: inf}", "optimizer.lr: inf is not a finite number"),
+        ("optimizer: {weight_decay: .nan}", "optimizer.weight_decay"),
+        ("optimizer: {lr: 1e400}", "optimizer.lr: inf is not a finite number"),
+        ("schedule: {epochs: .inf, batch_size: 8}", "schedule.epochs: inf is not a finite number"),
+        ("seeds: [9223372036854775808]", "below 2**63"),
+        (
+            f"grid: {{optimizer.lr: {[k / 1e6 for k in range(1, 6000)]}}}\nseeds: [0, 1]",
+            "11,998 jobs with its seeds",
+        ),
+        ("optimizer: {lr: 1, lr: 2}", "key 'lr' appears twice"),
+        ("description: &a [*a]", "nested deeper than"),
+        ("description: " + "[" * 100 + "]" * 100, "nested deeper than"),
+        ("description: " + "[" * 5000 + "]" * 5000, "nested deeper than"),
+    ],
+)
+def test_what_would_be_ignored_or_has_no_end_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    own = text.split(":")[0]
+    lines = [line for line in BASE.strip().splitlines() if not line.startswith(f"{own}:")]
+    assert expected in fails(write(tmp_path, "\n".join([*lines, text])))
+
+
+def test_no_clamp_and_the_clamps_own_ends_are_no_reason(tmp_path: Path) -> None:
+    for rule in (
+        "{rule: exp, init: 5, max_beta: null}",
+        "{rule: exp, init: 1}",
+        "{rule: softplus, init: 0.01}",
+    ):
+        load_jobs(write(tmp_path, BASE + f"temperature: {rule}"))
+
+
+def test_aliases_that_multiply_are_bounded(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 9)]
+    assert "values with its aliases written out, more than" in fails(write(tmp_path, "\n".join(lines)))
+
+
+def test_a_chain_of_parents_is_bounded(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "r0.yaml")
+    for k in range(1, 40):
+        write(tmp_path, f"extends: r{k - 1}.yaml\nname: r{k}", f"r{k}.yaml")
+    assert load_jobs(tmp_path / "r15.yaml")[0].recipe.name == "r15"
+    assert "a chain of more than 20 files" in fails(tmp_path / "r39.yaml")
+
+
+def test_a_grid_over_lists_and_mappings_names_its_jobs(tmp_path: Path) -> None:
+    text = BASE + (
+        "grid:\n  data.train: [[coco/train], [coco/train, flickr30k/train]]\n"
+        "  temperature: [{rule: fixed, tau: 0.04}, {rule: exp}]"
+    )
+    jobs = load_jobs(write(tmp_path, text))
+    assert [job.recipe.name for job in jobs] == [
+        f"base-train={train},temperature={rule}"
+        for train in ("coco-train", "coco-train+flickr30k-train")
+        for rule in ("rule=fixed+tau=0.04", "rule=exp")
+    ]
+    assert jobs[-1].recipe.data.train == ["coco/train", "flickr30k/train"]
+
+
+def test_a_recipe_twice_in_a_sweep_must_be_the_same(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "a.yaml")
+    sweep = write(tmp_path, "recipes: [a.yaml, a.yaml]", "sweep.yaml")
+    assert len(load_jobs(sweep)) == 1
+    changed = "recipes: [a.yaml, {recipe: a.yaml, set: {eval: [{task: gap, data: [coco/test]}]}}]"
+    assert "stands there twice, with other eval" in fails(write(tmp_path, changed, "sweep.yaml"))
+    assert "unknown key in a sweep" in fails(write(tmp_path, "recipes: [a.yaml]\nseed: [1]", "sweep.yaml"))

@@ -12,7 +12,7 @@ import torch
 
 from gaprun.data.identity import fingerprint
 from gaprun.data.split import open_split
-from gaprun.errors import Failure
+from gaprun.errors import Failure, UserError
 from gaprun.files import file_sha256
 from gaprun.store import open_store
 from gaprun.training import checkpoint
@@ -87,17 +87,28 @@ def test_too_much_damage_stops_names_the_shards_and_saves(
 
 
 def test_a_truncated_shard_loses_only_what_was_cut_off(
-    copied: Path, run_small: RunSmall, tmp_path: Path
+    copied: Path, run_small: RunSmall, tmp_path: Path, monkeypatch
 ) -> None:
+    from gaprun.data.stream import LoadBatch
+
     split = open_split("scenes/train", copied)
     last = max(range(split.samples), key=lambda i: tuple(split.places[i][:2]))
     shard, offset, size = split.places[last]
-    with split.shards[shard].open("r+b") as file:
-        file.truncate(int(offset + size // 2))
+    original = LoadBatch.__call__
+
+    def cut(self, step: int):
+        if step == 1:  # before the first epoch reaches it, and after the data were checked
+            with split.shards[shard].open("r+b") as file:
+                file.truncate(int(offset + size // 2))
+        return original(self, step)
+
+    monkeypatch.setattr(LoadBatch, "__call__", cut)
     run_small("baseline", *STREAM)
     _, run = ended(tmp_path)
     assert run.status == "finished" and len(run.notes["damaged"]) == 1
     assert split.keys[last] in run.notes["damaged"][0] and split.shards[shard].name in run.notes["damaged"][0]
+    with pytest.raises(UserError, match=f"{split.shards[shard].name} was replaced or damaged"):
+        run_small("baseline", *STREAM, db="later")
 
 
 def test_a_vanished_shard_stops_and_is_named(
