@@ -19,22 +19,28 @@ class _Steady:
     """
 
     def _target(self) -> Any:
+        """None where this process was started without a stderr."""
         return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
-            self._target().write(text)
+            if (target := self._target()) is not None:
+                target.write(text)
         return len(text)
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):
-            self._target().flush()
+            if (target := self._target()) is not None:
+                target.flush()
 
     def isatty(self) -> bool:
-        return bool(self._target().isatty())
+        target = self._target()
+        return target is not None and not getattr(target, "closed", False) and bool(target.isatty())
 
     def fileno(self) -> int:
-        return int(self._target().fileno())
+        if (target := self._target()) is None:
+            raise OSError("no stderr")
+        return int(target.fileno())
 
     @property
     def encoding(self) -> str:

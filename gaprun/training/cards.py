@@ -1,7 +1,7 @@
 """What a GPU does wrong, in words; and leaving it free for the next job.
 
-An error in the middle of a step leaves the state halfway (batch normalisation may have moved on, weights not), so the
-step's errors are a StepFailed, after which nothing is saved and the last checkpoint counts.
+An error in the middle of a step is a StepFailed. What the step had moved before its update is put back
+(`TrainState.undone`) and saved, where the GPU still gives it; otherwise the last checkpoint counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BROKEN = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "NCCL er
 
 
 class StepFailed(Failure):
-    """A step ended halfway on the GPU; the state is not worth saving."""
+    """A step ended halfway on the GPU."""
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def train_steps(
                 world.together(books.save_and_wait)
                 stop.requested = True  # also where another process was told
                 stop.raise_if(state.step)
-            with explained(f"step {state.step}", way_out, StepFailed):
+            with explained(f"step {state.step}", way_out, StepFailed), state.undone():
                 loss, record = state.train_step(batch, state.step in recorded)
                 ended = state.step == length.total
                 save = ended or (every > 0 and state.step % every == 0)
@@ -85,7 +85,7 @@ def train_steps(
                 _check_finite(value, state.step, folder)
             _, trouble = _tried(partial(books.enter, record, value, flush or save, save))
         return world.on_first(books.last_checkpoint)
-    except (Diverged, StepFailed, Interrupted, ClaimLost):
+    except (Diverged, Interrupted, ClaimLost):
         raise
     except Exception as error:
         # A lost loader process, too much damage, no memory, a fault in the code: what was trained is kept. Nothing is

@@ -198,6 +198,7 @@ def _prepare_state(
             trained = state.origin["code"] if state.step < ready.length.total else code
             store.set_code(job.id, trained)
         store.bring_in(job.id, state.step, identity)
+        store.heartbeat(job.id, state.step)
     return state, (path, identity)
 
 

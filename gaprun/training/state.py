@@ -178,22 +178,23 @@ class TrainState:
         with torch.autocast(self.device.type, dtype=kind, enabled=precision != "fp32"):
             yield
 
-    def train_step(self, batch: Batch, measure: bool) -> tuple[Tensor, dict[str, float] | None]:
-        """One update with this process's rows of the batch; returns the loss of the whole batch (0-d, on the device)
-        and, on the first process and if `measure`, the record of this step.
-
-        An error before the update leaves the state as it was before the step.
-        """
-        before = [buffer.clone() for buffer in self._statistics]
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Around a step: an error before its update leaves the state as it was, also batch normalisation's."""
+        step, before = self.step, [buffer.clone() for buffer in self._statistics]
         try:
-            return self._train_step(batch, measure)
+            yield
         except BaseException:
-            if self.whole:
+            if self.whole and self.step == step:
+                self.whole = False  # should the device not even do this
                 for buffer, value in zip(self._statistics, before, strict=True):
                     buffer.copy_(value)
+                self.whole = True
             raise
 
-    def _train_step(self, batch: Batch, measure: bool) -> tuple[Tensor, dict[str, float] | None]:
+    def train_step(self, batch: Batch, measure: bool) -> tuple[Tensor, dict[str, float] | None]:
+        """One update with this process's rows of the batch; returns the loss of the whole batch (0-d, on the device)
+        and, on the first process and if `measure`, the record of this step."""
         recipe = self.recipe
         total, warmup, peak = self.length.total, self.length.warmup, recipe.optimizer.lr
         rate = learning_rate(self.step, total, warmup, peak, recipe.schedule.shape)

@@ -56,9 +56,9 @@ def test_other_errors_are_told_apart() -> None:
 def test_the_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     run_small: RunSmall, monkeypatch
 ) -> None:
-    """Memory runs out after the forward pass has moved the batch statistics: that state is not saved."""
+    """Memory runs out after the forward pass has moved the batch statistics: they are put back before it is saved."""
     _, whole = run_small("baseline", db="whole")
-    original = TrainState.train_step
+    original, steps = TrainState.train_step, []
 
     def full(self: TrainState, batch, measure):
         if self.step == 7:
@@ -70,7 +70,8 @@ def test_the_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     with pytest.raises(Failure, match="full in step 7.*micro_batch=16"):
         run_small("baseline", db="full")
     monkeypatch.setattr(TrainState, "train_step", original)
-    job, store = run_small("baseline", db="full")
+    job, store = run_small("baseline", db="full", report=lambda event: steps.append(event))
+    assert min(event.done for event in steps if event.phase == "train") > 7
     assert store.run(job.id).status == "finished"
     assert store.run(job.id).checkpoint_hash == whole.run(job.id).checkpoint_hash
 
