@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gaprun.comparison import compare
-from gaprun.errors import UserError
+from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.choose import chosen_tasks, task_names
 from gaprun.evaluation.measure import Measurement, measure_model
 from gaprun.recipe.jobs import Job, load_jobs, load_recipe
 from gaprun.recipe.schema import Recipe
 from gaprun.store import open_store
+from gaprun.training.events import Interrupted
 from gaprun.training.preflight import is_finished, prepare_job
 from gaprun.training.run import run_job
 
@@ -29,7 +30,7 @@ def train(
     """Train and measure every job of a recipe file (or one Recipe), one after another; returns the runs' ids.
 
     `overrides` are `key=value` strings as for `--set`. Finished jobs are found and not run again. Raises UserError
-    and Failure as the command does.
+    and Failure as the command does, for a job that fails once all have ended.
     """
     if isinstance(recipe, Recipe):
         if overrides:
@@ -40,9 +41,19 @@ def train(
     for job in jobs:
         prepare_job(job)
     store = open_store(db)
+    failures: list[GaprunError] = []
     for job in jobs:
-        if not is_finished(store, job):
-            run_job(job, store, device, lambda event: None)
+        try:
+            if not is_finished(store, job):
+                run_job(job, store, device, lambda event: None)
+        except Interrupted:
+            raise
+        except GaprunError as error:
+            failures.append(error)
+    if len(failures) > 1:
+        raise Failure(f"{len(failures)} of {len(jobs)} runs failed: {'; '.join(map(str, failures))}")
+    if failures:
+        raise failures[0]
     return [job.id for job in jobs]
 
 

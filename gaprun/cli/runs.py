@@ -8,6 +8,7 @@ import typer
 
 from gaprun.cli import completion, exchange
 from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.errors import Failure, GaprunError
 
 runs = typer.Typer(
     no_args_is_help=True, help="List, show, remove, export and import runs.", rich_markup_mode="rich"
@@ -113,5 +114,14 @@ def rm(
             folder = None if keep_files else removable_folder(store, row)
             console.print(f"{row.id} ({row.status})" + (f" and {folder}" if folder else ""), markup=False)
         typer.confirm(f"Remove {len(rows)} run{'s' if len(rows) > 1 else ''}?", abort=True)
+    failed = 0
     for row in rows.values():
-        console.print(remove_run(store, row, keep_files), markup=False)
+        try:
+            console.print(remove_run(store, row, keep_files), markup=False)
+        except GaprunError as error:
+            if len(rows) == 1:
+                raise
+            failed += 1
+            err_console.print(f"not removed: {error}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise Failure(f"{failed} of {len(rows)} runs could not be removed; they are listed above")

@@ -84,10 +84,13 @@ def submit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send a recipe's jobs to a cluster; see the help text above."""
+    from gaprun.cli.running import checked, give_reasons
     from gaprun.cli.train import parse_seeds
     from gaprun.cluster.plan import check_database, plan, rows, slurm_script
     from gaprun.cluster.resources import Resources, parse_free, parse_minutes
     from gaprun.recipe.jobs import load_jobs
+    from gaprun.store.engine import locate
+    from gaprun.training.preflight import check_folder, prepare_job
 
     resources = Resources(
         minutes=parse_minutes(time),
@@ -108,12 +111,11 @@ def submit(
         raise UserError(
             f"--signal-delay {signal_delay}: not before the time limit ({resources.minutes} minutes) has begun"
         )
+    place = locate(db)
     jobs = load_jobs(recipe, overrides or [], parse_seeds(seeds))
+    jobs, refused = checked(jobs, lambda job: check_folder(job, prepare_job(job), place))
     store = _store(db, create=not dry_run)
     if cluster is Cluster.slurm:
-        from gaprun.store.engine import locate
-
-        place = locate(db)
         check_database(place.path is not None, place.name, resources, allow_sqlite)
     planned = plan(jobs, store)
     name = f"gaprun-{recipe.stem}"
@@ -126,8 +128,10 @@ def submit(
         _run_here(planned, store, db, devices)
         if as_json:
             print_json(rows(planned))
-        return
-    _send(planned, store, resources, name, as_json)
+    else:
+        _send(planned, store, resources, name, as_json)
+    if refused:
+        give_reasons(refused, len(jobs) + len(refused))
 
 
 def _store(db: str | None, create: bool) -> Store | None:

@@ -82,7 +82,10 @@ class KeptStore(Store):
         if rows:
             Store.record(self, run_id, [rows[step] for step in sorted(rows)])
         for line in measured:
-            key = EvaluationKey(**line["evaluation"])
+            try:
+                key = EvaluationKey(**line["evaluation"])
+            except TypeError:
+                continue  # of a gaprun whose evaluations had other keys: measured again
             if Store.find_evaluation(self, run_id, key) is None:
                 Store.add_evaluation(self, run_id, key, line["metrics"], *line["args"], **line["options"])
 
