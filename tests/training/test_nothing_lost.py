@@ -56,7 +56,7 @@ WRITES = [
     (Store, "add_evaluation", Failure("the database stays away"), 1),
     (Store, "add_evaluation", FULL, 3),
     (Store, "finish_run", Failure("the database stays away"), 1),
-    (measuring, "_keep", FULL, 1),
+    (measuring, "keep_details", FULL, 1),
     (TrainState, "train_step", MemoryError(), 6),
     (TrainState, "train_step", RuntimeError("a fault in the code"), 1),
 ]
