@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,8 @@ Examples:
   gaprun eval --model ViT-B-32 --pretrained openai --data coco/test --data cifar10/test
 
   gaprun eval --ckpt RUN --data coco/test --transform centre --transform realign --fit coco/train
+
+  gaprun eval --embeddings clip-coco-test.npz --data coco/test --name my-clip
 
   gaprun eval --ckpt logs/run/checkpoints/epoch_10.pt --data coco/test --tasks gap,retrieval,shift
 
@@ -61,6 +64,13 @@ def evaluate(
             help="Split folder; repeatable. Default: the run's own.", autocompletion=completion.splits
         ),
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="Rows of another program: .npz, a folder of .npy, .parquet (docs/exchange.md)."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="With --embeddings: the model's name; default: the file's.")
+    ] = None,
     transform: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,6 +85,21 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the values as JSON.")] = False,
 ) -> None:
     """Measure a model; see the help text above."""
+    if embeddings is not None:
+        _given(
+            embeddings,
+            name,
+            db,
+            data,
+            tasks,
+            transform,
+            fit,
+            as_json,
+            (ckpt, model, pretrained, random or None),
+        )
+        return
+    if name is not None:
+        raise UserError("--name goes with --embeddings: other models bring their own")
     if ckpt is None and model is None:
         raise UserError(
             "name what to measure: --ckpt RUN|FILE|FOLDER|hf-hub:NAME, or --model ARCH --pretrained TAG"
@@ -89,7 +114,6 @@ def evaluate(
     how = transformed(transform, fit)
     chosen = chosen_tasks(tasks, data, transform, fit) if data or ckpt is None else None
     from gaprun.evaluation.measure import measure_model
-    from gaprun.evaluation.run import said
     from gaprun.store import open_store
     from gaprun.training.events import Event
 
@@ -109,6 +133,40 @@ def evaluate(
             workers=workers,
             progress=lambda phase, done, total: progress(Event(str(ckpt or model), phase, done, total)),
         )
+    _print(result, as_json)
+
+
+def _given(
+    path: Path,
+    name: str | None,
+    db: str | None,
+    data: list[str] | None,
+    tasks: str | None,
+    transform: list[str] | None,
+    fit: str | None,
+    as_json: bool,
+    others: tuple[object, ...],
+) -> None:
+    """Measure embeddings of another program."""
+    if any(other is not None for other in others):
+        raise UserError("--embeddings stands alone: no --ckpt, --model, --pretrained or --random beside it")
+    if data is not None and len(data) > 1:
+        raise UserError("--embeddings: one --data, which says what was embedded")
+    from gaprun.evaluation.choose import task_names, transformed
+
+    if tasks is not None:
+        task_names(tasks)
+    how = transformed(transform, fit)
+    from gaprun.evaluation.measure_given import measure_given
+    from gaprun.store import open_store
+
+    embedded = data[0] if data else None
+    _print(measure_given(open_store(db), path, name=name, data=embedded, tasks=tasks, how=how), as_json)
+
+
+def _print(result: Measurement, as_json: bool) -> None:
+    from gaprun.evaluation.run import said
+
     for remark in [*result.remarks, *_repeated(result)]:
         err_console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
     if as_json:

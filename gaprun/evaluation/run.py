@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaprun.errors import Failure, GaprunError
+from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.embed import Progress, StoredEmbedder
+from gaprun.evaluation.given import Given, GivenEmbedder
 from gaprun.evaluation.shared import SharedEmbedder
 from gaprun.evaluation.task import Embedder, Measured, Protocol, Task
 from gaprun.evaluation.transformed import Transformed
@@ -107,17 +108,34 @@ def evaluate_run(
     return done
 
 
+def evaluate_given(given: Given, tasks: Sequence[Task], store: Store, run_id: str) -> Evaluated:
+    """Measure `tasks` on embeddings that another program made; what the store has is not redone.
+
+    A task that fails does not stop the others.
+    """
+    done = Evaluated(device="elsewhere")
+    measuring = _Measuring(GivenEmbedder(given), 0, store, run_id, True, done)
+    for task in tasks:
+        try:
+            measuring.source(task, given)
+        except UserError as error:
+            done.failures.append((f"{task.task} on {given.path}", error))
+    return done
+
+
 @dataclass
 class _Measuring:
     """One checkpoint being measured into the store."""
 
-    embedder: StoredEmbedder
+    embedder: StoredEmbedder | GivenEmbedder
     step: int
     store: Store
     run_id: str
     own: bool
     done: Evaluated
     fitted: dict[tuple[Transform, str], Map] = field(default_factory=dict)
+    code: str = field(default_factory=code_version)
+    unrecorded: bool = False
 
     def all(
         self,
@@ -128,7 +146,6 @@ class _Measuring:
         keep_going: bool = True,
     ) -> None:
         """Every task on every split by every protocol, after the training's own values."""
-        self.code = code_version()
         # An evaluation that does not say its device was made where the run was trained.
         self.unrecorded = self.own and self._trained_on() == self.embedder.identity.device
         if training_values:
@@ -161,8 +178,12 @@ class _Measuring:
         return device
 
     def one(self, task: Task, ref: str, should_stop: Callable[[], None]) -> None:
-        """`task` on the data `ref`, by each of its protocols."""
-        split, identity = task.open(ref), self.embedder.identity
+        """`task` on the data `ref`."""
+        self.source(task, task.open(ref), should_stop)
+
+    def source(self, task: Task, split: Any, should_stop: Callable[[], None] = lambda: None) -> None:
+        """`task` on data that are open, by each of its protocols."""
+        identity = self.embedder.identity
         for protocol in task.all_protocols(split):
             should_stop()
             key = task.key(split, protocol, self.embedder.checkpoint_hash, self.step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from typing import Protocol as Interface
 
@@ -132,7 +133,7 @@ class Task(BaseModel):
 
     def open(self, ref: str) -> Any:
         """The data named `ref`: a Split here, other tasks may read other things. Raises UserError."""
-        return open_split(ref)
+        return open_source(ref)
 
     def options(self, split: Any) -> dict[str, Any]:
         """What the values depend on beside the model, `split`, the protocol and what a transform was fitted on."""
@@ -156,7 +157,7 @@ class Task(BaseModel):
 
     def fitted_on(self, split: Any) -> Split:
         """The split that transforms are fitted on. Raises UserError where it is not known or is `split` itself."""
-        found = open_split(self.fit if self.fit else sibling(split))
+        found = open_source(self.fit if self.fit else sibling(split))
         if found.fingerprint == split.fingerprint:
             raise UserError(
                 f"{self.task}: a transform cannot be fitted and measured on {split.path}; set fit"
@@ -191,6 +192,13 @@ class Task(BaseModel):
 TASKS: Registry[Task] = Registry("task", "task")
 AnyTask = Annotated[Task, TASKS]
 TRANSFORMS.used_by(TASKS)
+
+
+def open_source(ref: str) -> Any:
+    """The split, or the file of embeddings, that `ref` names. Raises UserError."""
+    from gaprun.evaluation.given import is_given, read_given
+
+    return read_given(Path(ref)) if is_given(ref) else open_split(ref)
 
 
 def pool_protocol(split: Split) -> Protocol:

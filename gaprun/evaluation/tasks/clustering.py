@@ -27,8 +27,10 @@ class Clustering(Task):
 
     task: Literal["clustering"] = "clustering"
     needs: ClassVar[Needs] = "labels"
-    templates: str | list[str] = Field(
-        "openai", description="`simple`, `openai`, or own prompts with {}, where images have no captions."
+    templates: str | list[str] | None = Field(
+        None,
+        description="Where images have no captions: `simple`, `openai`, or own prompts with {}; null takes the data "
+        "set's, else openai.",
     )
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def labelled_texts(
-    embedder: Embedder, split: Split, templates: str | list[str]
+    embedder: Embedder, split: Split, templates: str | list[str] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unit text rows (M, D) and their classes (M,): captions of labelled images, else prompts of the class names.
 
-    Prompts are in the order of the classes, the templates of one after the other.
+    Prompts are in the order of the classes, the templates of one after the other; templates None takes the data set's
+    own, else `openai`.
     """
     embeddings = embedder.embeddings(split)
     assert embeddings.labels is not None and split.classes is not None
@@ -25,5 +26,5 @@ def labelled_texts(
         return embeddings.texts, embeddings.labels[embeddings.owner]
     from gaprun.evaluation.templates import prompts
 
-    texts = prompts(split.classes, templates)
+    texts = prompts(split.classes, templates if templates is not None else split.templates or "openai")
     return embedder.prompts(texts), np.repeat(np.arange(len(split.classes)), len(texts) // len(split.classes))

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gaprun.data.split import open_split
 from gaprun.errors import UserError
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, sibling
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, open_source, sibling
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
@@ -33,7 +32,7 @@ class Probe(Task):
         return {"shots": self.shots, "train_fingerprint": self._fitted(split).fingerprint}
 
     def _fitted(self, split: Split) -> Split:
-        return open_split(self.train if self.train else sibling(split))
+        return open_source(self.train if self.train else sibling(split))
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """probe_top1 in percent and the chosen penalty; details: correct or not, an image."""

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from gaprun.data.split import open_split
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Protocol, Task, sibling
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Protocol, Task, open_source, sibling
 from gaprun.evaluation.tasks.zeroshot import class_embeddings
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Shift(Task):
         return {"means_fingerprint": self._pairs(split).fingerprint}
 
     def _pairs(self, split: Split) -> Split:
-        return open_split(self.means if self.means else sibling(split))
+        return open_source(self.means if self.means else sibling(split))
 
     def protocols(self, split: Split) -> list[Protocol]:
         """`shift=<fraction>` for each distance, and `centred`."""

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from gaprun.data.split import open_split
 from gaprun.errors import UserError
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, sibling
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, open_source, sibling
 from gaprun.evaluation.tasks.labelled import labelled_texts
 
 if TYPE_CHECKING:
@@ -26,8 +25,10 @@ class Transfer(Task):
 
     task: Literal["transfer"] = "transfer"
     needs: ClassVar[Needs] = "labels"
-    templates: str | list[str] = Field(
-        "openai", description="`simple`, `openai`, or own prompts with {} (two or more), without captions."
+    templates: str | list[str] | None = Field(
+        None,
+        description="Where images have no captions: `simple`, `openai`, or own prompts with {} (two or more); null "
+        "takes the data set's, else openai.",
     )
     train: str | None = Field(
         None, description="Split to fit on; null takes the `train` sibling of the measured split."
@@ -38,7 +39,7 @@ class Transfer(Task):
         return {"templates": self.templates, "train_fingerprint": self._fitted(split).fingerprint}
 
     def _fitted(self, split: Split) -> Split:
-        return open_split(self.train if self.train else sibling(split))
+        return open_source(self.train if self.train else sibling(split))
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """The measures of docs/metrics.md's section on transfer."""

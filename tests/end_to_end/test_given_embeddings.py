@@ -1,0 +1,201 @@
+"""`gaprun eval --embeddings`: rows of other programs, measured like any model's and kept beside them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gaprun.errors import UserError
+from gaprun.evaluation.given import read_given
+from tests.conftest import run_gaprun
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def arrays(n=60, k=3, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % k
+    z = 2 * np.eye(8)[labels] + rng.standard_normal((n, 8))
+    return {
+        "images": (z + np.eye(8)[7]).astype(np.float32),
+        "texts": (np.repeat(z, 2, 0) + 0.3 * rng.standard_normal((2 * n, 8)) - np.eye(8)[7]).astype(
+            np.float32
+        ),
+        "owner": np.repeat(np.arange(n), 2),
+        "labels": labels,
+        "class_texts": np.eye(8)[:k].astype(np.float32),
+        "class_names": np.array(["cat", "dog", "owl"][:k]),
+    }
+
+
+def written(folder: Path, kind: str, data: dict) -> Path:
+    if kind == "npz":
+        np.savez(folder / "mine.npz", **data)
+        return folder / "mine.npz"
+    if kind == "npy":
+        (folder / "mine").mkdir()
+        for name, array in data.items():
+            np.save(folder / "mine" / f"{name}.npy", array)
+        return folder / "mine"
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [
+        *(
+            {"modality": "image", "embedding": r, "label": int(v)}
+            for r, v in zip(data["images"].tolist(), data["labels"], strict=True)
+        ),
+        *(
+            {"modality": "text", "embedding": r, "owner": int(v)}
+            for r, v in zip(data["texts"].tolist(), data["owner"], strict=True)
+        ),
+        *(
+            {"modality": "class", "embedding": r, "name": str(v)}
+            for r, v in zip(data["class_texts"].tolist(), data["class_names"], strict=True)
+        ),
+    ]
+    keys = ("modality", "embedding", "label", "owner", "name")
+    pyarrow.parquet.write_table(
+        pyarrow.table({key: [row.get(key) for row in rows] for key in keys}), folder / "mine.parquet"
+    )
+    return folder / "mine.parquet"
+
+
+def measured(*args, cwd):
+    done = run_gaprun("eval", *args, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return {(m["dataset"], m["protocol"], m["metric"]): m["value"] for m in found["metrics"]}, found
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "parquet"])
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
+    data = arrays()
+    given = read_given(written(tmp_path, kind, data))
+    assert np.allclose(given.rows.images, unit(data["images"]), atol=1e-6)
+    assert (given.rows.owner == data["owner"]).all() and (given.rows.labels == data["labels"]).all()
+    assert given.classes == ["cat", "dog", "owl"] and given.class_texts.shape == (3, 8)
+    (tmp_path / "other").mkdir()
+    again = read_given(written(tmp_path / "other", "npz", data))
+    assert again.content == given.content
+
+
+def test_values_against_numpy(tmp_path):
+    data = arrays()
+    path = written(tmp_path, "npz", data)
+    values, found = measured("--embeddings", str(path), cwd=tmp_path)
+    x, y = (unit(data[name].astype(np.float64)) for name in ("images", "texts"))
+    first = y[::2]
+    assert values["mine", "full", "gap"] == pytest.approx(np.linalg.norm(x.mean(0) - first.mean(0)), abs=1e-6)
+    scores = x @ y.T
+    hits = [(scores[:, t] >= scores[i, t]).sum() == 1 for t, i in enumerate(data["owner"])]
+    assert values["mine", "full", "image_recall@1"] == pytest.approx(100 * np.mean(hits))
+    right = (x @ np.eye(8)[:3].T).argmax(1) == data["labels"]
+    assert values["mine", "full", "zeroshot_top1"] == pytest.approx(100 * right.mean())
+    for metric in ("mixed_recall@10", "intra_map", "cluster_nmi"):
+        assert ("mine", "full", metric) in values
+    # Asked again it is found; other content is another run.
+    assert measured("--embeddings", str(path), cwd=tmp_path)[1] == found
+    np.savez(path, **(data | {"images": data["images"][::-1]}))
+    assert measured("--embeddings", str(path), cwd=tmp_path)[1]["run"] != found["run"]
+
+
+def test_two_models_on_the_same_data_share_a_column(tmp_path):
+    for seed in (0, 1):
+        np.savez(tmp_path / f"model{seed}.npz", **arrays(seed=seed))
+        measured("--embeddings", f"model{seed}.npz", "--data", "birds/test", "--tasks", "gap", cwd=tmp_path)
+    done = run_gaprun("compare", "--metric", "gap", "--protocol", "full", "--json", cwd=tmp_path)
+    rows = json.loads(done.stdout)
+    assert {(row["recipe"], row["dataset"]) for row in rows} == {("model0", "birds"), ("model1", "birds")}, (
+        done.stderr
+    )
+
+
+def test_maps_and_tasks_that_fit_read_a_file_beside_it(tmp_path):
+    np.savez(tmp_path / "mine-train.npz", **arrays(seed=1))
+    np.savez(tmp_path / "mine-test.npz", **arrays(seed=2))
+    asked = ["--embeddings", "mine-test.npz", "--tasks", "gap,probe,transfer", "--transform", "centre"]
+    values, _ = measured(*asked, cwd=tmp_path)
+    assert values["mine-test", "full+centre", "gap"] < 0.3 * values["mine-test", "full", "gap"]
+    assert values["mine-test", "full", "probe_top1"] > 60
+    assert ("mine-test", "full+centre", "transfer_kept") in values
+
+
+def odd(change):
+    data = arrays()
+    change(data)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (odd(lambda d: d.pop("texts")), "no array `texts`"),
+        (odd(lambda d: d.pop("owner")), "need an `owner`"),
+        (odd(lambda d: d.update(owner=d["owner"] + 1)), "caption owners"),
+        (odd(lambda d: d.update(labels=d["labels"] + 1)), "labels reach 3"),
+        (odd(lambda d: d.update(labels=d["labels"].astype(float))), "whole numbers"),
+        (odd(lambda d: d["images"].__setitem__((4, 2), np.nan)), "images embedding 4"),
+        (odd(lambda d: d["texts"].__setitem__(9, 0)), "texts embedding 9"),
+        (odd(lambda d: d.update(class_names=np.array(["a", "a", "b"]))), "a name twice"),
+        (odd(lambda d: d.update(class_texts=d["class_texts"][:, :5])), "5 dimensions"),
+        (odd(lambda d: d.update(texts=d["texts"][:, :5])), "different models"),
+        (odd(lambda d: d.update(image=d["images"])), "unknown arrays image"),
+        (odd(lambda d: d.update(images=np.array(["a", "b"], dtype=object))), "cannot be read"),
+    ],
+)
+def test_odd_files_get_one_line(tmp_path, data, said):
+    np.savez(tmp_path / "odd.npz", **data)
+    with pytest.raises(UserError, match=said):
+        read_given(tmp_path / "odd.npz")
+
+
+def test_requests_that_cannot_be_met(tmp_path):
+    (tmp_path / "text.npz").write_text("hello")
+    np.savez(tmp_path / "plain.npz", images=np.eye(4), texts=np.eye(4))
+    for words, said in (
+        (["--embeddings", "none.npz"], "no such file"),
+        (["--embeddings", "text.npz"], "cannot be read"),
+        (["--embeddings", "plain.npz", "--ckpt", "x"], "stands alone"),
+        (["--embeddings", "plain.npz", "--tasks", "zeroshot"], "needs labels"),
+        (["--embeddings", "plain.npz", "--name", "../x"], "cannot be a name"),
+        (["--embeddings", "plain.npz", "--data", "coco"], "DATASET/SPLIT"),
+    ):
+        done = run_gaprun("eval", *words, cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_real_clip(tmp_path, real_data):
+    """The published embeddings' known answers, and what maps fitted on other pairs do to them (docs/findings.md)."""
+    path = real_data / "embeddings" / "clip_vit_coco500.npz"
+    values, _ = measured("--embeddings", str(path), "--tasks", "gap,retrieval", cwd=tmp_path)
+    known = {"gap": 0.8514, "matched_cosine": 0.3099, "text_recall@1": 55.2, "image_recall@1": 50.6}
+    for metric, expected in known.items():
+        assert values["clip_vit_coco500", "full", metric] == pytest.approx(expected, abs=1e-4), metric
+    with np.load(path) as found:
+        for name, half in (("train", slice(None, 250)), ("test", slice(250, None))):
+            np.savez(tmp_path / f"clip-{name}.npz", images=found["images"][half], texts=found["texts"][half])
+    maps = [word for name in ("centre", "realign", "shift") for word in ("--transform", name)]
+    asked = ["--embeddings", "clip-test.npz", "--tasks", "gap,retrieval,mixed", *maps]
+    values, _ = measured(*asked, cwd=tmp_path)
+    shown = {
+        protocol: tuple(
+            round(values["clip-test", protocol, metric], places)
+            for metric, places in (
+                ("gap", 3),
+                ("image_recall@1", 1),
+                ("text_recall@1", 1),
+                ("mixed_recall@10", 1),
+            )
+        )
+        for protocol in ("full", "full+centre", "full+realign", "full+shift")
+    }
+    assert shown == {
+        "full": (0.857, 60.8, 66.0, 0.0),
+        "full+centre": (0.123, 63.2, 66.0, 68.8),
+        "full+realign": (0.076, 38.8, 50.4, 52.0),
+        "full+shift": (0.085, 46.8, 46.4, 54.4),
+    }
