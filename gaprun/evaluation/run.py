@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -223,7 +224,8 @@ def keep_details(folder: Path, key: EvaluationKey, measured: Measured) -> Path |
         key.checkpoint_hash, key.model_hash, key.task, key.data_fingerprint, key.protocol, key.options_hash,
         key.definition,
     ]  # fmt: skip
-    name = f"{key.task}-{key.protocol}-{key.step}-{content_hash(identity)[:16]}.npz"
+    protocol = re.sub(r"[^A-Za-z0-9._+=,-]+", "_", key.protocol)[:80]
+    name = f"{key.task}-{protocol}-{key.step}-{content_hash(identity)[:16]}.npz"
     path = folder / plain_name(name, "details file")
 
     def write(target: Path) -> None:

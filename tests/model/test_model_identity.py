@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.run import evaluate_run
+from gaprun.evaluation.task import FULL
 from gaprun.model.identity import Identity, identity_of, tokenizer_identity
 from gaprun.model.openclip import Settings, canonical
 from gaprun.model.towers import CLIP_VOCABULARY, assemble, build_towers, towers_of
@@ -206,7 +207,7 @@ def test_what_an_earlier_version_measured_counts_for_our_own_runs_only(own, devi
     store, pictures = open_store(str(tmp_path / "r.db")), Pictures(6)
     begin(store, environment={"device": device})
     task = pictures.task()
-    key = task.key(pictures, "full", "w", 1)
+    key = task.key(pictures, FULL, "w", 1)
     store.add_evaluation("x", key, {"gap": 0.125}, 6, 32)
     done = evaluate_run(
         towers=towers(), checkpoint_hash="w", step=1, tasks=[task], store=store, run_id="x", device=CPU, own=own
@@ -258,5 +259,36 @@ def test_details_of_two_checkpoints_never_write_one_file(tmp_path):
     places = [keep_details(tmp_path / "x", key, Measured({}, 1, 1, {"rank": np.arange(3)})) for key in others]
     assert len(set(places)) == len(others) and {place.parent for place in places} == {tmp_path / "x"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x"]
-    with pytest.raises(Exception, match="cannot be a name"):
-        keep_details(tmp_path, replace(base, protocol="../../up"), Measured({}, 1, 1, {"rank": np.arange(3)}))
+    up = keep_details(
+        tmp_path / "x", replace(base, protocol="../../up [1, 2]"), Measured({}, 1, 1, {"rank": np.arange(3)})
+    )
+    assert up.parent == tmp_path / "x" and sorted(path.name for path in tmp_path.iterdir()) == ["x"]
+
+
+def test_the_values_printed_are_those_of_the_checkpoint_asked_for(tmp_path):
+    """A run has steps 20 and 40 measured; asked for 20 again, its rows are step 20's, found and not made."""
+    store, pictures = open_store(str(tmp_path / "r.db")), Pictures(4)
+    begin(store)
+    gaps = []
+    for step, seed in ((20, 0), (40, 1), (20, 0)):
+        torch.manual_seed(seed)
+        model = towers_of(CONFIG, Settings(), open_clip.SimpleTokenizer(), 16)
+        done = evaluate_run(
+            towers=model, checkpoint_hash=f"w{seed}", step=step, tasks=[pictures.task()], store=store, run_id="x",
+            device=CPU,
+        )  # fmt: skip
+        rows = store.metrics_by_evaluation(done.evaluations)
+        assert {(row["step"], row["checkpoint_hash"]) for row in rows} == {(step, f"w{seed}")}
+        gaps.append(next(row["value"] for row in rows if row["metric"] == "gap"))
+    assert gaps[0] == gaps[2] != gaps[1] and done.encoded == 0
+
+
+def test_captions_that_repeat_over_pictures_are_counted():
+    from gaprun.evaluation.tasks.retrieval import repeated_captions
+
+    pictures = Pictures(4)
+    assert repeated_captions(pictures) == {}
+    pictures.captions = [["a dog", "a dog"], ["a dog", "a cat"], ["A dog"], []]
+    assert repeated_captions(pictures) == {
+        "repeated_captions": 3.0
+    }  # within one picture alone it is no repeat

@@ -6,6 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from gaprun.evaluation.task import FULL
 from gaprun.evaluation.tasks.gap import Gap
 
 CONFIG = {
@@ -42,7 +43,7 @@ class Pictures:
                 return pictures
 
             def protocols(self, split):
-                return ["full"]
+                return [FULL]
 
         return OneProtocol(data=[self.split])
 
