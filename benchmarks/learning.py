@@ -214,7 +214,7 @@ def as_trained(loaded: Any, split: Any, draw: int) -> Any:
         pixels = np.concatenate([pool.picture(i).reshape(-1) for i in range(len(pool))])
         crops = random_crops(pool.sizes, data.crop_scale, np.random.default_rng(draw))
         arrays = (pixels, pool.kept, in_pixels(crops, pool.kept))
-        pictures = Pictures(*(torch.from_numpy(array) for array in arrays))
+        pictures = Pictures.joined(*(torch.from_numpy(array) for array in arrays))
         filter_ = picture_interpolation(data.resize, settings)
         mean, std = (torch.tensor(settings[name]) for name in ("mean", "std"))
         batch = crop_and_normalise(pictures, towers.image_size, filter_, mean, std)

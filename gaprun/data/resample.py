@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -25,13 +24,21 @@ CHUNK = 64  # pictures that a GPU pads to one size at a time
 class Pictures:
     """Pictures of differing sizes in one tensor, and the box of each that is shown.
 
-    `pixels`: uint8 (sum of height * width * 3,), picture after picture, row by row, RGB; `sizes`: int64 (B, 2) width
-    and height; `boxes`: int64 (B, 4) left, top, right, bottom in pixels. The latter two stay in the CPU's memory.
+    `pixels`: uint8 (n,), RGB, a picture row by row from its place in `starts` (int64 (B,)) on; what else lies there is
+    not looked at. `sizes`: int64 (B, 2) width and height; `boxes`: int64 (B, 4) left, top, right, bottom in pixels. All
+    but the pixels stay in the CPU's memory.
     """
 
     pixels: Tensor
+    starts: Tensor
     sizes: Tensor
     boxes: Tensor
+
+    @classmethod
+    def joined(cls, pixels: Tensor, sizes: Tensor, boxes: Tensor) -> Pictures:
+        """Pictures that lie one after the other in `pixels`."""
+        lengths = 3 * sizes.prod(1)
+        return cls(pixels, lengths.cumsum(0) - lengths, sizes, boxes)
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -43,15 +50,9 @@ class Pictures:
 
     def split(self, count: int) -> Iterator[Pictures]:
         """Parts of `count` pictures, the last one perhaps smaller."""
-        starts = self.starts()
         for first in range(0, len(self), count):
-            last = min(first + count, len(self))
-            pixels = self.pixels[starts[first] : starts[last]]
-            yield Pictures(pixels, self.sizes[first:last], self.boxes[first:last])
-
-    def starts(self) -> list[int]:
-        """Where in `pixels` each picture starts, and where the last one ends."""
-        return [0, *accumulate((3 * self.sizes.prod(1)).tolist())]
+            rows = slice(first, first + count)
+            yield Pictures(self.pixels, self.starts[rows], self.sizes[rows], self.boxes[rows])
 
 
 def picture_interpolation(resize: Resize, preprocessing: dict[str, Any]) -> Interpolation:
@@ -80,12 +81,12 @@ def crop_and_normalise(
 
 def _resize_bytes(pictures: Pictures, size: int, interpolation: Interpolation) -> Iterator[Tensor]:
     """uint8 (1, 3, size, size), picture after picture."""
-    origin, starts = pictures.pixels.storage_offset(), pictures.starts()
-    boxes = zip(pictures.sizes[:, 0].tolist(), pictures.boxes.tolist(), strict=True)
-    for i, (width, (left, top, right, bottom)) in enumerate(boxes):
+    origin = pictures.pixels.storage_offset()
+    columns = (pictures.starts, pictures.sizes[:, 0], pictures.boxes)
+    for start, width, (left, top, right, bottom) in zip(*(c.tolist() for c in columns), strict=True):
         # The box's rows as they lie in memory, copied as such: torch would copy them pixel by pixel.
         shape, strides = (bottom - top, 3 * (right - left)), (3 * width, 1)
-        rows = pictures.pixels.as_strided(shape, strides, origin + starts[i] + 3 * (top * width + left))
+        rows = pictures.pixels.as_strided(shape, strides, origin + start + 3 * (top * width + left))
         box = rows.contiguous().view(1, bottom - top, right - left, 3).permute(0, 3, 1, 2)
         yield interpolate(box, (size, size), mode=interpolation, antialias=True)
 
@@ -93,8 +94,7 @@ def _resize_bytes(pictures: Pictures, size: int, interpolation: Interpolation) -
 def _resize_batch(pictures: Pictures, size: int, interpolation: Interpolation) -> Iterator[Tensor]:
     """float32 (b, 3, size, size) of whole levels, chunk after chunk."""
     # All numbers travel at once, from pinned memory: the host does not wait for them.
-    starts = torch.tensor(pictures.starts()[:-1]) // 3
-    table = torch.cat([starts[:, None], pictures.sizes[:, :1], pictures.boxes], 1)
+    table = torch.cat([pictures.starts[:, None] // 3, pictures.sizes[:, :1], pictures.boxes], 1)
     if pictures.pixels.is_cuda:
         table = table.pin_memory()
     whole, pixels = table.to(pictures.pixels.device, non_blocking=True), pictures.pixels.view(-1, 3)

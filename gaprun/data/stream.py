@@ -22,9 +22,8 @@ from gaprun.data.resample import Pictures
 from gaprun.errors import Failure, GaprunError
 
 REPLACEMENTS = 100
-IN_FLIGHT = (
-    4 * 2**30
-)  # bytes of batches that all loader processes may have ready: in /dev/shm, and pinned on a GPU
+IN_FLIGHT = 4 * 2**30  # bytes of batches that all loaders may have ready: in /dev/shm, and pinned on a GPU
+NO_PIXELS = torch.zeros(0, dtype=torch.uint8)
 Trim = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
 
@@ -64,23 +63,40 @@ class LoadBatch:
         tokens: npt.NDArray[np.int64],
         trim: Trim = lambda tokens: tokens,
         rows: slice | None = None,
+        in_place: bool = False,
     ) -> None:
         """`tokens`: (len(pool.texts), context) ids of every caption; `trim` cuts a batch's common padding; `rows`:
-        the part of every step to load, where several processes share it (None: all)."""
+        the part of every step to load, where several processes share it (None: all); `in_place`: cached pictures are
+        not copied, a batch says where they lie in the cache (for the CPU)."""
         self.plan, self.tokens, self.trim = plan, tokens, trim
         self.rows = rows or slice(0, plan.batch_size)
+        self.in_place = in_place and plan.pool.cache is not None
 
     def __call__(self, step: int) -> Batch | GaprunError:
         """`load(step)`, or the error that it ended with: raised in a worker it would come back as a traceback."""
         try:
-            return self.load(step)
+            return self._with_pixels(self.load(step), NO_PIXELS)
         except GaprunError as error:
             return error
 
     @property
     def bytes_a_batch(self) -> int:
-        """What the pictures of one batch take, on average."""
-        return int(3 * self.plan.pool.kept.prod(1).mean() * (self.rows.stop - self.rows.start)) + 1
+        """What the pictures of one batch take on the way from a loader, on average."""
+        return (
+            1
+            if self.in_place
+            else int(3 * self.plan.pool.kept.prod(1).mean() * (self.rows.stop - self.rows.start)) + 1
+        )
+
+    def completed(self, batch: Batch) -> Batch:
+        """What `load` gave, from what this object gave in another process that has the same cache."""
+        cache = self.plan.pool.cache
+        return batch if cache is None else self._with_pixels(batch, torch.from_numpy(cache.pixels))
+
+    def _with_pixels(self, batch: Batch, pixels: torch.Tensor) -> Batch:
+        if not self.in_place:
+            return batch
+        return replace(batch, pictures=replace(batch.pictures, pixels=pixels))
 
     def load(self, step: int) -> Batch:
         """Load its rows of step `step`; a damaged pair gives way to the next readable one and is named in `damaged`."""
@@ -91,9 +107,14 @@ class LoadBatch:
         kept = pool.kept[images[rows]]
         # Of the whole batch, since one generator draws the crops row by row.
         boxes = in_pixels(plan.crops(step, images)[rows], kept)
-        tensors = (torch.from_numpy(array) for array in (np.concatenate(pixels), kept, boxes))
         tokens = self.trim(self.tokens[plan.captions(step, images)[rows]])
-        return Batch(step, Pictures(*tensors), torch.from_numpy(tokens), damaged)
+        shapes = torch.from_numpy(kept), torch.from_numpy(boxes)
+        if self.in_place and pool.cache is not None:
+            starts = torch.from_numpy(pool.cache.starts[images[rows]])
+            pictures = Pictures(torch.from_numpy(pool.cache.pixels), starts, *shapes)
+        else:
+            pictures = Pictures.joined(torch.from_numpy(np.concatenate(pixels)), *shapes)
+        return Batch(step, pictures, torch.from_numpy(tokens), damaged)
 
     def _readable(self, images: npt.NDArray[np.int64], k: int, damaged: list[str]) -> npt.NDArray[np.uint8]:
         for _ in range(REPLACEMENTS):
@@ -121,4 +142,4 @@ def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = Fal
     for item in itertools.chain(first, loader):
         if isinstance(item, GaprunError):
             raise item
-        yield item
+        yield load.completed(item)

@@ -187,7 +187,7 @@ def _loader(
     # A compiled tower is compiled for every length: then four of them do.
     step = -(-state.towers.context_length // 4) if job.recipe.compute.compile else 4
     trim = {"trim": partial(trimmed, step=step)} if state.towers.trimmable else {}
-    return LoadBatch(plan, tokens, rows=state.rows, **trim)
+    return LoadBatch(plan, tokens, rows=state.rows, in_place=state.device.type == "cpu", **trim)
 
 
 class Diverged(Failure):

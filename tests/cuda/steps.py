@@ -56,5 +56,5 @@ def batch_for(state: TrainState, rows: int = ROWS, pinned: bool = True) -> Batch
     sizes = torch.full((rows, 2), side)
     boxes = torch.tensor([[k % 3, 1, side - 1, side - k % 2] for k in range(rows)])
     pixels = torch.zeros(rows * side * side * 3, dtype=torch.uint8)
-    batch = Batch(0, Pictures(pixels, sizes, boxes), torch.ones(rows, context, dtype=torch.int64), [])
+    batch = Batch(0, Pictures.joined(pixels, sizes, boxes), torch.ones(rows, context, dtype=torch.int64), [])
     return batch.pin_memory() if pinned else batch

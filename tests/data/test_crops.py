@@ -68,7 +68,7 @@ def test_sizes_at_which_pictures_are_kept() -> None:
 def packed(pictures: list[np.ndarray], boxes: np.ndarray) -> Pictures:
     pixels = np.concatenate([picture.reshape(-1) for picture in pictures])
     sizes = np.array([picture.shape[1::-1] for picture in pictures])
-    return Pictures(torch.from_numpy(pixels), torch.from_numpy(sizes), torch.from_numpy(boxes))
+    return Pictures.joined(torch.from_numpy(pixels), torch.from_numpy(sizes), torch.from_numpy(boxes))
 
 
 def photographs(rng: np.random.Generator, noise: bool) -> list[np.ndarray]:
