@@ -47,7 +47,9 @@ def test_an_option_trains_and_makes_a_difference(name: str, losses) -> None:
 
 @pytest.mark.slow
 def test_compiled_towers_give_the_same_losses(losses) -> None:
-    assert losses("compute.compile=true", db="c") == pytest.approx(losses(db="plain"), rel=1e-3)
+    slow = "optimizer.lr=1e-4"  # at the recipe's rate the first steps magnify a difference in rounding
+    expected = losses(slow, db="plain")
+    assert losses(slow, "compute.compile=true", db="c") == pytest.approx(expected, rel=1e-4)
 
 
 def test_an_open_clip_architecture_by_name(losses) -> None:
