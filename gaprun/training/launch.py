@@ -34,6 +34,11 @@ def launch(arguments: list[str], processes: int) -> int:
     logging.disable(
         logging.ERROR
     )  # the launcher logs every ended process over many lines; one line of ours does
+    if hasattr(
+        signal, "SIGHUP"
+    ):  # a terminal that closes does not end a training; the processes inherit this
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGQUIT")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     command = ["--standalone", "--nproc-per-node", str(processes), "-m", "gaprun", *arguments]
     try:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,12 @@ def test_statistics_of_a_step_that_failed_are_put_back(run_small: RunSmall, monk
         report=lambda event: steps.append(event.done) if event.phase == "train" else None,
     )
     assert min(steps) > 7 and everything(store, job.id) == everything(whole, job.id)
+
+
+def test_a_terminal_that_closes_ends_nothing(run_small: RunSmall) -> None:
+    def hang_up(event: Event) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    job, store = run_small("baseline", *OPTIONS, report=hang_up)
+    assert store.run(job.id).status == "finished"
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
