@@ -77,7 +77,9 @@ def test_comparisons_are_the_same_after_the_move(url, example):
     names = example.metric_names()
 
     def answer(store):
-        return sorted(repr(sorted(row.items())) for row in store.metric_rows(names))
+        # A database counts up its evaluations by itself; all else is copied.
+        rows = [{**row, "evaluation": None} for row in store.metric_rows(names)]
+        return sorted(repr(sorted(row.items())) for row in rows)
 
     assert answer(target) == answer(example) and len(answer(target)) > 500
     assert [run.id for run in target.runs()] == [run.id for run in example.runs()]
