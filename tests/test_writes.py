@@ -31,7 +31,7 @@ SAFE = {
     "data/folder.py": "through write_atomically; its lock file holds nothing",
     "data/identity.py": "through write_atomically",
     "data/write.py": "moves whole shards out of its working folder",
-    "evaluation/embed.py": "writes a folder of its own beside its place and moves it",
+    "evaluation/keep.py": "writes a folder of its own beside its place and moves it",
     "evaluation/run.py": "writes beside its place and moves",
     "exchange/openclip.py": "writes into the temporary folder that is moved when whole",
     "exchange/parquet.py": "writes into the temporary folder of an export",
@@ -41,6 +41,8 @@ SAFE = {
     "store/removal.py": "deletes a run's folder after `folders` says that it is the run's own",
     "training/captions.py": "through write_atomically",
     "training/checkpoint.py": "through write_atomically",
+    "training/holding.py": "a lock file, which holds nothing",
+    "training/kept.py": "adds a line a number; a line that was cut off is passed over when it is read",
 }
 
 

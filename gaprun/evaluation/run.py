@@ -135,7 +135,7 @@ class _Measuring:
     own: bool
     done: Evaluated
     fitted: dict[tuple[Transform, str], Map] = field(default_factory=dict)
-    code: str = field(default_factory=code_version)
+    code: str = field(default_factory=lambda: code_version())
     unrecorded: bool = False
 
     def all(

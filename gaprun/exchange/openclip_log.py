@@ -101,10 +101,9 @@ def _take(reader: Reader, name: str, raw: Any, samples: int | None) -> None:
         if pairs[3]:
             value = Value("retrieval", f"{side}_recall@{pairs[3]}", reader.share(name, number), "pairs", OURS)
         else:
-            rule = {"median": "floor"} if pairs[2] == "median_rank" else OURS
-            value = Value(
-                "retrieval", f"{side}_{pairs[2]}", _rank(reader, name, number, samples), "pairs", rule
-            )
+            # Another rule is another protocol: of two evaluations by one protocol only the later counts.
+            by = ("pairs-floor", {"median": "floor"}) if pairs[2] == "median_rank" else ("pairs", OURS)
+            value = Value("retrieval", f"{side}_{pairs[2]}", _rank(reader, name, number, samples), *by)
         reader.values.append(_sized(value, samples))
     elif zero_shot:
         dataset = plain_name(zero_shot[1], f"{reader.where}: the data set of {name}")

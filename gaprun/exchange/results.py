@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gaprun.data.split import Split, open_split
-from gaprun.errors import UserError
+from gaprun.errors import Failure, UserError
 from gaprun.exchange.formats import read_file
 from gaprun.exchange.openclip_log import PROGRAM as LOG
 from gaprun.exchange.own import import_export
@@ -218,6 +218,8 @@ def _groups(record: Record, place: Place, split: Split | None) -> list[tuple[Eva
         protocol = "full" if value.protocol == "pairs" and _one_caption_each(split) else value.protocol
         options = json.dumps(value.options, sort_keys=True)
         groups.setdefault((value.task, *where, protocol, options), []).append(value)
+    if len({question[:-1] for question in groups}) < len(groups):
+        raise Failure(f"{record.where}: two rules under one protocol, of which one would hide the other")
     found = []
     for (task, dataset, part, protocol, options), values in groups.items():
         here = split is not None and (dataset, part) == (split.dataset, split.split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, String, Text, case, cast, func, not_, or_, select, tuple_
@@ -108,6 +108,7 @@ def metric_rows(
     for record in result:
         row: dict[str, Any] = dict(zip(names_of_columns, record, strict=True))
         run_id = row["id"]
+        row["trained_on"] = _canonical(row["trained_on"])
         if all(_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
             row.update((key, values[key].get(run_id)) for key in keys)
             rows.append(row)
@@ -321,6 +322,12 @@ def _one_task_each(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if key not in kept or recency(row) > recency(kept[key]):
             kept[key] = row
     return list(kept.values())
+
+
+@lru_cache(maxsize=1024)
+def _canonical(document: str | None) -> str | None:
+    """The same JSON in one spelling: databases differ in blanks and in the order of keys."""
+    return None if document is None else json.dumps(json.loads(document), sort_keys=True)
 
 
 def _trained_on(session: Session) -> ColumnElement[Any]:
