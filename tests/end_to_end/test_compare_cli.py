@@ -12,12 +12,13 @@ import pytest
 
 from gaprun.cli.main import main
 from gaprun.store import EvaluationKey, NewRun, open_store
+from gaprun.store.folders import own
 from gaprun.store.schema import HEAD
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A database of two recipes with three seeds each, one failed run, and a folder a run."""
+    """A database of two recipes with three seeds each, and one failed run."""
     folder = tmp_path_factory.mktemp("results")
     store = open_store(str(folder / "results.db"))
     for recipe, gap in (("baseline", 0.5), ("flt", 0.2)):
@@ -38,7 +39,6 @@ def filled(tmp_path_factory):
                     100,
                 )
             )
-            (store.artifacts / run_id).mkdir(parents=True)
             rows = [
                 {"step": s, "loss": 5 - s / 50, "gap": gap, "temperature": 0.07} for s in range(0, 101, 5)
             ]
@@ -56,8 +56,13 @@ def filled(tmp_path_factory):
 
 @pytest.fixture
 def folder(filled, tmp_path):
-    """A copy of it."""
-    return shutil.copytree(filled, tmp_path / "copy")
+    """A copy of it, with a folder a run that is marked as the run's own."""
+    copy = shutil.copytree(filled, tmp_path / "copy")
+    store = open_store(str(copy / "results.db"))
+    for run in store.runs():
+        own(store, run.id)
+    store.close()
+    return copy
 
 
 @pytest.fixture
