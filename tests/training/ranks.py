@@ -35,13 +35,16 @@ def together(count: int, work: str, folder: Path) -> None:
 def _main(count: int, work: str, folder: Path) -> int:
     module, _, name = work.partition(":")
     function = getattr(importlib.import_module(module), name)
-    rendezvous = torch.distributed.TCPStore("127.0.0.1", 0, count, is_master=True, wait_for_workers=False)
+    # The store is made after the forks: its thread looks up the names of who connects, and a process that is forked in
+    # the middle of that holds the resolver's lock for ever.
+    read, write = os.pipe()
     children = []
     for rank in range(count):
         child = os.fork()
         if child == 0:
+            port = int.from_bytes(os.read(read, 4), "big")
             torch.set_num_threads(1)
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": rendezvous.port}
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
             os.environ |= {key: str(value) for key, value in place.items()}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
             code = 1
@@ -57,6 +60,8 @@ def _main(count: int, work: str, folder: Path) -> int:
                 sys.stderr.flush()
                 os._exit(code)
         children.append(child)
+    rendezvous = torch.distributed.TCPStore("127.0.0.1", 0, count, is_master=True, wait_for_workers=False)
+    os.write(write, rendezvous.port.to_bytes(4, "big") * count)
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 
 
