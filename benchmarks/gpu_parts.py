@@ -89,7 +89,7 @@ def batch_of(state: Any, number: int, side: int | None = None) -> Any:
     texts = [f"{words[k % 4]} number {random.integers(10**6)}" for k in range(rows)]
     tokens = trimmed(state.towers.tokenize(texts)) if state.towers.trimmable else state.towers.tokenize(texts)
     pixels = pictures.permute(0, 2, 3, 1).reshape(-1)
-    shown = Pictures(pixels, torch.full((rows, 2), side), torch.from_numpy(boxes))
+    shown = Pictures.joined(pixels, torch.full((rows, 2), side), torch.from_numpy(boxes))
     batch = Batch(number, shown, torch.from_numpy(tokens), [])
     return batch.pin_memory() if state.device.type == "cuda" else batch
 
