@@ -55,7 +55,7 @@ def state_of(recipe: Any, device: str, seed: int = 0) -> Any:
     import torch
 
     from gaprun.model.towers import build_towers
-    from gaprun.training.environment import prepare
+    from gaprun.runtime.environment import prepare
     from gaprun.training.head import Head
     from gaprun.training.length import run_length
     from gaprun.training.state import TrainState
@@ -121,7 +121,7 @@ def machine(size: dict[str, Any]) -> Found:
     import torch
 
     from gaprun.recipe.schema import Compute
-    from gaprun.training.environment import environment, prepare
+    from gaprun.runtime.environment import environment, prepare
 
     device = torch.device(size["device"])
     prepare(Compute(), device)
@@ -346,7 +346,7 @@ def measuring(size: dict[str, Any]) -> Found:
 
     from gaprun.evaluation.embed import StoredEmbedder
     from gaprun.model.towers import build_towers
-    from gaprun.training.environment import prepare
+    from gaprun.runtime.environment import prepare
 
     recipe = recipe_of(size, "baseline", {})
     device = torch.device(size["device"])

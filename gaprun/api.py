@@ -11,8 +11,8 @@ from gaprun.evaluation.choose import chosen_tasks, task_names
 from gaprun.evaluation.measure import Measurement, measure_model
 from gaprun.recipe.jobs import Job, load_jobs, load_recipe
 from gaprun.recipe.schema import Recipe
+from gaprun.runtime.events import Interrupted
 from gaprun.store import open_store
-from gaprun.training.events import Interrupted
 from gaprun.training.preflight import is_finished, prepare_job
 from gaprun.training.run import run_job
 

@@ -114,8 +114,8 @@ def evaluate(
     how = transformed(transform, fit)
     chosen = chosen_tasks(tasks, data, transform, fit) if data or ckpt is None else None
     from gaprun.evaluation.measure import measure_model
+    from gaprun.runtime.events import Event
     from gaprun.store import open_store
-    from gaprun.training.events import Event
 
     store = open_store(db)
     with JobProgress() as progress:

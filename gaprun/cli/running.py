@@ -10,8 +10,8 @@ from gaprun.errors import Failure, GaprunError
 
 if TYPE_CHECKING:
     from gaprun.recipe.jobs import Job
+    from gaprun.runtime.events import Report
     from gaprun.store import Store
-    from gaprun.training.events import Report
     from gaprun.training.outcome import Finished, Outcome
 
 
@@ -61,7 +61,7 @@ def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[J
 def _check(job: Job, store: Store, device: str) -> None:
     """Raise UserError for what can be known to be wrong with a job before it starts."""
     from gaprun.model.towers import tokenizer_for
-    from gaprun.training.environment import check_precision, pick_device
+    from gaprun.runtime.environment import check_precision, pick_device
     from gaprun.training.preflight import prepare_job
 
     where = pick_device(device)

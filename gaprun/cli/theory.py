@@ -276,8 +276,8 @@ def _tower_outcomes(
     from itertools import count
 
     from gaprun.cli.progress import JobProgress
+    from gaprun.runtime.events import Event
     from gaprun.theory.towers import TowerLaboratory, recipe_for
-    from gaprun.training.events import Event
 
     recipe = recipe_for(model, data, overrides, steps, pairs)
     kinds = 2 + sum(share != recipe.data.mismatched for share in shares)

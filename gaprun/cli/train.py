@@ -113,7 +113,7 @@ def train(
 def _follow(db: str | None, device: str, dry_run: bool) -> None:
     """What every process but the first does: its part, in silence unless the first may be the one that is lost."""
     from gaprun.errors import GaprunError
-    from gaprun.training.events import LostProcess
+    from gaprun.runtime.events import LostProcess
 
     if dry_run:
         return

@@ -9,7 +9,7 @@ def chosen_devices(text: str | None) -> list[str]:
     """`cuda:0,cuda:1` or `cpu,cpu` as a list; None is every GPU, or the CPU once. Raises UserError for absent ones."""
     import torch
 
-    from gaprun.training.environment import pick_device
+    from gaprun.runtime.environment import pick_device
 
     count = torch.cuda.device_count()
     if text is None:

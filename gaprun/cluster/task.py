@@ -20,8 +20,8 @@ from gaprun.errors import GaprunError
 
 if TYPE_CHECKING:
     from gaprun.recipe.jobs import Job
+    from gaprun.runtime.events import Event
     from gaprun.store import Store
-    from gaprun.training.events import Event
 
 REPORT_SECONDS = 30.0
 
@@ -79,7 +79,7 @@ class TimeWarning:
 
     def ask(self) -> None:
         """Pass a warning that came on to the loop, once, as soon as the loop listens (a second would break it off)."""
-        from gaprun.training.events import StopRequest
+        from gaprun.runtime.events import StopRequest
 
         listener = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
         if self.came and not self._asked and isinstance(listener, StopRequest):
@@ -108,13 +108,13 @@ def join_processes() -> None:
 
 def is_interrupted(error: GaprunError) -> bool:
     """Whether `error` says that the loop saved and stopped because it was asked to."""
-    from gaprun.training.events import Interrupted
+    from gaprun.runtime.events import Interrupted
 
     return type(error) is Interrupted
 
 
 def _run(job: Job, store: Store, warning: TimeWarning) -> None:
-    from gaprun.training.distributed import joined
+    from gaprun.runtime.distributed import joined
     from gaprun.training.run import run_job
 
     last = 0.0

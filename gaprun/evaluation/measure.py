@@ -17,9 +17,9 @@ from gaprun.evaluation.load import LoadedModel, load_model
 from gaprun.evaluation.run import Evaluated, evaluate_run
 from gaprun.evaluation.task import Task
 from gaprun.recipe.schema import Compute
+from gaprun.runtime.environment import code_version, environment, pick_device
+from gaprun.runtime.kernels import set_kernels
 from gaprun.store import NewRun, Store
-from gaprun.training.environment import code_version, environment, pick_device
-from gaprun.training.kernels import set_kernels
 
 
 @dataclass(frozen=True)

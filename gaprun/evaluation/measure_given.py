@@ -14,8 +14,8 @@ from gaprun.evaluation.run import evaluate_given
 from gaprun.evaluation.task import Task
 from gaprun.evaluation.tasks import TASKS
 from gaprun.files import content_hash, plain_name
+from gaprun.runtime.environment import code_version
 from gaprun.store import NewRun, Store
-from gaprun.training.environment import code_version
 
 # The others fit on a training file too, and are measured where they are asked for by name.
 WITHOUT_ANOTHER_FILE = ("gap", "retrieval", "mixed", "intra", "clustering", "zeroshot")

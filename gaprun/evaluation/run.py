@@ -21,12 +21,12 @@ from gaprun.evaluation.transformed import Transformed
 from gaprun.evaluation.transforms import Identity, Map, Transform
 from gaprun.files import content_hash, plain_name, write_atomically
 from gaprun.model.towers import Towers
+from gaprun.runtime.cards import explained
+from gaprun.runtime.distributed import ALONE, World
+from gaprun.runtime.environment import code_version
+from gaprun.runtime.events import Interrupted
 from gaprun.store import EvaluationKey, Store
 from gaprun.store.folders import own as own_folder
-from gaprun.training.cards import explained
-from gaprun.training.distributed import ALONE, World
-from gaprun.training.environment import code_version
-from gaprun.training.events import Interrupted
 
 MORE_ROOM = "free the card of other programs and measure again, or use `gaprun eval --ckpt RUN --device cpu`"
 

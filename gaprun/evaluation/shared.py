@@ -12,8 +12,8 @@ from gaprun.data.split import Split, open_split
 from gaprun.errors import Failure, GaprunError
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.task import Source
-from gaprun.training.distributed import World
-from gaprun.training.events import LostProcess
+from gaprun.runtime.distributed import World
+from gaprun.runtime.events import LostProcess
 
 Order = tuple[str, tuple[Any, ...]]  # which of the three below, and its arguments
 IMAGES, TEXTS, END = "images", "texts", "end"

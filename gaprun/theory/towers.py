@@ -25,9 +25,9 @@ from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe import load_recipe
 from gaprun.recipe.load import validate
 from gaprun.recipe.schema import Recipe
+from gaprun.runtime.environment import pick_device, prepare
 from gaprun.theory.features import centre
 from gaprun.theory.start import Outcome, repeat
-from gaprun.training.environment import pick_device, prepare
 from gaprun.training.head import Head
 from gaprun.training.length import run_length
 from gaprun.training.state import Encode, TrainState

@@ -8,7 +8,7 @@ import signal
 from typing import Any
 
 from gaprun.errors import Failure
-from gaprun.training.events import Interrupted
+from gaprun.runtime.events import Interrupted
 
 
 def is_shared() -> bool:

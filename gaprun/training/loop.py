@@ -19,12 +19,12 @@ from gaprun.errors import Failure, GaprunError
 from gaprun.model.towers import tokenizer_for, trimmed
 from gaprun.model.vocabulary import Tokens
 from gaprun.recipe.jobs import Job
+from gaprun.runtime.cards import StepFailed, explained, less_memory
+from gaprun.runtime.events import Event, Interrupted, LostProcess, Report, StopRequest
 from gaprun.store import Store
 from gaprun.store.claims import ClaimLost
 from gaprun.training.captions import caption_tokens
-from gaprun.training.cards import StepFailed, explained, less_memory
 from gaprun.training.checkpoint import CheckpointWriter
-from gaprun.training.events import Event, Interrupted, LostProcess, Report, StopRequest
 from gaprun.training.length import recorded_steps
 from gaprun.training.state import TrainState
 from gaprun.training.transfer import on_device

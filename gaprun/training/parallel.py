@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.recipe.jobs import Job
-from gaprun.training.cards import let_go
-from gaprun.training.distributed import ALONE, World, joined
-from gaprun.training.environment import pick_device
-from gaprun.training.events import Event, Interrupted, LostProcess, Report
+from gaprun.runtime.cards import let_go
+from gaprun.runtime.distributed import ALONE, World, joined
+from gaprun.runtime.environment import pick_device
+from gaprun.runtime.events import Event, Interrupted, LostProcess, Report
 from gaprun.training.outcome import Finished, Outcome
 from gaprun.training.run import run_job
 

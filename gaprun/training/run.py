@@ -15,6 +15,9 @@ from gaprun.files import plain_name
 from gaprun.model.towers import build_towers, check_built_alike, full_vocabulary
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
+from gaprun.runtime.distributed import ALONE, World
+from gaprun.runtime.environment import code_version, environment, pick_device, prepare
+from gaprun.runtime.events import Event, Interrupted, Report, StopRequest, quietly
 from gaprun.store import Store, folders
 from gaprun.store.claims import ClaimLost
 from gaprun.training.checkpoint import (
@@ -24,9 +27,6 @@ from gaprun.training.checkpoint import (
     own_facts,
     weights_hash,
 )
-from gaprun.training.distributed import ALONE, World
-from gaprun.training.environment import code_version, environment, pick_device, prepare
-from gaprun.training.events import Event, Interrupted, Report, StopRequest, quietly
 from gaprun.training.head import Head
 from gaprun.training.holding import beating, locked
 from gaprun.training.kept import KeptStore

@@ -24,9 +24,9 @@ from gaprun.data.stream import Batch
 from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
+from gaprun.runtime.distributed import ALONE, World
 from gaprun.training.average import WeightAverage
 from gaprun.training.batchnorm import statistics_kept, synchronised
-from gaprun.training.distributed import ALONE, World
 from gaprun.training.head import Clouds, Head
 from gaprun.training.length import Length
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate

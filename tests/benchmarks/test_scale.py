@@ -45,7 +45,7 @@ def test_mscoco_by_hand() -> None:
 
 @pytest.mark.parametrize(("ranks", "local", "dimension"), [(2, 8, 4), (4, 16, 32), (8, 4, 16)])
 def test_bytes_sent_are_those_of_the_training_code(ranks, local, dimension, monkeypatch) -> None:
-    from gaprun.training import distributed
+    from gaprun.runtime import distributed
 
     sent = {"gathered": 0, "reduced": 0}
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from gaprun.cli import progress
-from gaprun.training.events import Event
+from gaprun.runtime.events import Event
 
 EVENTS = [
     Event("baseline-s0", "captions", 10, 10),

@@ -16,8 +16,8 @@ from gaprun.cluster.resources import Resources, parse_free, parse_minutes
 from gaprun.cluster.slurm import script, submit_tasks
 from gaprun.cluster.task import Task, TimeWarning, join_processes, requeue, warned
 from gaprun.errors import Failure, UserError
+from gaprun.runtime.events import StopRequest
 from gaprun.store import open_store
-from gaprun.training.events import StopRequest
 from tests.conftest import RECIPES, TINY, Gaprun
 from tests.training.conftest import small_job
 

@@ -15,7 +15,7 @@ from gaprun.model.loss import ClipLoss
 from gaprun.model.terms import TERMS
 from gaprun.model.towers import build_towers, original_tokens, tokenizer_for, trimmed
 from gaprun.model.vocabulary import Tokens, Vocabulary
-from gaprun.training.distributed import ALONE, World
+from gaprun.runtime.distributed import ALONE, World
 from gaprun.training.head import Head
 from gaprun.training.length import run_length
 from gaprun.training.state import TrainState

@@ -12,10 +12,10 @@ from torch import nn
 from gaprun.data.cache import DecodedCache
 from gaprun.data.stream import Batch, LoadBatch
 from gaprun.errors import Failure, UserError
+from gaprun.runtime.distributed import World
 from gaprun.store import open_store
 from gaprun.training.batchnorm import SyncedBatchNorm, synchronised
 from gaprun.training.checkpoint import newest_checkpoint
-from gaprun.training.distributed import World
 from gaprun.training.parallel import _unopened
 from gaprun.training.run import run_job
 from tests.training.conftest import small_job

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import gaprun.training.run  # noqa: F401 - imported before the fork
-from gaprun.training.distributed import joined
+from gaprun.runtime.distributed import joined
 from tests.conftest import REPO
 
 

@@ -13,9 +13,9 @@ import torch
 
 from gaprun.errors import Failure, UserError
 from gaprun.evaluation import run as measuring
+from gaprun.runtime.events import Event
 from gaprun.store import Store, open_store
 from gaprun.training import checkpoint
-from gaprun.training.events import Event
 from gaprun.training.state import TrainState
 from tests.training.conftest import RunSmall
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gaprun.errors import Failure, UserError
+from gaprun.runtime.events import Event, Interrupted
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, weights_hash
-from gaprun.training.events import Event, Interrupted
 from tests.training.conftest import METHODS, RunSmall
 
 EVERY = ["data.cache=none", "data.workers=0"], ["data.cache=none", "data.workers=2"], ["data.cache=memory"]

@@ -14,8 +14,8 @@ from gaprun.paper.settings import Setting, setting_of
 from gaprun.recipe import load_jobs
 from gaprun.recipe.identity import hash_of, setup_part
 from gaprun.recipe.schema import Optimizer
+from gaprun.runtime.events import Interrupted
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint
-from gaprun.training.events import Interrupted
 from gaprun.training.head import Head
 from gaprun.training.optimizer import parameter_groups
 from tests.conftest import RECIPES

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from gaprun.training.environment import checkout_commit
+from gaprun.runtime.environment import checkout_commit
 
 PROJECT = '[project]\nname = "{}"\n'
 

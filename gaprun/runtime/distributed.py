@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gaprun.errors import Failure, GaprunError, UserError
-from gaprun.training.events import LostProcess
+from gaprun.runtime.events import LostProcess
 
 T = TypeVar("T")
 BUCKET = 2**23  # elements of gradients that are summed in one message

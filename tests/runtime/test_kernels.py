@@ -12,8 +12,8 @@ from gaprun.errors import UserError
 from gaprun.recipe.identity import hash_of
 from gaprun.recipe.jobs import recipe_hash
 from gaprun.recipe.schema import Compute, Recipe
-from gaprun.training.environment import environment
-from gaprun.training.kernels import described, driver_version, set_kernels
+from gaprun.runtime.environment import environment
+from gaprun.runtime.kernels import described, driver_version, set_kernels
 from gaprun.training.state import TrainState
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")

@@ -15,7 +15,7 @@ import gaprun
 from gaprun.errors import UserError
 from gaprun.recipe.schema import Compute
 from gaprun.registry import plugin_hashes
-from gaprun.training.kernels import described, set_kernels
+from gaprun.runtime.kernels import described, set_kernels
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "pillow", "simplejpeg")
 
