@@ -121,9 +121,9 @@ def peer(size: dict[str, Any], seed: int) -> Path:
 
 def ours(size: dict[str, Any], name: str, seed: int) -> Path:
     """Train by gaprun with the keys that `name` sets; the last checkpoint."""
+    from gaprun.jobs.run import run_job
     from gaprun.recipe.jobs import load_jobs
     from gaprun.store import open_store
-    from gaprun.training.run import run_job
 
     folder, total = Path(size["folder"]), steps(size)
     recipe = {

@@ -39,11 +39,11 @@ from gaprun.data.split import open_split
 from gaprun.data.stream import LoadBatch, stream
 from gaprun.data.write import write_splits
 from gaprun.errors import GaprunError
+from gaprun.jobs.run import run_job
 from gaprun.recipe.jobs import Job, load_jobs
 from gaprun.store import open_store
 from gaprun.store.database import Store
 from gaprun.training import checkpoint
-from gaprun.training.run import run_job
 from gaprun.training.state import TrainState
 
 RECIPE = """

@@ -30,10 +30,10 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     """In a child: milliseconds a step of every part, by epoch."""
     import torch
 
+    from gaprun.jobs.run import run_job
     from gaprun.recipe.jobs import load_jobs
     from gaprun.store import open_store
     from gaprun.training import loop, state
-    from gaprun.training.run import run_job
 
     os.environ["GAPRUN_DATA"] = size["folder"]
     place = Path(tempfile.mkdtemp(dir=size["folder"]))

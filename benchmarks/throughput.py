@@ -105,11 +105,11 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     """In a child: train two epochs, then step on one resident batch; images a second of each part."""
     import torch
 
+    from gaprun.jobs.run import run_job
     from gaprun.recipe.jobs import load_jobs
     from gaprun.store import open_store
     from gaprun.training import loop
     from gaprun.training import state as states
-    from gaprun.training.run import run_job
 
     folder = Path(size["folder"])
     os.environ["GAPRUN_DATA"] = str(folder)

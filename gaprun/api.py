@@ -9,12 +9,12 @@ from gaprun.comparison import compare
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.choose import chosen_tasks, task_names
 from gaprun.evaluation.measure import Measurement, measure_model
+from gaprun.jobs.preflight import is_finished, prepare_job
+from gaprun.jobs.run import run_job
 from gaprun.recipe.jobs import Job, load_jobs, load_recipe
 from gaprun.recipe.schema import Recipe
 from gaprun.runtime.events import Interrupted
 from gaprun.store import open_store
-from gaprun.training.preflight import is_finished, prepare_job
-from gaprun.training.run import run_job
 
 __all__ = ["compare", "evaluate", "load_recipe", "train"]
 

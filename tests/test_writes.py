@@ -41,8 +41,8 @@ SAFE = {
     "store/removal.py": "deletes a run's folder after `folders` says that it is the run's own",
     "training/captions.py": "through write_atomically",
     "training/checkpoint.py": "through write_atomically",
-    "training/holding.py": "a lock file, which holds nothing",
-    "training/kept.py": "adds a line a number; a line that was cut off is passed over when it is read",
+    "jobs/holding.py": "a lock file, which holds nothing",
+    "jobs/kept.py": "adds a line a number; a line that was cut off is passed over when it is read",
 }
 
 

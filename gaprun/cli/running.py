@@ -9,10 +9,10 @@ from gaprun.cli.common import err_console
 from gaprun.errors import Failure, GaprunError
 
 if TYPE_CHECKING:
+    from gaprun.jobs.outcome import Finished, Outcome
     from gaprun.recipe.jobs import Job
     from gaprun.runtime.events import Report
     from gaprun.store import Store
-    from gaprun.training.outcome import Finished, Outcome
 
 
 def run_all(
@@ -22,7 +22,7 @@ def run_all(
 
     Raises a single job's own error, or a Failure for several jobs, once all have ended.
     """
-    from gaprun.training.parallel import run_jobs
+    from gaprun.jobs.parallel import run_jobs
 
     good, bad = checked(jobs, lambda job: _check(job, store, devices[0]))
     _shown(good, [*refused, *bad], lambda report, finished: run_jobs(good, db, devices, report, finished))
@@ -33,7 +33,7 @@ def run_together(
 ) -> None:
     """As the first of several processes that train each of `jobs` together; the others wait for its word even where
     there are none."""
-    from gaprun.training.parallel import run_shared
+    from gaprun.jobs.parallel import run_shared
 
     good, bad = checked(jobs, lambda job: _check(job, store, device))
     _shown(good, [*refused, *bad], lambda report, finished: run_shared(good, db, device, report, finished))
@@ -41,7 +41,7 @@ def run_together(
 
 def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[Job], list[Outcome]]:
     """The jobs that `check` lets pass, and the others with why. Raises its error where no job passes."""
-    from gaprun.training.outcome import Outcome
+    from gaprun.jobs.outcome import Outcome
 
     good: list[Job] = []
     bad: list[Outcome] = []
@@ -60,9 +60,9 @@ def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[J
 
 def _check(job: Job, store: Store, device: str) -> None:
     """Raise UserError for what can be known to be wrong with a job before it starts."""
+    from gaprun.jobs.preflight import prepare_job
     from gaprun.model.towers import tokenizer_for
     from gaprun.runtime.environment import check_precision, pick_device
-    from gaprun.training.preflight import prepare_job
 
     where = pick_device(device)
     prepare_job(job, store)

@@ -88,9 +88,9 @@ def submit(
     from gaprun.cli.train import parse_seeds
     from gaprun.cluster.plan import check_database, plan, rows, slurm_script
     from gaprun.cluster.resources import Resources, parse_free, parse_minutes
+    from gaprun.jobs.preflight import check_folder, prepare_job
     from gaprun.recipe.jobs import load_jobs
     from gaprun.store.engine import locate
-    from gaprun.training.preflight import check_folder, prepare_job
 
     resources = Resources(
         minutes=parse_minutes(time),

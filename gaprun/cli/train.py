@@ -64,22 +64,22 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Train a recipe's jobs; see the help text above."""
-    from gaprun.training.launch import is_follower, is_shared, launch
+    from gaprun.jobs.launch import is_follower, is_shared, launch
 
     if is_follower():
         _follow(db, device, dry_run)
         return
     jobs = _jobs(recipe, resume, overrides or [], seeds, db)
     if dry_run:
-        from gaprun.training.plan import plan_rows, render_plan
+        from gaprun.jobs.plan import plan_rows, render_plan
 
         rows = plan_rows(jobs, db)
         print_json(rows) if as_json else render_plan(rows, console)
         return
     from gaprun.cli.running import checked, closing_words, give_reasons, run_all, run_together
+    from gaprun.jobs.preflight import check_folder, is_finished, prepare_job
     from gaprun.store import open_store
     from gaprun.store.engine import locate
-    from gaprun.training.preflight import check_folder, is_finished, prepare_job
 
     place = locate(db)
     jobs, refused = checked(jobs, lambda job: check_folder(job, prepare_job(job), place))
@@ -101,7 +101,7 @@ def train(
             raise typer.Exit(code)  # the first process has said why
         return
     elif waiting:
-        from gaprun.training.parallel import on_card, shared_out
+        from gaprun.jobs.parallel import on_card, shared_out
 
         workers = min(side_by_side or (1 if on_card(device) else os.cpu_count() or 1), len(waiting))
         run_all(waiting, store, db, shared_out(device, workers), refused)
@@ -117,7 +117,7 @@ def _follow(db: str | None, device: str, dry_run: bool) -> None:
 
     if dry_run:
         return
-    from gaprun.training.parallel import run_shared
+    from gaprun.jobs.parallel import run_shared
 
     try:
         run_shared([], db, device, lambda event: None, lambda outcome: None)

@@ -14,10 +14,10 @@ from gaprun.cluster.slurm import count_nodes, log_of, script, submit_tasks
 from gaprun.cluster.task import Task
 from gaprun.data.split import data_root
 from gaprun.errors import UserError
+from gaprun.jobs.preflight import is_finished, new_run, prepare_job
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store, queued
 from gaprun.store.liveness import this_host
-from gaprun.training.preflight import is_finished, new_run, prepare_job
 
 
 @dataclass(frozen=True)

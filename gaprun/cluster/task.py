@@ -114,8 +114,8 @@ def is_interrupted(error: GaprunError) -> bool:
 
 
 def _run(job: Job, store: Store, warning: TimeWarning) -> None:
+    from gaprun.jobs.run import run_job
     from gaprun.runtime.distributed import joined
-    from gaprun.training.run import run_job
 
     last = 0.0
 

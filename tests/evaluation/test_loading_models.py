@@ -368,9 +368,9 @@ def test_the_users_own_words_do(asked, store):
 
 @pytest.mark.parametrize("arch", ["roberta-ViT-B-32", "ViT-B-16-SigLIP", "hf-hub:nobody/nothing-of-gaprun"])
 def test_a_dry_run_does_not(arch, asked):
+    from gaprun.jobs.plan import count_parameters
     from gaprun.recipe.jobs import Job
     from gaprun.recipe.load import validate
-    from gaprun.training.plan import count_parameters
 
     recipe = validate(
         {

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from gaprun.jobs.run import run_job
 from gaprun.recipe import Job, load_jobs
 from gaprun.store import Store, open_store
-from gaprun.training.run import run_job
 from tests.conftest import RECIPES, TINY
 
 METHODS = ["baseline", "flt", "schedule", "reparam", "reparam-scaled", "slrt", "hard-swap", "soft-swap"]

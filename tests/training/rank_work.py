@@ -12,12 +12,12 @@ from torch import nn
 from gaprun.data.cache import DecodedCache
 from gaprun.data.stream import Batch, LoadBatch
 from gaprun.errors import Failure, UserError
+from gaprun.jobs.parallel import _unopened
+from gaprun.jobs.run import run_job
 from gaprun.runtime.distributed import World
 from gaprun.store import open_store
 from gaprun.training.batchnorm import SyncedBatchNorm, synchronised
 from gaprun.training.checkpoint import newest_checkpoint
-from gaprun.training.parallel import _unopened
-from gaprun.training.run import run_job
 from tests.training.conftest import small_job
 from tests.training.gradients import METHODS, VIT, gradients
 from tests.training.test_faults import damage

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-import gaprun.training.run  # noqa: F401 - imported before the fork
+import gaprun.jobs.run  # noqa: F401 - imported before the fork
 from gaprun.runtime.distributed import joined
 from tests.conftest import REPO
 

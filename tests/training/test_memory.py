@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from gaprun.jobs.memory import activation_bytes
+from gaprun.jobs.plan import too_large
 from gaprun.model.towers import build_towers
 from gaprun.recipe.schema import Recipe
-from gaprun.training.memory import activation_bytes
-from gaprun.training.plan import too_large
 
 SMALL = {"vision": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}, "embed_dim": 16}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gaprun.jobs import parallel
+from gaprun.jobs.parallel import pinned, run_jobs
 from gaprun.store import open_store
-from gaprun.training import parallel
-from gaprun.training.parallel import pinned, run_jobs
 from tests.training.conftest import small_job
 
 

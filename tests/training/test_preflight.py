@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
+from gaprun.jobs.plan import plan_rows
+from gaprun.jobs.preflight import is_finished, prepare_job
 from gaprun.recipe.jobs import load_jobs
 from gaprun.store import NewRun, open_store
-from gaprun.training.plan import plan_rows
-from gaprun.training.preflight import is_finished, prepare_job
 
 RECIPE = """
 name: {name}

@@ -11,13 +11,13 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.jobs.outcome import Finished, Outcome
+from gaprun.jobs.run import run_job
 from gaprun.recipe.jobs import Job
 from gaprun.runtime.cards import let_go
 from gaprun.runtime.distributed import ALONE, World, joined
 from gaprun.runtime.environment import pick_device
 from gaprun.runtime.events import Event, Interrupted, LostProcess, Report
-from gaprun.training.outcome import Finished, Outcome
-from gaprun.training.run import run_job
 
 if TYPE_CHECKING:
     from gaprun.store import Store

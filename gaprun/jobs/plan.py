@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from gaprun.data.crops import kept_sizes
 from gaprun.data.split import Split
 from gaprun.errors import UserError
+from gaprun.jobs.preflight import prepare_job
 from gaprun.recipe.jobs import Job
-from gaprun.training.preflight import prepare_job
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +81,7 @@ def count_parameters(job: Job) -> int:
 
 def activation_gib(job: Job) -> float | None:
     """What a step keeps for its backward pass in GiB; None for towers that do not run without values."""
-    from gaprun.training.memory import activation_bytes
+    from gaprun.jobs.memory import activation_bytes
 
     try:
         return activation_bytes(job.recipe) / GIB
@@ -161,7 +161,7 @@ def render_plan(rows: list[dict[str, Any]], console: Console) -> None:
         "(captions of full length); about a tenth more for kernels. The cache is in the host's memory.",
         highlight=False,
     )
-    from gaprun.training.memory import card_gib
+    from gaprun.jobs.memory import card_gib
 
     for line in too_large(rows, card_gib()):
         console.print(f"[yellow]warning:[/] {line}", highlight=False)

@@ -12,6 +12,9 @@ import torch
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.run import evaluate_run
 from gaprun.files import plain_name
+from gaprun.jobs.holding import beating, locked
+from gaprun.jobs.kept import KeptStore
+from gaprun.jobs.preflight import Prepared, facts_of, new_run, prepare_job
 from gaprun.model.towers import build_towers, check_built_alike, full_vocabulary
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
@@ -28,10 +31,7 @@ from gaprun.training.checkpoint import (
     weights_hash,
 )
 from gaprun.training.head import Head
-from gaprun.training.holding import beating, locked
-from gaprun.training.kept import KeptStore
 from gaprun.training.loop import job_tokens, train_steps
-from gaprun.training.preflight import Prepared, facts_of, new_run, prepare_job
 from gaprun.training.state import TrainState
 
 
