@@ -1,1 +1,1 @@
-"""One job from start to end: what can be known before, training, measuring, several side by side, and loading its model."""
+"""One job from start to end: what is known before, training, measuring; several side by side; loading its model."""

@@ -1,1 +1,1 @@
-"""Training: the step, the optimiser, checkpoints, and running the jobs of a recipe side by side."""
+"""Training: the step, its loop, the optimiser, checkpoints."""
