@@ -120,8 +120,8 @@ def machine(size: dict[str, Any]) -> Found:
     """Names and versions of everything that the numbers depend on."""
     import torch
 
-    from gaprun.recipe.schema import Compute
     from gaprun.runtime.environment import environment, prepare
+    from gaprun.runtime.spec import Compute
 
     device = torch.device(size["device"])
     prepare(Compute(), device)

@@ -38,8 +38,8 @@ def model_counts(arch: str) -> dict[str, float]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from gaprun.model.spec import Model
     from gaprun.model.towers import build_towers
-    from gaprun.recipe.schema import Model
 
     towers = build_towers(Model(arch=arch))
     side, pairs = towers.image_size, 2
@@ -134,8 +134,8 @@ def checkpoint(place: Path, arch: str) -> dict[str, float]:
     """Bytes and seconds of one checkpoint as training writes it (weights and AdamW's moments, fsync, sha256)."""
     import torch
 
+    from gaprun.model.spec import Model
     from gaprun.model.towers import build_towers
-    from gaprun.recipe.schema import Model
     from gaprun.training.checkpoint import save_checkpoint
 
     clip = build_towers(Model(arch=arch)).clip

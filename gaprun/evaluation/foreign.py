@@ -34,9 +34,9 @@ from gaprun.model.openclip import (
     tag_settings,
 )
 from gaprun.model.params import trained_beside
+from gaprun.model.spec import Model
 from gaprun.model.towers import Towers, build_towers, context_length_of, towers_of
 from gaprun.model.weights import has_custom_text, load_weights, model_state, read_tensors
-from gaprun.recipe.schema import Model
 
 # The order in which open_clip looks for a folder's weights.
 WEIGHTS = (

@@ -21,11 +21,12 @@ from gaprun.evaluation import foreign
 from gaprun.files import plain_name
 from gaprun.model.identity import Identity, identity_of
 from gaprun.model.openclip import FOLDER, HUB, Settings, canonical, offline, tag_settings
+from gaprun.model.spec import Model
 from gaprun.model.towers import Towers, full_vocabulary, model_config, tokenizer_for, towers_of
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.model.weights import read_tensors
 from gaprun.recipe.load import validate
-from gaprun.recipe.schema import Model, Recipe
+from gaprun.recipe.schema import Recipe
 from gaprun.store import Store
 from gaprun.store.models import Run
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, weights_hash

@@ -16,9 +16,9 @@ from gaprun.evaluation.embed import Progress
 from gaprun.evaluation.load import LoadedModel, load_model
 from gaprun.evaluation.run import Evaluated, evaluate_run
 from gaprun.evaluation.task import Task
-from gaprun.recipe.schema import Compute
 from gaprun.runtime.environment import code_version, environment, pick_device
 from gaprun.runtime.kernels import set_kernels
+from gaprun.runtime.spec import Compute
 from gaprun.store import NewRun, Store
 
 

@@ -29,8 +29,8 @@ from gaprun.model.openclip import (
     named_tokenizer,
     tag_settings,
 )
+from gaprun.model.spec import Inline, Model
 from gaprun.model.vocabulary import Tokens, Vocabulary
-from gaprun.recipe.schema import Inline, Model
 
 CLIP_VOCABULARY = 49408
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 
 from gaprun.errors import Failure
-from gaprun.recipe.schema import Compute
+from gaprun.runtime.spec import Compute
 
 BROKEN = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "NCCL error")
 

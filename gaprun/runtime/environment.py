@@ -13,9 +13,9 @@ import torch
 
 import gaprun
 from gaprun.errors import UserError
-from gaprun.recipe.schema import Compute
 from gaprun.registry import plugin_hashes
 from gaprun.runtime.kernels import described, set_kernels
+from gaprun.runtime.spec import Compute
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "pillow", "simplejpeg")
 

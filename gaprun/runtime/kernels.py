@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from gaprun.errors import UserError
-from gaprun.recipe.schema import Compute
+from gaprun.runtime.spec import Compute
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 REPEATABLE_CUBLAS = (

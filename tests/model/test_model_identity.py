@@ -15,9 +15,9 @@ from gaprun.evaluation.run import evaluate_run
 from gaprun.evaluation.task import FULL
 from gaprun.model.identity import Identity, identity_of, tokenizer_identity
 from gaprun.model.openclip import Settings, canonical
+from gaprun.model.spec import Inline, Model
 from gaprun.model.towers import CLIP_VOCABULARY, assemble, build_towers, towers_of
 from gaprun.model.vocabulary import Vocabulary
-from gaprun.recipe.schema import Inline, Model
 from gaprun.store import open_store
 from tests.model.tiny import CONFIG, Pictures, state_of
 

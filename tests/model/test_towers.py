@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from gaprun.errors import Failure, UserError
+from gaprun.model.spec import Inline, Model
 from gaprun.model.towers import build_towers, original_tokens, tokenizer_for, trimmed
 from gaprun.model.vocabulary import UNKNOWN, Vocabulary
-from gaprun.recipe.schema import Inline, Model
 
 TEXTS = ["a cat", "two dogs play on the green grass near a very old tree", "!", "a picture of a red circle"]
 

@@ -10,10 +10,10 @@ from gaprun.errors import Failure, UserError
 from gaprun.evaluation.run import MORE_ROOM
 from gaprun.jobs import parallel
 from gaprun.jobs.parallel import Outcome, run_jobs, shared_out
-from gaprun.recipe.schema import Compute
 from gaprun.runtime import distributed
 from gaprun.runtime.cards import StepFailed, explained, less_memory, let_go
 from gaprun.runtime.environment import pick_device
+from gaprun.runtime.spec import Compute
 from gaprun.training import loop
 from gaprun.training.state import TrainState
 from tests.training.conftest import RunSmall, small_job

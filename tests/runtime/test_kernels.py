@@ -11,9 +11,10 @@ import torch
 from gaprun.errors import UserError
 from gaprun.recipe.identity import hash_of
 from gaprun.recipe.jobs import recipe_hash
-from gaprun.recipe.schema import Compute, Recipe
+from gaprun.recipe.schema import Recipe
 from gaprun.runtime.environment import environment
 from gaprun.runtime.kernels import described, driver_version, set_kernels
+from gaprun.runtime.spec import Compute
 from gaprun.training.state import TrainState
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")

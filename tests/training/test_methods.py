@@ -122,9 +122,10 @@ def test_the_clamp_holds_and_can_be_lifted(run_small: RunSmall) -> None:
 def test_every_parameter_is_in_the_right_group() -> None:
     """Decay on matrices and convolutions only; nu apart; nothing left out, nothing twice."""
     from gaprun.model.loss import ClipLoss
+    from gaprun.model.spec import Inline, Model
     from gaprun.model.temperature import Exponential
     from gaprun.model.towers import build_towers
-    from gaprun.recipe.schema import Inline, Model, Optimizer
+    from gaprun.recipe.schema import Optimizer
     from gaprun.training.head import Head
 
     clip = build_towers(Model(inline=Inline())).clip

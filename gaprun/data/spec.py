@@ -1,0 +1,62 @@
+"""The recipe's `data`: what is trained on and how pictures and captions become batches."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from gaprun.section import Section
+
+
+class Data(Section):
+    """What is trained on and how pictures and captions become batches."""
+
+    train: list[str] = Field(
+        min_length=1,
+        description="Split folders (relative to the data root), e.g. coco/train; joined if several.",
+    )
+    crop_scale: tuple[float, float] = Field(
+        (0.9, 1.0), description="Area range of the random resized crop (open_clip: 0.9 to 1.0); no flip."
+    )
+    resize: Literal["model", "bicubic", "bilinear"] = Field(
+        "model",
+        description="Filter that training pictures are resized with, antialiased as in measuring: the model's own "
+        "(open_clip's `interpolation`, bicubic where nothing else is said), bicubic, or bilinear. Another than the "
+        "model's makes pictures in training softer or sharper than in measuring.",
+    )
+    margin: float = Field(
+        1.125,
+        ge=1.0,
+        le=16.0,
+        description="Decoded pictures are kept so large that the narrowest crop still has margin x image size pixels "
+        "a side, or whole where they are not much larger. More keeps more detail and takes memory as its square.",
+    )
+    captions: Literal["random", "cycle", "pairs"] = Field(
+        "random",
+        description="Which caption a picture is shown with. `random`: any of its captions, drawn anew each epoch. "
+        "`cycle`: each of its captions once before any comes again. `pairs`: every (picture, caption) pair is a row "
+        "of its own, so an epoch shows a picture with all of its captions and has as many more steps.",
+    )
+    cache: Literal["none", "memory", "disk"] = Field(
+        "none",
+        description="Keep decoded pictures (uint8, see margin) from the first epoch on, in memory or in a file beside "
+        "the runs that later runs find again.",
+    )
+    mismatched: float = Field(
+        0.0, ge=0.0, le=1.0, description="Seeded share of pairs whose caption comes from another image."
+    )
+    damage_budget: float = Field(
+        0.001,
+        ge=0.0,
+        le=1.0,
+        description="Share of pictures that may prove damaged (at least one) before a stop.",
+    )
+    workers: int = Field(2, ge=0, le=128, description="Loader processes; 0 loads in the training process.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError("crop_scale must satisfy 0 < low <= high <= 1")
+        return self
