@@ -151,7 +151,7 @@ def measured(size: dict[str, Any], contender: str, seed: int) -> dict[str, Any]:
     import torch
 
     from gaprun.data.split import open_split
-    from gaprun.evaluation.load import load_model
+    from gaprun.jobs.load import load_model
     from gaprun.store import open_store
 
     torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from gaprun.comparison import compare
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.choose import chosen_tasks, task_names
-from gaprun.evaluation.measure import Measurement, measure_model
+from gaprun.jobs.measure import Measurement, measure_model
 from gaprun.jobs.preflight import is_finished, prepare_job
 from gaprun.jobs.run import run_job
 from gaprun.recipe.jobs import Job, load_jobs, load_recipe

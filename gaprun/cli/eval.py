@@ -12,7 +12,7 @@ from gaprun.cli.common import DbOption, console, err_console, print_json
 from gaprun.errors import UserError
 
 if TYPE_CHECKING:
-    from gaprun.evaluation.measure import Measurement
+    from gaprun.jobs.measure import Measurement
 
 EXAMPLE = """Measure a model: gap, retrieval, zero-shot and linear probe, each image encoded once.
 
@@ -113,7 +113,7 @@ def evaluate(
         task_names(tasks)
     how = transformed(transform, fit)
     chosen = chosen_tasks(tasks, data, transform, fit) if data or ckpt is None else None
-    from gaprun.evaluation.measure import measure_model
+    from gaprun.jobs.measure import measure_model
     from gaprun.runtime.events import Event
     from gaprun.store import open_store
 
@@ -157,7 +157,7 @@ def _given(
     if tasks is not None:
         task_names(tasks)
     how = transformed(transform, fit)
-    from gaprun.evaluation.measure_given import measure_given
+    from gaprun.jobs.measure_given import measure_given
     from gaprun.store import open_store
 
     embedded = data[0] if data else None

@@ -16,8 +16,8 @@ from gaprun.comparison.health import ALIGNMENT_SPREAD, CLEAR, FLAGGED, NOT_RECOR
 from gaprun.comparison.statistics import Interval, summarise
 from gaprun.data.split import Split, open_split
 from gaprun.evaluation.embed import StoredEmbedder
-from gaprun.evaluation.load import load_model
 from gaprun.evaluation.tasks.zeroshot import class_embeddings
+from gaprun.jobs.load import load_model
 
 if TYPE_CHECKING:
     from gaprun.store import Store

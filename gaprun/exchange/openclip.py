@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gaprun.errors import UserError
-from gaprun.evaluation.load import LoadedModel, load_model
 from gaprun.files import check_owned, replace_folder
+from gaprun.jobs.load import LoadedModel, load_model
 from gaprun.model.openclip import CONFIG, SHARED
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.store import Store

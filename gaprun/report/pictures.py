@@ -18,7 +18,7 @@ from gaprun.data.errors import DamagedSample
 from gaprun.data.split import Split, open_split
 from gaprun.errors import GaprunError
 from gaprun.evaluation.embed import StoredEmbedder
-from gaprun.evaluation.load import load_model
+from gaprun.jobs.load import load_model
 from gaprun.model.towers import Towers, build_towers
 
 if TYPE_CHECKING:

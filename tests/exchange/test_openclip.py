@@ -14,8 +14,8 @@ from gaprun import evaluate
 from gaprun.data.decode import decode_rgb
 from gaprun.data.split import open_split
 from gaprun.errors import Failure, UserError
-from gaprun.evaluation.load import load_model
 from gaprun.exchange.openclip import export_model, full_embedding
+from gaprun.jobs.load import load_model
 from gaprun.model.towers import build_towers, trimmed
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.load import validate

@@ -116,8 +116,8 @@ def test_new_keys_at_their_defaults_leave_earlier_hashes_and_others_change_them(
 
 def test_measuring_prepares_the_device_first(monkeypatch, tmp_path: Path, scenes: Path, run_small) -> None:
     """`gaprun eval` computes as the recipe of the run says, whatever this process did before."""
-    from gaprun.evaluation import measure
     from gaprun.evaluation.choose import chosen_tasks
+    from gaprun.jobs import measure
 
     job, store = run_small("baseline", "schedule.steps=2", "compute.deterministic=false")
     torch.use_deterministic_algorithms(True)

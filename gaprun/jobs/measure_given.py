@@ -9,11 +9,11 @@ from typing import Any
 from gaprun.errors import UserError
 from gaprun.evaluation.choose import task_names
 from gaprun.evaluation.given import Given, read_given
-from gaprun.evaluation.measure import Measurement
 from gaprun.evaluation.run import evaluate_given
 from gaprun.evaluation.task import Task
 from gaprun.evaluation.tasks import TASKS
 from gaprun.files import content_hash, plain_name
+from gaprun.jobs.measure import Measurement
 from gaprun.runtime.environment import code_version
 from gaprun.store import NewRun, Store
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from gaprun.errors import UserError
-from gaprun.evaluation import foreign
 from gaprun.files import plain_name
+from gaprun.model import foreign
 from gaprun.model.identity import Identity, identity_of
 from gaprun.model.openclip import FOLDER, HUB, Settings, canonical, offline, tag_settings
 from gaprun.model.spec import Model

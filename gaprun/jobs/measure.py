@@ -13,9 +13,9 @@ import torch
 from gaprun.errors import UserError
 from gaprun.evaluation.choose import task_names
 from gaprun.evaluation.embed import Progress
-from gaprun.evaluation.load import LoadedModel, load_model
 from gaprun.evaluation.run import Evaluated, evaluate_run
 from gaprun.evaluation.task import Task
+from gaprun.jobs.load import LoadedModel, load_model
 from gaprun.runtime.environment import code_version, environment, pick_device
 from gaprun.runtime.kernels import set_kernels
 from gaprun.runtime.spec import Compute

@@ -15,7 +15,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from gaprun.errors import Failure, UserError
-from gaprun.evaluation.load import load_model
+from gaprun.jobs.load import load_model
 from gaprun.model.openclip import Settings, offline
 from gaprun.model.params import trained_beside
 from gaprun.model.weights import model_state, plain_tensor_name, read_tensors
@@ -271,7 +271,7 @@ def test_two_folders_of_one_name_and_weights_are_two_runs(store, tmp_path):
 
 
 def keep(store, loaded):
-    from gaprun.evaluation.measure import _ensure_run
+    from gaprun.jobs.measure import _ensure_run
 
     _ensure_run(store, loaded, torch.device("cpu"))
 
