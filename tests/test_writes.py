@@ -34,7 +34,7 @@ SAFE = {
     "evaluation/keep.py": "writes a folder of its own beside its place and moves it",
     "evaluation/run.py": "writes beside its place and moves",
     "exchange/openclip.py": "writes into the temporary folder that is moved when whole",
-    "exchange/parquet.py": "writes into the temporary folder of an export",
+    "store/parquet.py": "writes into the temporary folder of an export",
     "store/export.py": "writes into the temporary folder of an export",
     "store/folders.py": "through write_atomically",
     "store/publish.py": "writes beside its place and moves",

@@ -15,8 +15,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from gaprun.errors import Failure, UserError
-from gaprun.exchange.extras import require
 from gaprun.exchange.flat import FlatRun, Progress, Sent, send_each
+from gaprun.extras import require
 from gaprun.store import Store
 
 T = TypeVar("T")

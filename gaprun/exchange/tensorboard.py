@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gaprun.exchange.extras import require
 from gaprun.exchange.flat import FlatRun, Progress, Sent, send_each
+from gaprun.extras import require
 from gaprun.files import MANIFEST, check_owned, plain_name, replace_folder
 from gaprun.store import Store
 

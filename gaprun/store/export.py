@@ -68,7 +68,7 @@ def _write_table(
         query = query.where(owner.in_(list(run_ids)))
     rows = [dict(row) for row in connection.execute(query).mappings()]
     if parquet:
-        from gaprun.exchange.parquet import write_parquet
+        from gaprun.store.parquet import write_parquet
 
         write_parquet(table, rows, folder / f"{name}.parquet")
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Float, Integer, Table
 
-from gaprun.exchange.extras import require
+from gaprun.extras import require
 
 
 def write_parquet(table: Table, rows: list[dict[str, Any]], path: Path) -> None:
