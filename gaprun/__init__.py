@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from gaprun.version import __version__
+
 if TYPE_CHECKING:
     from gaprun.api import compare, evaluate, load_recipe, train
 
 # cuBLAS reads this once, at a process's first product on a GPU: any later might be too late for repeatable runs.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "compare", "evaluate", "load_recipe", "train"]
 
 # Where each verb lives: the first two need no torch.

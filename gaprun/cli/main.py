@@ -28,7 +28,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from gaprun import __version__
+        from gaprun.version import __version__
 
         print(f"gaprun {__version__}")
         raise typer.Exit

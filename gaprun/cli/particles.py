@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gaprun.cli.common import console, err_console, print_json
-from gaprun.cli.theory import OutOption
+from gaprun.cli.laboratory import OutOption, one_thread, write_page
 
 
 class SwapName(StrEnum):
@@ -50,7 +50,6 @@ def particles(
     """Move every image and every text by the contrastive loss: gradient flow, or descent with swaps."""
     from rich.table import Table
 
-    from gaprun.cli.theory import one_thread, write_page
     from gaprun.theory.loss import Swap
     from gaprun.theory.start import Setting
     from gaprun.theory.study import simulate

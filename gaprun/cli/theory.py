@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,56 +9,24 @@ import typer
 
 from gaprun.cli import completion
 from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.cli.laboratory import JsonOption, OutOption, RuleName, SeedOption, one_thread, write_page
 
 if TYPE_CHECKING:
     from gaprun.theory.reduced import Flow
-    from gaprun.theory.start import Outcome
 
 theory = typer.Typer(
     no_args_is_help=True, help="Watch the modality gap form and freeze: simulations, rates, fits to runs."
 )
 
 
-class RuleName(StrEnum):
-    """What `--rule` takes."""
-
-    exp = "exp"
-    exp_k = "exp_k"
-    softplus = "softplus"
-    fixed = "fixed"
-    scheduled = "scheduled"
-
-
-class FeatureKind(StrEnum):
-    """What `--features` of `theory init` takes."""
-
-    parallel = "parallel"
-    free = "free"
-    linear = "linear"
-    two_layer = "two-layer"
-
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def check_out(path: Path | None) -> Path | None:
-    """Refuse an `--out` that holds somebody else's file before anything is computed for it."""
-    from gaprun.files import check_page
-
-    return check_page(path)
-
-
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="FILE.html", help="Write a page of figures.", callback=check_out),
-]
-SeedOption = Annotated[int, typer.Option(help="Seed of every random draw.")]
-
-
 def register(app: typer.Typer) -> None:
     """Add the `theory` group to `app`."""
     from gaprun.cli.particles import particles
+    from gaprun.cli.starts import init
 
+    theory.command(epilog="Example: gaprun theory init --model recipes/baseline.yaml --data scenes/train")(
+        init
+    )
     theory.command(epilog="Example: gaprun theory particles --swap hard --steps 300 --out particles.html")(
         particles
     )
@@ -143,81 +108,6 @@ def flow(
         write_page(out, page)
 
 
-@theory.command(epilog="Example: gaprun theory init --model recipes/baseline.yaml --data scenes/train")
-def init(
-    features: Annotated[
-        list[FeatureKind] | None,
-        typer.Option(help="Particles of this kind (repeatable).", show_default="all four"),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RECIPE|ARCH", help="Real towers instead: a recipe file or open_clip architecture."
-        ),
-    ] = None,
-    data: Annotated[str | None, typer.Option(metavar="SPLIT", help="Training split of --model.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key of --model's recipe: a.b=value.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Device of --model: auto, cpu, cuda.")] = "auto",
-    inits: Annotated[int, typer.Option(help="Random initialisations of each kind of start.")] = 100,
-    steps: Annotated[int, typer.Option(help="Steps of gradient descent from each.")] = 10,
-    mismatched: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Share of mismatched pairs (repeatable).", show_default="0 0.25 0.5 0.75 1; --model: 0.5 1"
-        ),
-    ] = None,
-    pairs: Annotated[
-        int, typer.Option(help="Image-text pairs of one init, or of one step of --model ARCH.")
-    ] = 128,
-    dimension: Annotated[int, typer.Option(help="Dimension of particles.")] = 32,
-    temperature: Annotated[float, typer.Option(help="Temperature of particles at the start.")] = 0.07,
-    gamma: Annotated[float, typer.Option(help="Half of the particles' gap at the start.")] = 0.1,
-    rate: Annotated[float, typer.Option(help="Learning rate of one particle.")] = 0.01,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
-    out: OutOption = None,
-) -> None:
-    """Does the gap grow in the first steps? Many random inits, the share that grew, its exact interval."""
-    from rich.table import Table
-
-    from gaprun.theory.page import START_HEAD, render, start_cells, start_section
-    from gaprun.theory.start import Setting
-    from gaprun.theory.study import SHARES, start_outcomes
-
-    outcomes = {}
-    if model is not None:
-        outcomes[Path(model).stem] = _tower_outcomes(
-            model, data, overrides or [], device, pairs, inits, steps, seed, mismatched or (0.5, 1.0)
-        )
-    for kind in features or ([] if model else list(FeatureKind)):
-        setting = Setting(
-            kind=str(kind.value),
-            pairs=pairs,
-            dimension=dimension,
-            temperature=temperature,
-            gamma=gamma,
-            rate=rate,
-        )
-        with err_console.status(f"{kind.value} features: {inits} inits of each start"), one_thread():
-            outcomes[str(kind.value)] = start_outcomes(
-                setting, inits=inits, steps=steps, seed=seed, shares=mismatched or SHARES
-            )
-    flat = [(name, start, found) for name, by_start in outcomes.items() for start, found in by_start.items()]
-    if json:
-        print_json([{"features": name, "start": start} | found.row() for name, start, found in flat])
-    else:
-        table = Table(title=f"Change of the gap over the first {steps} steps")
-        for head in START_HEAD:
-            table.add_column(head, no_wrap=head != "start")
-        for name, start, found in flat:
-            table.add_row(*start_cells(name, start, found))
-        console.print(table)
-    if out:
-        write_page(out, render("The first steps of the modality gap", [start_section(outcomes)]))
-
-
 @theory.command(epilog="Example: gaprun theory overlay baseline-s0 --out overlay.html")
 def overlay(
     run: Annotated[
@@ -262,36 +152,6 @@ def overlay(
         write_page(out, render(title, [section]))
 
 
-def _tower_outcomes(
-    model: str,
-    data: str | None,
-    overrides: list[str],
-    device: str,
-    pairs: int,
-    inits: int,
-    steps: int,
-    seed: int,
-    shares: Sequence[float],
-) -> dict[str, Outcome]:
-    from itertools import count
-
-    from gaprun.cli.progress import JobProgress
-    from gaprun.runtime.events import Event
-    from gaprun.theory.towers import TowerLaboratory, recipe_for
-
-    recipe = recipe_for(model, data, overrides, steps, pairs)
-    kinds = 2 + sum(share != recipe.data.mismatched for share in shares)
-    total, done = inits * kinds, count(1)
-    with JobProgress() as progress:
-        return TowerLaboratory(recipe, device).starts(
-            inits=inits,
-            steps=steps,
-            seed=seed,
-            shares=shares,
-            done=lambda: progress(Event(recipe.name, "inits", next(done), total)),
-        )
-
-
 def _given_features(path: Path) -> Any:
     import numpy as np
 
@@ -303,13 +163,6 @@ def _given_features(path: Path) -> Any:
             return GivenFeatures(arrays["u"], arrays["v"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} does not hold arrays u and v as numpy.savez writes them: {error}") from error
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Matrices of a few hundred rows are multiplied several times faster by one thread than by two."""
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=1)
 
 
 def _print_flow(found: Flow) -> None:
@@ -342,11 +195,3 @@ def _print_flow(found: Flow) -> None:
             f"{rate.high - rate.value:.2g}",
         )
     console.print(table)
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write an HTML page and say so on stderr; see `files.replace_page` for what it raises."""
-    from gaprun.files import replace_page
-
-    replace_page(path, page)
-    err_console.print(f"wrote {path}", markup=False, soft_wrap=True)

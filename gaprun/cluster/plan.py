@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gaprun
 from gaprun.cluster.resources import Resources
 from gaprun.cluster.slurm import count_nodes, log_of, script, submit_tasks
 from gaprun.cluster.task import Task
@@ -18,6 +17,7 @@ from gaprun.jobs.preflight import is_finished, new_run, prepare_job
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store, queued
 from gaprun.store.liveness import this_host
+from gaprun.version import __version__
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def plan(jobs: Sequence[Job], store: Store | None) -> list[Planned]:
         done = store is not None and is_finished(store, job)
         action = "finished" if done else str(status) if status in ("queued", "running") else "submit"
         folder = store.artifacts if store else Path("runs")
-        run = new_run(job, ready, folder, gaprun.__version__, {})
+        run = new_run(job, ready, folder, __version__, {})
         planned.append(Planned(job, action, run))
     return planned
 

@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
-State = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report: `check` names what was looked at, `said` what was found, `advice` the way out."""
-
-    check: str
-    state: State
-    said: str
-    advice: str = ""
+from gaprun.doctor.finding import Finding
 
 
 def examine(db: str | None) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gaprun.doctor import Finding
+from gaprun.doctor.finding import Finding
 
 PROBE_SECONDS = 180
 SLOW_DECODING = 150.0  # pictures a second and core; a fifth of what a current core does with 480 x 360 JPEGs

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gaprun.data.split import data_root, list_splits, open_split, read_index
-from gaprun.doctor import Finding, State
+from gaprun.doctor.finding import Finding, State
 from gaprun.errors import GaprunError
 
 FEW_BYTES, LITTLE_BYTES = 2**30, 20 * 2**30

@@ -9,7 +9,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from gaprun.doctor import Finding
+from gaprun.doctor.finding import Finding
 
 DEVELOPMENT = "dev"  # the extra for working on gaprun itself; nobody else misses it
 

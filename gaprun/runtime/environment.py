@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-import gaprun
 from gaprun.errors import UserError
 from gaprun.registry import plugin_hashes
 from gaprun.runtime.kernels import described, set_kernels
 from gaprun.runtime.spec import Compute
+from gaprun.version import PACKAGE, __version__
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "webdataset", "numpy", "pillow", "simplejpeg")
 
@@ -79,9 +79,8 @@ def code_version() -> str:
 
     A repository that merely surrounds the folder (an environment inside of another project, say) is not gaprun's.
     """
-    package = Path(gaprun.__file__).resolve().parent
-    commit = checkout_commit(package)
-    return f"{gaprun.__version__}+{commit}" if commit else gaprun.__version__
+    commit = checkout_commit(PACKAGE)
+    return f"{__version__}+{commit}" if commit else __version__
 
 
 def checkout_commit(package: Path) -> str | None:

@@ -397,12 +397,6 @@ class Store:
         query = select(*columns).where(Trajectory.run_id == run_id).order_by(Trajectory.step)
         return self._read(lambda session: [dict(row) for row in session.execute(query).mappings()])
 
-    def export(self, target: Path, run_ids: Ids = None, force: bool = False) -> dict[str, int]:
-        """Write runs as CSV and JSON to a folder or a .zip file; see `export.export`."""
-        from gaprun.store.export import export
-
-        return export(self, target, run_ids, force)
-
     # Inside
 
     def _reconcile(self, runs: Sequence[Run]) -> None:

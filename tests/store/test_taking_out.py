@@ -31,7 +31,7 @@ def fill(store, new_run, key):
 
 def test_the_export_holds_every_row_exactly(store, new_run, key, tmp_path):
     fill(store, new_run, key)
-    counts = store.export(tmp_path / "out")
+    counts = export(store, tmp_path / "out")
     assert counts == {"runs": 2, "evaluations": 2, "metrics": 4, "trajectory": 10}
     tables = {
         path.stem: list(csv.DictReader(path.open(newline=""))) for path in (tmp_path / "out").glob("*.csv")

@@ -1,0 +1,119 @@
+"""`gaprun theory init`: whether the gap grows in the first steps, of particles or of real towers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gaprun.cli.common import console, err_console, print_json
+from gaprun.cli.laboratory import FeatureKind, JsonOption, OutOption, SeedOption, one_thread, write_page
+
+if TYPE_CHECKING:
+    from gaprun.theory.start import Outcome
+
+
+def init(
+    features: Annotated[
+        list[FeatureKind] | None,
+        typer.Option(help="Particles of this kind (repeatable).", show_default="all four"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE|ARCH", help="Real towers instead: a recipe file or open_clip architecture."
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SPLIT", help="Training split of --model.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of --model's recipe: a.b=value.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device of --model: auto, cpu, cuda.")] = "auto",
+    inits: Annotated[int, typer.Option(help="Random initialisations of each kind of start.")] = 100,
+    steps: Annotated[int, typer.Option(help="Steps of gradient descent from each.")] = 10,
+    mismatched: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of mismatched pairs (repeatable).", show_default="0 0.25 0.5 0.75 1; --model: 0.5 1"
+        ),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(help="Image-text pairs of one init, or of one step of --model ARCH.")
+    ] = 128,
+    dimension: Annotated[int, typer.Option(help="Dimension of particles.")] = 32,
+    temperature: Annotated[float, typer.Option(help="Temperature of particles at the start.")] = 0.07,
+    gamma: Annotated[float, typer.Option(help="Half of the particles' gap at the start.")] = 0.1,
+    rate: Annotated[float, typer.Option(help="Learning rate of one particle.")] = 0.01,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Does the gap grow in the first steps? Many random inits, the share that grew, its exact interval."""
+    from rich.table import Table
+
+    from gaprun.theory.page import START_HEAD, render, start_cells, start_section
+    from gaprun.theory.start import Setting
+    from gaprun.theory.study import SHARES, start_outcomes
+
+    outcomes = {}
+    if model is not None:
+        outcomes[Path(model).stem] = _tower_outcomes(
+            model, data, overrides or [], device, pairs, inits, steps, seed, mismatched or (0.5, 1.0)
+        )
+    for kind in features or ([] if model else list(FeatureKind)):
+        setting = Setting(
+            kind=str(kind.value),
+            pairs=pairs,
+            dimension=dimension,
+            temperature=temperature,
+            gamma=gamma,
+            rate=rate,
+        )
+        with err_console.status(f"{kind.value} features: {inits} inits of each start"), one_thread():
+            outcomes[str(kind.value)] = start_outcomes(
+                setting, inits=inits, steps=steps, seed=seed, shares=mismatched or SHARES
+            )
+    flat = [(name, start, found) for name, by_start in outcomes.items() for start, found in by_start.items()]
+    if json:
+        print_json([{"features": name, "start": start} | found.row() for name, start, found in flat])
+    else:
+        table = Table(title=f"Change of the gap over the first {steps} steps")
+        for head in START_HEAD:
+            table.add_column(head, no_wrap=head != "start")
+        for name, start, found in flat:
+            table.add_row(*start_cells(name, start, found))
+        console.print(table)
+    if out:
+        write_page(out, render("The first steps of the modality gap", [start_section(outcomes)]))
+
+
+def _tower_outcomes(
+    model: str,
+    data: str | None,
+    overrides: list[str],
+    device: str,
+    pairs: int,
+    inits: int,
+    steps: int,
+    seed: int,
+    shares: Sequence[float],
+) -> dict[str, Outcome]:
+    from itertools import count
+
+    from gaprun.cli.progress import JobProgress
+    from gaprun.runtime.events import Event
+    from gaprun.theory.towers import TowerLaboratory, recipe_for
+
+    recipe = recipe_for(model, data, overrides, steps, pairs)
+    kinds = 2 + sum(share != recipe.data.mismatched for share in shares)
+    total, done = inits * kinds, count(1)
+    with JobProgress() as progress:
+        return TowerLaboratory(recipe, device).starts(
+            inits=inits,
+            steps=steps,
+            seed=seed,
+            shares=shares,
+            done=lambda: progress(Event(recipe.name, "inits", next(done), total)),
+        )
