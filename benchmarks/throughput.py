@@ -61,7 +61,7 @@ def write_shards(folder: Path, samples: int) -> None:
     from gaprun.data.drawing import draw
     from gaprun.data.scenes import scene_sample
     from gaprun.data.shards import Sample
-    from gaprun.data.write import Outcome, Plan, write_splits
+    from gaprun.data.write import ItemOutcome, SplitPlan, write_splits
 
     real = os.environ.get("GAPRUN_TEST_DATA")
     sources: list[bytes] = []
@@ -77,12 +77,14 @@ def write_shards(folder: Path, samples: int) -> None:
 
     texts = [scene_sample(i, 0, "train", 16).sample.captions for i in range(min(samples, 512))]
 
-    def make(i: int) -> Outcome:
+    def make(i: int) -> ItemOutcome:
         captions = texts[i % len(texts)]
-        return Outcome(Sample(f"p{i:06d}", sources[i % len(sources)], "jpg", 640, 480, captions, None, i))
+        return ItemOutcome(Sample(f"p{i:06d}", sources[i % len(sources)], "jpg", 640, 480, captions, None, i))
 
     source = {"kind": "speed", "samples": samples}
-    write_splits([Plan(folder=folder / "photos" / "train", items=range(samples), make=make, source=source)])
+    write_splits(
+        [SplitPlan(folder=folder / "photos" / "train", items=range(samples), make=make, source=source)]
+    )
 
 
 def _jpeg(image: Any) -> bytes:

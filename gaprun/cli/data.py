@@ -12,11 +12,11 @@ import typer
 from gaprun.cli.common import console, err_console, print_json
 
 if TYPE_CHECKING:
-    from gaprun.data.check import Report
+    from gaprun.data.check import SplitReport
     from gaprun.data.division import Division
     from gaprun.data.tables import Entry
     from gaprun.data.tally import Tally
-    from gaprun.data.write import Plan
+    from gaprun.data.write import SplitPlan
 
 data = typer.Typer(no_args_is_help=True, help="Write, index and check data sets.", rich_markup_mode="rich")
 
@@ -279,7 +279,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _show_reports(reports: Sequence[Report]) -> None:
+def _show_reports(reports: Sequence[SplitReport]) -> None:
     """A table of what was checked, and below it every damage with its shard and key."""
     from rich.table import Column, Table
 
@@ -358,7 +358,7 @@ def _refuse_given(context: typer.Context, name: str, why: str) -> None:
         raise UserError(f"--{name} {context.params[name]}: {why}")
 
 
-def _write(plans: Sequence[Plan], force: bool, workers: int | None, json: bool) -> None:
+def _write(plans: Sequence[SplitPlan], force: bool, workers: int | None, json: bool) -> None:
     """Write the splits under a progress bar and print what was written and what was counted."""
     from gaprun.data.parallel import usable_cores
     from gaprun.data.write import write_splits

@@ -48,7 +48,7 @@ The last is an export of `gaprun runs export`: its runs come back as they were.
 """
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """Who is to read the runs."""
 
     CSV = "csv"
@@ -59,10 +59,10 @@ class Format(StrEnum):
 
 
 DEFAULT_OUT = {
-    Format.CSV: "gaprun-export.zip",
-    Format.PARQUET: "gaprun-parquet.zip",
-    Format.TENSORBOARD: "tensorboard",
-    Format.MLFLOW: "sqlite:///mlflow.db",
+    ExportFormat.CSV: "gaprun-export.zip",
+    ExportFormat.PARQUET: "gaprun-parquet.zip",
+    ExportFormat.TENSORBOARD: "tensorboard",
+    ExportFormat.MLFLOW: "sqlite:///mlflow.db",
 }
 
 
@@ -76,7 +76,7 @@ def export(
     out: Annotated[
         str | None, typer.Option(help="A new folder or .zip; for mlflow the tracking store's URI.")
     ] = None,
-    format: Annotated[Format, typer.Option(help="Who is to read them.")] = Format.CSV,
+    format: Annotated[ExportFormat, typer.Option(help="Who is to read them.")] = ExportFormat.CSV,
     run: Annotated[list[str] | None, typer.Option("--run", help="Only this run (repeatable).")] = None,
     where: Annotated[
         list[str] | None,
@@ -93,7 +93,7 @@ def export(
     store = open_store(db, create=False)
     target = out or DEFAULT_OUT.get(format)
     problems: list[str] = []
-    if format is Format.OPEN_CLIP:
+    if format is ExportFormat.OPEN_CLIP:
         done: dict[str, Any] = _model(store, out, run or [], force)
         target = out or done["run"]
     else:
@@ -103,7 +103,7 @@ def export(
         print_json({"path": target, **done})
     else:
         said = ", ".join(f"{value} {name}" for name, value in done.items())
-        if format is Format.OPEN_CLIP:
+        if format is ExportFormat.OPEN_CLIP:
             said = f"{done['run']} at step {done['step']}, temperature {done['temperature']:.4g}"
         console.print(f"{target}: {said}", markup=False, soft_wrap=True)
     for problem in problems:
@@ -124,16 +124,16 @@ def _chosen(store: Store, run: list[str] | None, where: list[str] | None) -> lis
 
 
 def _rows(
-    store: Store, format: Format, target: str, ids: list[str] | None, experiment: str, force: bool
+    store: Store, format: ExportFormat, target: str, ids: list[str] | None, experiment: str, force: bool
 ) -> tuple[dict[str, int], list[str]]:
     """How much was written, by kind, and what could not be."""
-    if format in (Format.CSV, Format.PARQUET):
+    if format in (ExportFormat.CSV, ExportFormat.PARQUET):
         from gaprun.store.export import export as write
 
-        return write(store, Path(target), ids, force, parquet=format is Format.PARQUET), []
+        return write(store, Path(target), ids, force, parquet=format is ExportFormat.PARQUET), []
     every = ids if ids is not None else [row.id for row in reversed(store.runs(light=True))]
     with _bar("runs") as progress:
-        if format is Format.TENSORBOARD:
+        if format is ExportFormat.TENSORBOARD:
             from gaprun.exchange import tensorboard
 
             sent = tensorboard.send(store, every, Path(target), progress)

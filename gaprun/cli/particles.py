@@ -50,11 +50,11 @@ def particles(
     """Move every image and every text by the contrastive loss: gradient flow, or descent with swaps."""
     from rich.table import Table
 
-    from gaprun.theory.loss import Swap
-    from gaprun.theory.start import Setting
+    from gaprun.theory.loss import ParticleSwap
+    from gaprun.theory.start import StartSetting
     from gaprun.theory.study import simulate
 
-    setting = Setting(
+    setting = StartSetting(
         kind=features,
         pairs=pairs,
         dimension=dimension,
@@ -64,7 +64,7 @@ def particles(
         gamma=gamma,
         rate=rate,
     )
-    chosen = None if swap is SwapName.none else Swap(probability, soft=swap is SwapName.soft)
+    chosen = None if swap is SwapName.none else ParticleSwap(probability, soft=swap is SwapName.soft)
     with err_console.status("moving particles"), one_thread() if pairs < MANY else nullcontext():
         path = simulate(setting, k=k, swap=chosen, steps=steps, horizon=horizon, points=points, seed=seed)
     rows = [dict(zip(path.series, row, strict=True)) for row in zip(*path.series.values(), strict=True)]
@@ -79,7 +79,7 @@ def particles(
             console.print(f"ended early: {path.stopped}")
     if out:
         from gaprun.theory import figures
-        from gaprun.theory.page import Section, render
+        from gaprun.theory.page import PageSection, render
 
         series = figures.particle_series(
             {rule: path}, ("gap", "beta", "margin", "loss"), log_time=steps is None
@@ -88,5 +88,5 @@ def particles(
             f"{pairs} image-text pairs, {features} features in {dimension} dimensions, {mismatched:.0%} of them "
             f"mismatched, moved by the contrastive loss under the rule {rule}.",
         )
-        section = Section("Along time, and the two clouds", words, (series, figures.snapshots(path)))
+        section = PageSection("Along time, and the two clouds", words, (series, figures.snapshots(path)))
         write_page(out, render("A particle system of the modality gap", [section]))

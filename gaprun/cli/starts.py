@@ -12,7 +12,7 @@ from gaprun.cli.common import console, err_console, print_json
 from gaprun.cli.laboratory import FeatureKind, JsonOption, OutOption, SeedOption, one_thread, write_page
 
 if TYPE_CHECKING:
-    from gaprun.theory.start import Outcome
+    from gaprun.theory.start import StartOutcome
 
 
 def init(
@@ -54,7 +54,7 @@ def init(
     from rich.table import Table
 
     from gaprun.theory.page import START_HEAD, render, start_cells, start_section
-    from gaprun.theory.start import Setting
+    from gaprun.theory.start import StartSetting
     from gaprun.theory.study import SHARES, start_outcomes
 
     outcomes = {}
@@ -63,7 +63,7 @@ def init(
             model, data, overrides or [], device, pairs, inits, steps, seed, mismatched or (0.5, 1.0)
         )
     for kind in features or ([] if model else list(FeatureKind)):
-        setting = Setting(
+        setting = StartSetting(
             kind=str(kind.value),
             pairs=pairs,
             dimension=dimension,
@@ -99,7 +99,7 @@ def _tower_outcomes(
     steps: int,
     seed: int,
     shares: Sequence[float],
-) -> dict[str, Outcome]:
+) -> dict[str, StartOutcome]:
     from itertools import count
 
     from gaprun.cli.progress import JobProgress

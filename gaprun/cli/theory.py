@@ -142,11 +142,11 @@ def overlay(
             console.print(table)
     if out:
         from gaprun.theory import figures
-        from gaprun.theory.page import Section, render
+        from gaprun.theory.page import PageSection, render
 
         title = f"The gap of {found.run} and the laws of the theory"
         words = (f"Verdict: <b>{verdict.law}</b>. {verdict.reason}.",)
-        section = Section(
+        section = PageSection(
             "Recorded path and fits", words, (figures.overlay(found.step, found.gap, verdict, found.run),)
         )
         write_page(out, render(title, [section]))

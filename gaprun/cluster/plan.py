@@ -10,7 +10,7 @@ from typing import Any
 
 from gaprun.cluster.resources import Resources
 from gaprun.cluster.slurm import count_nodes, log_of, script, submit_tasks
-from gaprun.cluster.task import Task
+from gaprun.cluster.task import ClusterTask
 from gaprun.data.split import data_root
 from gaprun.errors import UserError
 from gaprun.jobs.preflight import is_finished, new_run, prepare_job
@@ -68,7 +68,10 @@ def to_slurm(planned: Sequence[Planned], store: Store, resources: Resources, nam
     runs = [item.run for item in chosen]
     folder = store.artifacts.absolute() / "slurm"
     environment = {"GAPRUN_DATA": str(data_root().absolute()), "GAPRUN_RUNS": str(store.artifacts.absolute())}
-    tasks = [Task(item.run.resolved_recipe, item.job.seed, shared_url(store), environment) for item in chosen]
+    tasks = [
+        ClusterTask(item.run.resolved_recipe, item.job.seed, shared_url(store), environment)
+        for item in chosen
+    ]
     note: dict[str, Any] = {"cluster": "slurm", "cluster_name": queued.cluster_name()}
     queued.enqueue(store, runs, note)
     try:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.cluster.resources import Resources
-from gaprun.cluster.task import Task
+from gaprun.cluster.task import ClusterTask
 from gaprun.errors import Failure, UserError
 
 ARRAY_LIMIT = 1000  # SLURM's MaxArraySize is 1001 unless the cluster says otherwise
 INSTALL = "submitit is not installed: pip install 'gaprun[slurm]'"
 
 
-def submit_tasks(tasks: Sequence[Task], resources: Resources, name: str, folder: Path) -> list[str]:
+def submit_tasks(tasks: Sequence[ClusterTask], resources: Resources, name: str, folder: Path) -> list[str]:
     """Submit `tasks`; returns a SLURM job id each, such as 12 or 12_3. Logs and pickles go to `folder`.
 
     Raises UserError without SLURM's commands or submitit, Failure with sbatch's own words when it refuses.

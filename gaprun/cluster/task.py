@@ -27,7 +27,7 @@ REPORT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Task:
+class ClusterTask:
     """One run: plain values only, so that it can wait in a queue for days. `environment` is set before it starts."""
 
     recipe: dict[str, Any]

@@ -16,7 +16,7 @@ from gaprun.data.shards import safe_key
 from gaprun.data.tables import Entry
 from gaprun.data.tally import Tally
 from gaprun.data.text import clean_caption
-from gaprun.data.write import Plan, digest
+from gaprun.data.write import SplitPlan, digest
 from gaprun.errors import UserError
 
 
@@ -31,7 +31,7 @@ def captioned_plans(
     size: int | None = None,
     quality: int = 95,
     tally: Tally | None = None,
-) -> list[Plan]:
+) -> list[SplitPlan]:
     """One plan a split, below `out`. `division` divides the entries that have no split of their own.
 
     White space in captions is stripped and collapsed. What is left out, cleaned or assumed (`tally.REASONS`) is counted
@@ -53,7 +53,7 @@ def captioned_plans(
     if division.divides and all(split is not None for _, split in matched.pictures.values()):
         raise UserError(f"{source} has its own splits: leave --test and --split-fractions out")
     groups = divide(list(matched.pictures.values()), division, seed)
-    plans: list[Plan] = []
+    plans: list[SplitPlan] = []
     for split, pictures in groups.items():
         content = [
             [os.path.basename(one.path), file_size(one.path), one.key, one.captions, one.id]
@@ -61,7 +61,7 @@ def captioned_plans(
         ]
         settings = {"kind": kind, "captions": source.name, "size": size, "quality": quality if size else None}
         plans.append(
-            Plan(
+            SplitPlan(
                 folder=out / split,
                 items=pictures,
                 make=partial(picture_outcome, size=size, quality=quality),

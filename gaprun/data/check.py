@@ -31,7 +31,7 @@ class Damage:
 
 
 @dataclass
-class Report:
+class SplitReport:
     """What a check found in one split. Only `damage` makes a set bad; the counts after it inform."""
 
     folder: str
@@ -61,9 +61,9 @@ def find_splits(path: Path) -> list[Path]:
     return sorted(found) or [open_split(path).path]
 
 
-def check_split(folder: Path, workers: int = 1, progress: Progress | None = None) -> Report:
+def check_split(folder: Path, workers: int = 1, progress: Progress | None = None) -> SplitReport:
     """Check one split folder; damage is collected, never raised. `progress(done, total)` counts samples."""
-    report = Report(str(folder))
+    report = SplitReport(str(folder))
     try:
         index = read_index(folder)
         lines = _read_lines(folder, index, report)
@@ -86,14 +86,14 @@ def check_split(folder: Path, workers: int = 1, progress: Progress | None = None
     return report
 
 
-def shared_pictures(reports: Sequence[Report]) -> list[tuple[str, str, int]]:
+def shared_pictures(reports: Sequence[SplitReport]) -> list[tuple[str, str, int]]:
     """Pairs of checked splits that have equal picture files, and how many: held-out pictures that were seen."""
     pairs = [(one, other) for i, other in enumerate(reports) for one in reports[:i]]
     counted = [(one.folder, other.folder, len(one.pictures & other.pictures)) for one, other in pairs]
     return [pair for pair in counted if pair[2]]
 
 
-def _read_lines(folder: Path, index: dict[str, Any], report: Report) -> list[dict[str, Any]]:
+def _read_lines(folder: Path, index: dict[str, Any], report: SplitReport) -> list[dict[str, Any]]:
     """The sample lines, and damage where samples.jsonl is not what the index was made with."""
     path = folder / SAMPLES
     wanted = {"key", "shard", "offset", "size", "width", "height", "captions", "label"}
@@ -114,7 +114,7 @@ def _read_lines(folder: Path, index: dict[str, Any], report: Report) -> list[dic
     return lines
 
 
-def _check_counts(index: dict[str, Any], lines: Sequence[dict[str, Any]], report: Report) -> None:
+def _check_counts(index: dict[str, Any], lines: Sequence[dict[str, Any]], report: SplitReport) -> None:
     """Damage where counts, shard numbers, keys or labels contradict each other."""
     if index["samples"] != len(lines):
         problem = f"{INDEX} says {index['samples']} samples and {SAMPLES} has {len(lines)}"
@@ -136,7 +136,7 @@ def _check_shard(
     shard: dict[str, Any],
     lines: Sequence[dict[str, Any]],
     foreign: bool,
-    report: Report,
+    report: SplitReport,
     workers: int,
     progress: Progress | None,
 ) -> list[str]:

@@ -21,7 +21,7 @@ from gaprun.data.pictures import Picture, file_size, newest, picture_outcome
 from gaprun.data.shards import Sample, safe_key
 from gaprun.data.tally import Tally
 from gaprun.data.text import printable
-from gaprun.data.write import Outcome, Plan, digest
+from gaprun.data.write import ItemOutcome, SplitPlan, digest
 from gaprun.errors import Failure, UserError
 
 # OpenAI's prompts for CIFAR (notebook data/prompts.md of its CLIP repository); each also with "the".
@@ -39,7 +39,7 @@ def class_plans(
     seed: int = 0,
     root: Path | None = None,
     download: bool = False,
-) -> list[Plan]:
+) -> list[SplitPlan]:
     """Plans for the labelled set `source`: `cifar10`, `cifar100`, `digits`, an .npz file, or a folder.
 
     `test_share` (0..1, exclusive; default 0.2) and `seed` divide sets without splits; `root` is where torchvision keeps
@@ -64,7 +64,7 @@ def class_plans(
     raise UserError(f"'{source}' is not cifar10, cifar100, digits, an .npz file or a folder")
 
 
-def _cifar_plans(name: str, out: Path, root: Path, download: bool) -> list[Plan]:
+def _cifar_plans(name: str, out: Path, root: Path, download: bool) -> list[SplitPlan]:
     import torchvision
 
     kind = torchvision.datasets.CIFAR10 if name == "cifar10" else torchvision.datasets.CIFAR100
@@ -89,7 +89,7 @@ def _cifar_plans(name: str, out: Path, root: Path, download: bool) -> list[Plan]
     return plans
 
 
-def _digits_plans(out: Path, share: float | None, seed: int) -> list[Plan]:
+def _digits_plans(out: Path, share: float | None, seed: int) -> list[SplitPlan]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -103,7 +103,7 @@ def _digits_plans(out: Path, share: float | None, seed: int) -> list[Plan]:
     ]
 
 
-def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[Plan]:
+def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[SplitPlan]:
     """From arrays `images` uint8 (N, H, W[, 1|3]), `labels` (N,), optionally `split` and `class_names`."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -145,7 +145,7 @@ def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[Pl
     return plans
 
 
-def _folder_plans(folder: Path, out: Path, share: float | None, seed: int) -> list[Plan]:
+def _folder_plans(folder: Path, out: Path, share: float | None, seed: int) -> list[SplitPlan]:
     """From `folder/CLASS/*` divided by draws, or from `folder/SPLIT/CLASS/*` as they are.
 
     SPLIT is train, val or test, or a usual other word for one (`training`, `validation`).
@@ -166,7 +166,7 @@ def _folder_plans(folder: Path, out: Path, share: float | None, seed: int) -> li
         )
     numbers = {name: number for number, name in enumerate(names)}
     keys: set[str] = set()
-    plans: list[Plan] = []
+    plans: list[SplitPlan] = []
     for split, some in files.items():
         pictures = [
             Picture(path, safe_key(f"{name}-{Path(path).stem}", keys), (), numbers[name])
@@ -178,7 +178,7 @@ def _folder_plans(folder: Path, out: Path, share: float | None, seed: int) -> li
             chosen = [pictures[row] for row in rows]
             content = digest([[one.key, file_size(one.path), one.label] for one in chosen])
             plans.append(
-                Plan(
+                SplitPlan(
                     folder=out / part,
                     items=chosen,
                     make=partial(picture_outcome, size=None, quality=95),
@@ -247,19 +247,19 @@ def _array_plan(
     classes: list[str],
     templates: list[str] | None,
     rows: npt.NDArray[np.int64],
-) -> Plan:
+) -> SplitPlan:
     """A plan for pictures in memory, written as PNG; `rows` are their numbers in the whole set: their ids."""
 
-    def make(i: int) -> Outcome:
+    def make(i: int) -> ItemOutcome:
         picture = Image.fromarray(images[i])
         reasons = ("greyscale",) if picture.mode == "L" else ()
         key, label, row = f"{split}-{rows[i]:06d}", int(labels[i]), int(rows[i])
         sample = Sample(key, encode_png(picture), "png", picture.width, picture.height, [], label, row)
-        return Outcome(sample, reasons, key)
+        return ItemOutcome(sample, reasons, key)
 
     content = hashlib.sha256(np.ascontiguousarray(images).tobytes() + labels.tobytes()).hexdigest()
     height, width = images.shape[1:3]
-    return Plan(
+    return SplitPlan(
         folder=out / split,
         items=range(len(images)),
         make=make,

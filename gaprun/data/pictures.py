@@ -14,7 +14,7 @@ from PIL import Image
 from gaprun.data.decode import MAX_BYTES, is_sixteen_bit, open_image, to_rgb
 from gaprun.data.errors import DamagedSample
 from gaprun.data.shards import Sample
-from gaprun.data.write import Outcome
+from gaprun.data.write import ItemOutcome
 
 EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
@@ -31,7 +31,7 @@ class Picture:
     id: int | str | None = None
 
 
-def picture_outcome(picture: Picture, size: int | None, quality: int) -> Outcome:
+def picture_outcome(picture: Picture, size: int | None, quality: int) -> ItemOutcome:
     """Read and check one picture: its own bytes, or as JPEG with its shorter side brought down to `size`.
 
     Left out and counted: `unreadable`, `undecodable`, `too_large`, `float_pixels`, `integer_pixels`. Kept and counted:
@@ -41,10 +41,10 @@ def picture_outcome(picture: Picture, size: int | None, quality: int) -> Outcome
     name = os.path.basename(picture.path)
     try:
         if os.stat(picture.path).st_size > MAX_BYTES:
-            return Outcome(None, ("too_large",), name)
+            return ItemOutcome(None, ("too_large",), name)
         data = Path(picture.path).read_bytes()
     except OSError:
-        return Outcome(None, ("unreadable",), name)
+        return ItemOutcome(None, ("unreadable",), name)
     try:
         image = open_image(data)
         reasons = _remarks(image)
@@ -64,10 +64,10 @@ def picture_outcome(picture: Picture, size: int | None, quality: int) -> Outcome
                 image.draft("RGB", (1, 1))  # a whole JPEG at an eighth shows damage at a third of the cost
                 to_rgb(image)
     except DamagedSample as error:
-        return Outcome(None, (error.kind,), name)
+        return ItemOutcome(None, (error.kind,), name)
     captions = list(picture.captions)
     sample = Sample(picture.key, data, extension, width, height, captions, picture.label, picture.id)
-    return Outcome(sample, tuple(reasons), name)
+    return ItemOutcome(sample, tuple(reasons), name)
 
 
 def _remarks(image: Image.Image) -> list[str]:

@@ -13,7 +13,7 @@ from gaprun.data.drawing import draw, encode_png
 from gaprun.data.scene import SHAPES, compose
 from gaprun.data.scene_captions import TEMPLATES, captions_of
 from gaprun.data.shards import Sample
-from gaprun.data.write import Outcome, Plan
+from gaprun.data.write import ItemOutcome, SplitPlan
 from gaprun.errors import UserError
 
 DRAWING = 2  # raised when the same seed would give other pictures or captions
@@ -21,7 +21,7 @@ DRAWING = 2  # raised when the same seed would give other pictures or captions
 
 def scenes_plans(
     out: Path, train: int, test: int, classes_train: int, classes_test: int, size: int, seed: int
-) -> list[Plan]:
+) -> list[SplitPlan]:
     """Plans for `train`, `test` (pairs), `classes-train` and `classes-test` (labels) below `out`; 0: none.
 
     `size` is the pictures' side in pixels (16..512). Raises UserError on values out of range.
@@ -37,10 +37,10 @@ def scenes_plans(
     return [_plan(out / split, split, count, size, seed) for split, count in counts.items() if count]
 
 
-def _plan(folder: Path, split: str, count: int, size: int, seed: int) -> Plan:
+def _plan(folder: Path, split: str, count: int, size: int, seed: int) -> SplitPlan:
     labelled = split.startswith("classes")
     source = {"kind": "scenes", "drawing": DRAWING, "split": split, "samples": count, "size": size}
-    return Plan(
+    return SplitPlan(
         folder=folder,
         items=range(count),
         make=partial(scene_sample, seed=seed, split=split, size=size),
@@ -51,14 +51,14 @@ def _plan(folder: Path, split: str, count: int, size: int, seed: int) -> Plan:
     )
 
 
-def scene_sample(i: int, seed: int, split: str, size: int) -> Outcome:
+def scene_sample(i: int, seed: int, split: str, size: int) -> ItemOutcome:
     """Sample `i` of a split, drawn from its own generator; class pictures go through the shapes in turn."""
     rng = random.Random(f"{seed}/{split}/{i}")
     key = f"{split}-{i:06d}"
     if split.startswith("classes"):
         label = i % len(SHAPES)
         picture = encode_png(draw(compose(rng, SHAPES[label]), size))
-        return Outcome(Sample(key, picture, "png", size, size, [], label, i))
+        return ItemOutcome(Sample(key, picture, "png", size, size, [], label, i))
     scene = compose(rng)
     captions = captions_of(scene, rng)
-    return Outcome(Sample(key, encode_png(draw(scene, size)), "png", size, size, captions, None, i))
+    return ItemOutcome(Sample(key, encode_png(draw(scene, size)), "png", size, size, captions, None, i))

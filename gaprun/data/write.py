@@ -27,7 +27,7 @@ SHARD_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ItemOutcome:
     """What became of one item: a sample or None, and the reasons to count (`greyscale`, ...)."""
 
     sample: Sample | None
@@ -36,7 +36,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """One split to write: `make(item)` for each of `items` in order, into `folder`.
 
     `source` (JSON values only) must decide every byte of the result together with this version of gaprun: it
@@ -46,7 +46,7 @@ class Plan:
 
     folder: Path
     items: Sequence[Any]
-    make: Callable[[Any], Outcome]
+    make: Callable[[Any], ItemOutcome]
     source: dict[str, Any]
     classes: list[str] | None = None
     templates: list[str] | None = None
@@ -62,7 +62,7 @@ def digest(values: Any) -> str:
 
 
 def write_splits(
-    plans: Sequence[Plan], force: bool = False, workers: int = 1, progress: Progress | None = None
+    plans: Sequence[SplitPlan], force: bool = False, workers: int = 1, progress: Progress | None = None
 ) -> list[tuple[dict[str, Any], bool]]:
     """Write every plan; its index, and whether it was written now (False: an equal one was found).
 
@@ -108,7 +108,7 @@ def _shifted(progress: Progress, before: int, total: int) -> Progress:
     return lambda done, _: progress(before + done, total)
 
 
-def _write(plan: Plan, workers: int, progress: Progress | None) -> dict[str, Any]:
+def _write(plan: SplitPlan, workers: int, progress: Progress | None) -> dict[str, Any]:
     work = plan.folder / WORK
     made = [folder for folder in (plan.folder, *plan.folder.parents) if not folder.exists()]
     with disk_errors(plan.folder):
@@ -120,7 +120,7 @@ def _write(plan: Plan, workers: int, progress: Progress | None) -> dict[str, Any
 
 
 def _fill(
-    plan: Plan, work: Path, workers: int, progress: Progress | None, made: list[Path]
+    plan: SplitPlan, work: Path, workers: int, progress: Progress | None, made: list[Path]
 ) -> dict[str, Any]:
     """Write the shards that the journal does not have, then samples.jsonl and index.json."""
     done = list(_journal(plan.folder, work))
@@ -162,7 +162,7 @@ def _fill(
 class _Outcomes:
     """Outcomes consumed in order, shard by shard, with what was taken and counted so far."""
 
-    def __init__(self, outcomes: Iterator[Outcome], taken: int) -> None:
+    def __init__(self, outcomes: Iterator[ItemOutcome], taken: int) -> None:
         self.outcomes, self.taken, self.tally = outcomes, taken, Tally()
 
     def next_sample(self) -> Sample | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from gaprun.doctor.finding import Finding
+from gaprun.doctor.result import CheckResult
 
 
-def examine(db: str | None) -> Iterator[Finding]:
+def examine(db: str | None) -> Iterator[CheckResult]:
     """All findings, in the order in which trouble is best solved. A check that breaks is a finding itself."""
     from gaprun.doctor import machine, places, versions
 
-    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+    checks: dict[str, Callable[[], Iterator[CheckResult]]] = {
         "python": versions.python,
         "packages": versions.packages,
         "extras": versions.extras,
@@ -26,4 +26,4 @@ def examine(db: str | None) -> Iterator[Finding]:
         try:
             yield from check()
         except Exception as error:
-            yield Finding(name, "fail", f"{type(error).__name__}: {error}", "please report this")
+            yield CheckResult(name, "fail", f"{type(error).__name__}: {error}", "please report this")

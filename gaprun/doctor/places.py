@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gaprun.data.split import data_root, list_splits, open_split, read_index
-from gaprun.doctor.finding import Finding, State
+from gaprun.doctor.result import CheckResult, State
 from gaprun.errors import GaprunError
 
 FEW_BYTES, LITTLE_BYTES = 2**30, 20 * 2**30
@@ -17,11 +17,11 @@ MAKE_DATA = (
 )
 
 
-def data() -> Iterator[Finding]:
+def data() -> Iterator[CheckResult]:
     """The data root and every split in it; pictures are not read (`gaprun data check` does that)."""
     root = data_root()
     if not root.is_dir():
-        yield Finding("data", "warn", f"no folder {root}", MAKE_DATA)
+        yield CheckResult("data", "warn", f"no folder {root}", MAKE_DATA)
         return
     good, images = [], 0
     for name in list_splits(root):
@@ -31,20 +31,20 @@ def data() -> Iterator[Finding]:
             missing = [file for file in shards if not (split.path / file).is_file()]
             if missing:
                 said = f"{len(missing)} shards are missing, such as {missing[0]}"
-                yield Finding(f"data {name}", "fail", said, "write it again")
+                yield CheckResult(f"data {name}", "fail", said, "write it again")
                 continue
             good.append(name)
             images += split.samples
         except (GaprunError, OSError, KeyError, ValueError) as error:
-            yield Finding(f"data {name}", "fail", str(error), "write it again, or remove it")
+            yield CheckResult(f"data {name}", "fail", str(error), "write it again, or remove it")
     if good:
         more = f" and {len(good) - 6} more" if len(good) > 6 else ""
-        yield Finding("data", "ok", f"{root}: {images} pictures in {', '.join(good[:6])}{more}")
+        yield CheckResult("data", "ok", f"{root}: {images} pictures in {', '.join(good[:6])}{more}")
     else:
-        yield Finding("data", "warn", f"no usable split in {root}", MAKE_DATA)
+        yield CheckResult("data", "warn", f"no usable split in {root}", MAKE_DATA)
 
 
-def database(db: str | None) -> Iterator[Finding]:
+def database(db: str | None) -> Iterator[CheckResult]:
     """Reached, of which revision, and writable."""
     from gaprun.store.engine import check_file, journal_mode_for, locate
 
@@ -52,14 +52,14 @@ def database(db: str | None) -> Iterator[Finding]:
         place = locate(db)
         if place.path is not None and not place.path.exists():
             check_file(place, create=True)
-            yield Finding("database", "ok", f"{place.name} does not exist yet; the first run creates it")
+            yield CheckResult("database", "ok", f"{place.name} does not exist yet; the first run creates it")
             return
     except GaprunError as error:
-        yield Finding("database", "fail", str(error))
+        yield CheckResult("database", "fail", str(error))
         return
     yield from _look_inside(db)
     if place.path is not None and journal_mode_for(place.path) != "wal":
-        yield Finding(
+        yield CheckResult(
             "database",
             "warn",
             f"{place.name} is on a network disk",
@@ -67,7 +67,7 @@ def database(db: str | None) -> Iterator[Finding]:
         )
 
 
-def _look_inside(db: str | None) -> Iterator[Finding]:
+def _look_inside(db: str | None) -> Iterator[CheckResult]:
     from sqlalchemy.exc import DBAPIError
 
     from gaprun.store.engine import check_file, explain, locate, make_engine
@@ -77,7 +77,7 @@ def _look_inside(db: str | None) -> Iterator[Finding]:
         facts = describe(db)
         name, here, ours = facts["database"], facts["schema"], facts["schema_of_this_gaprun"]
         if here is None:
-            yield Finding("database", "ok", f"{name} is empty; the first run makes the tables")
+            yield CheckResult("database", "ok", f"{name} is empty; the first run makes the tables")
             return
         if here != ours:
             newer = here > ours
@@ -86,13 +86,13 @@ def _look_inside(db: str | None) -> Iterator[Finding]:
                 if newer
                 else "gaprun db upgrade (a backup is kept)"
             )
-            yield Finding(
+            yield CheckResult(
                 "database", "fail" if newer else "warn", f"{name} has schema {here}, not {ours}", advice
             )
             return
         place = check_file(locate(db), create=False)
         if place.read_only:
-            yield Finding(
+            yield CheckResult(
                 "database", "warn", f"{name} is read-only", "copy it to a folder where you may write"
             )
             return
@@ -102,14 +102,16 @@ def _look_inside(db: str | None) -> Iterator[Finding]:
                 connection.rollback()
         except DBAPIError as error:
             said = f"{name} can be read but not written: {explain(error, place.name)}"
-            yield Finding("database", "fail", said, "ask its owner for the right to write, or name another")
+            yield CheckResult(
+                "database", "fail", said, "ask its owner for the right to write, or name another"
+            )
             return
-        yield Finding("database", "ok", f"{name}: {facts['runs']} runs, schema {here}, writable")
+        yield CheckResult("database", "ok", f"{name}: {facts['runs']} runs, schema {here}, writable")
     except GaprunError as error:
-        yield Finding("database", "fail", str(error), "is the server running, and the URL right?")
+        yield CheckResult("database", "fail", str(error), "is the server running, and the URL right?")
 
 
-def disk(db: str | None) -> Iterator[Finding]:
+def disk(db: str | None) -> Iterator[CheckResult]:
     """Free space where runs and data are kept."""
     from gaprun.store.engine import locate
 
@@ -124,10 +126,10 @@ def disk(db: str | None) -> Iterator[Finding]:
         said = f"{free / 2**30:.1f} GiB free for {what} ({folder})"
         advice = "a checkpoint of RN50 takes 1.2 GiB; choose a larger disk (GAPRUN_RUNS, GAPRUN_DATA)"
         state: State = "fail" if free < FEW_BYTES else "warn" if free < LITTLE_BYTES else "ok"
-        yield Finding("disk", state, said, advice if state != "ok" else "")
+        yield CheckResult("disk", state, said, advice if state != "ok" else "")
 
 
-def cluster() -> Iterator[Finding]:
+def cluster() -> Iterator[CheckResult]:
     """SLURM, where its commands are."""
     if shutil.which("sbatch") is None:
         return
@@ -135,6 +137,8 @@ def cluster() -> Iterator[Finding]:
 
     name = cluster_name()
     if name is None:
-        yield Finding("slurm", "warn", "its commands are here, its controller does not answer", "try `sinfo`")
+        yield CheckResult(
+            "slurm", "warn", "its commands are here, its controller does not answer", "try `sinfo`"
+        )
     else:
-        yield Finding("slurm", "ok", f"cluster {name}; `gaprun submit --cluster slurm` sends jobs there")
+        yield CheckResult("slurm", "ok", f"cluster {name}; `gaprun submit --cluster slurm` sends jobs there")

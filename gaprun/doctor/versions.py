@@ -9,33 +9,33 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from gaprun.doctor.finding import Finding
+from gaprun.doctor.result import CheckResult
 
 DEVELOPMENT = "dev"  # the extra for working on gaprun itself; nobody else misses it
 
 
-def python() -> Iterator[Finding]:
+def python() -> Iterator[CheckResult]:
     """This interpreter."""
     wanted = metadata.metadata("gaprun")["Requires-Python"] or ">=3.11"
     here = platform.python_version()
     if SpecifierSet(wanted).contains(here, prereleases=True):
-        yield Finding("python", "ok", f"{here} ({wanted})")
+        yield CheckResult("python", "ok", f"{here} ({wanted})")
     else:
-        yield Finding(
+        yield CheckResult(
             "python", "fail", f"{here} is outside {wanted}", f"make an environment with Python {wanted}"
         )
 
 
-def packages() -> Iterator[Finding]:
+def packages() -> Iterator[CheckResult]:
     """Every required package; one line when all are well."""
     needed = [item for item in _requirements() if item.marker is None]
     wrong = [finding for item in needed if (finding := _judge(item)) is not None]
     yield from wrong
     if not wrong:
-        yield Finding("packages", "ok", f"all {len(needed)} are within gaprun's bounds")
+        yield CheckResult("packages", "ok", f"all {len(needed)} are within gaprun's bounds")
 
 
-def extras() -> Iterator[Finding]:
+def extras() -> Iterator[CheckResult]:
     """The optional extras: what each brings, and what of it is missing or out of bounds."""
     for extra in metadata.metadata("gaprun").get_all("Provides-Extra") or []:
         if extra == DEVELOPMENT:
@@ -44,7 +44,7 @@ def extras() -> Iterator[Finding]:
         names = ", ".join(item.name for item in items)
         missing = [item.name for item in items if _version(item.name) is None]
         if missing:
-            yield Finding(
+            yield CheckResult(
                 f"extra {extra}",
                 "ok",
                 f"not installed ({', '.join(missing)})",
@@ -52,7 +52,7 @@ def extras() -> Iterator[Finding]:
             )
             continue
         wrong = [finding for item in items if (finding := _judge(item, "warn")) is not None]
-        yield from wrong or [Finding(f"extra {extra}", "ok", names)]
+        yield from wrong or [CheckResult(f"extra {extra}", "ok", names)]
 
 
 def _requirements() -> list[Requirement]:
@@ -66,13 +66,13 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _judge(item: Requirement, state: str = "fail") -> Finding | None:
+def _judge(item: Requirement, state: str = "fail") -> CheckResult | None:
     here = _version(item.name)
     advice = f"pip install '{item.name}{item.specifier}'"
     if here is None:
-        return Finding(item.name, "fail", "not installed", advice)
+        return CheckResult(item.name, "fail", "not installed", advice)
     if not item.specifier.contains(here, prereleases=True):
-        return Finding(
+        return CheckResult(
             item.name, "warn" if state == "warn" else "fail", f"{here} is outside {item.specifier}", advice
         )
     return None

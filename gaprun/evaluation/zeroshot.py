@@ -12,7 +12,7 @@ from gaprun.evaluation.equal import scores_by_content
 
 
 @dataclass(frozen=True)
-class ZeroShot:
+class ZeroShotResult:
     """metrics by name, in percent; rank int64 (N,): the true class's rank from 1, ties against it, 0 for no
     label."""
 
@@ -43,7 +43,7 @@ def class_vectors(prompt_embeddings: Array, classes: int) -> Array:
     return unit_rows(means, "class").astype(np.float32)
 
 
-def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_384) -> ZeroShot:
+def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_384) -> ZeroShotResult:
     """Classify images (N, D) by class vectors (K, D); labels (N,) in 0..K-1, -1 for images to leave out.
 
     zeroshot_top1, zeroshot_top5 (absent with five classes or fewer, where it is 100 by definition) and
@@ -77,4 +77,4 @@ def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_3
     }
     if classes > 5:
         metrics["zeroshot_top5"] = 100.0 * float((rank[known] <= 5).mean())
-    return ZeroShot(metrics, rank)
+    return ZeroShotResult(metrics, rank)

@@ -45,7 +45,7 @@ class Imported:
 
 
 @dataclass
-class Report:
+class ImportReport:
     """What an import did.
 
     By file, `left_out`: names for which gaprun has no metric, `odd`: names (and texts) of what is no number. `notes`:
@@ -65,7 +65,7 @@ def import_files(
     data: str | None = None,
     name: str | None = None,
     same_data: bool = False,
-) -> Report:
+) -> ImportReport:
     """Bring in every record of `files` (also exports of gaprun's own) that can be read; the same twice changes nothing.
 
     `open_target` opens the store, and is called only when there is something to store. `data` names what was measured:
@@ -73,7 +73,7 @@ def import_files(
     `dataset/split`; `same_data` says that it is what a file calls by another name. `name` replaces the recipe's name.
     Raises UserError for a `data` or `name` that cannot be, and for several data sets under one `data`.
     """
-    report = Report()
+    report = ImportReport()
     if name is not None:
         plain_name(name, "--name")
     split = _local(data, report) if data else None
@@ -129,7 +129,7 @@ def _bring_back(
     return store
 
 
-def _local(data: str, report: Report) -> Split | None:
+def _local(data: str, report: ImportReport) -> Split | None:
     """The split `data` if it lies here; None, noted, if `data` is but a name."""
     try:
         return open_split(data)

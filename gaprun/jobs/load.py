@@ -19,7 +19,7 @@ from torch import Tensor
 from gaprun.errors import UserError
 from gaprun.files import plain_name
 from gaprun.model import foreign
-from gaprun.model.identity import Identity, identity_of
+from gaprun.model.identity import ModelIdentity, identity_of
 from gaprun.model.openclip import FOLDER, HUB, Settings, canonical, offline, tag_settings
 from gaprun.model.spec import Model
 from gaprun.model.towers import Towers, full_vocabulary, model_config, tokenizer_for, towers_of
@@ -52,7 +52,7 @@ class LoadedModel:
     head: dict[str, Tensor] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
-    def identity(self, device: torch.device | str = "cpu") -> Identity:
+    def identity(self, device: torch.device | str = "cpu") -> ModelIdentity:
         """What this model is when it is measured on `device`."""
         return identity_of(self.towers, self.checkpoint_hash, device)
 

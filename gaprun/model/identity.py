@@ -26,7 +26,7 @@ PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf1
 
 
 @dataclass(frozen=True)
-class Identity:
+class ModelIdentity:
     """All that decides a model's embeddings of given pictures and texts; plain values only.
 
     weights: sha256 of all tensors by name. architecture: `openclip.canonical`. preprocessing: open_clip's settings.
@@ -63,13 +63,13 @@ class Identity:
         return f"{self.device} {self.precision}"
 
 
-def identity_of(towers: Towers, weights: str, device: torch.device | str = "cpu") -> Identity:
+def identity_of(towers: Towers, weights: str, device: torch.device | str = "cpu") -> ModelIdentity:
     """The identity of `towers` whose weights have the hash `weights`, measured on `device`."""
     device = torch.device(device)
     vocabulary = towers.vocabulary
     kept = None if vocabulary is None else content_hash([vocabulary.full_size, vocabulary.ids])
     tokenizer = tokenizer_identity(towers.tokenizer, towers.context_length) | {"vocabulary": kept}
-    return Identity(
+    return ModelIdentity(
         weights=weights,
         architecture=towers.architecture,
         preprocessing=towers.preprocessing,

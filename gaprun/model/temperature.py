@@ -121,7 +121,7 @@ class Fixed(TemperatureRule):
 
 
 @RULES.register
-class Schedule(TemperatureRule):
+class Scheduled(TemperatureRule):
     """Temperature scheduling (TS): tau rises linearly, `tau = start + (end - start) * progress`."""
 
     rule: Literal["schedule"] = "schedule"

@@ -1,6 +1,7 @@
 """The paper's claims C1 to C8 and their verdicts from the store, by the rules of docs/claims.md.
 
-Each claim is one function from a Study (and recorded paths) to a Verdict; the rule's words stand beside its code.
+Each claim is one function from a set-up's results (and recorded paths) to a Verdict; the rule's words stand beside its
+code.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from gaprun.comparison.correlation import correlate, slope
 from gaprun.comparison.statistics import Summary, summarise
 from gaprun.paper.effects import Effect, effects, retrieval, setting_means
-from gaprun.paper.settings import Result, Setting, Study
+from gaprun.paper.settings import MethodSetting, Result, SetupResults
 
 if TYPE_CHECKING:
     from gaprun.store import Store
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
-BASELINE = Setting("baseline")
+BASELINE = MethodSetting("baseline")
 FEWEST_SEEDS, FEWEST_SETTINGS = 3, 5
 STRONGER = 1.5  # C3: how far above the learned temperature an intervention must lie
 EXPECTED_SWAPS = 10.0  # C8
@@ -53,16 +54,16 @@ class Claim:
     name: str
     statement: str
     rule: str
-    judge: Callable[[Study, Paths], tuple[str, str, list[str]]]
+    judge: Callable[[SetupResults, Paths], tuple[str, str, list[str]]]
 
 
-def judge_claims(store: Store, study: Study) -> list[Verdict]:
+def judge_claims(store: Store, study: SetupResults) -> list[Verdict]:
     """Every claim in order, from `study` and the recorded paths of its baseline and softplus runs."""
-    wanted = [r.run for r in study.results if r.setting in (BASELINE, Setting("TR"))]
+    wanted = [r.run for r in study.results if r.setting in (BASELINE, MethodSetting("TR"))]
     return judge_study(study, store.trajectories(wanted))
 
 
-def judge_study(study: Study, paths: Paths) -> list[Verdict]:
+def judge_study(study: SetupResults, paths: Paths) -> list[Verdict]:
     """The same from values alone."""
     verdicts = []
     for claim in CLAIMS:
@@ -71,7 +72,7 @@ def judge_study(study: Study, paths: Paths) -> list[Verdict]:
     return verdicts
 
 
-def _rate_law(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+def _rate_law(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     from gaprun.theory.fits import judge
 
     runs = [r.run for r in _baseline(study) if _gaps(paths.get(r.run, ()))]
@@ -96,7 +97,7 @@ def _rate_law(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
     return UNDECIDED, text, runs
 
 
-def _early_growth(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+def _early_growth(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     changes: dict[str, float] = {}
     for result in _baseline(study):
         gaps = dict(_gaps(paths.get(result.run, ())))
@@ -110,7 +111,7 @@ def _early_growth(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
     return _by_sign(found), text, list(changes)
 
 
-def _fixing(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+def _fixing(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     final = [r.values["temperature"] for r in _baseline(study) if "temperature" in r.values]
     if not final:
         return UNDECIDED, "the baseline's final temperature is not recorded", []
@@ -122,8 +123,8 @@ def _fixing(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
     return _all_shrink(found, ("FLT", "TS"), f"the baseline learns tau {learned:.3f}; ")
 
 
-def _softplus(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
-    ours, theirs = study.of(Setting("TR")), study.of(BASELINE)
+def _softplus(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
+    ours, theirs = study.of(MethodSetting("TR")), study.of(BASELINE)
     pairs, runs, reference = [], [], []
     for seed in sorted(ours.keys() & theirs.keys()):
         rates = [_closing_rate(_gaps(paths.get(r.run, ()))) for r in (ours[seed], theirs[seed])]
@@ -147,7 +148,7 @@ def _softplus(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
     return verdict, text, runs
 
 
-def _retrieval(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+def _retrieval(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     points = setting_means(study, ("gap", retrieval))
     inside = {s: p for s, p in points.items() if INSIDE[0] <= p[0] <= INSIDE[1]}
     below = [s for s, p in points.items() if p[0] < INSIDE[0]]
@@ -175,7 +176,7 @@ def _retrieval(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
     return (SUPPORTED if first == second == SUPPORTED else UNDECIDED), text, runs
 
 
-def _little_effect(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+def _little_effect(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     parts, verdicts, runs = [], [], set()
     for metric, words in (("zeroshot_top1", "zero-shot"), ("probe_top1", "probe")):
         points = setting_means(study, ("gap", metric))
@@ -196,7 +197,7 @@ def _little_effect(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
     return _both(verdicts), "; ".join(parts), sorted(runs)
 
 
-def _uniformity(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+def _uniformity(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     parts, verdicts, runs = [], [], set()
     for metric, words in (("zeroshot_top1", "zero-shot"), ("probe_top1", "probe")):
         points = setting_means(study, ("uniformity_w2_joint", metric))
@@ -212,7 +213,7 @@ def _uniformity(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
     return _both(verdicts), "; ".join(parts), sorted(runs)
 
 
-def _swapping(study: Study, paths: Paths) -> tuple[str, str, list[str]]:
+def _swapping(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     counting = [
         s
         for s in study.settings
@@ -277,7 +278,7 @@ CLAIMS = (
 )
 
 
-def _baseline(study: Study) -> list[Result]:
+def _baseline(study: SetupResults) -> list[Result]:
     return list(study.of(BASELINE).values())
 
 
@@ -324,7 +325,7 @@ def _both(verdicts: Sequence[str]) -> str:
     return SUPPORTED if all(v == SUPPORTED for v in verdicts) else UNDECIDED
 
 
-def _columns(points: Mapping[Setting, tuple[float, ...]]) -> tuple[list[float], list[float]]:
+def _columns(points: Mapping[MethodSetting, tuple[float, ...]]) -> tuple[list[float], list[float]]:
     return [p[0] for p in points.values()], [p[1] for p in points.values()]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gaprun.comparison.statistics import Difference, holm, paired_t, summarise
-from gaprun.paper.settings import Result, Setting, Study
+from gaprun.paper.settings import MethodSetting, Result, SetupResults
 
 Value = str | Callable[[Result], float | None]
 FEWEST_SEEDS = 3
@@ -17,7 +17,7 @@ ALPHA, UNCHANGED = 0.05, 0.1
 class Effect:
     """A setting against a reference: `kind` is shrinks, grows, unchanged or open (docs/claims.md)."""
 
-    setting: Setting
+    setting: MethodSetting
     kind: str
     difference: Difference
     p_holm: float | None
@@ -33,7 +33,9 @@ class Effect:
         )
 
 
-def effects(study: Study, value: Value, settings: Sequence[Setting], reference: Setting) -> list[Effect]:
+def effects(
+    study: SetupResults, value: Value, settings: Sequence[MethodSetting], reference: MethodSetting
+) -> list[Effect]:
     """The effect of each of `settings` that shares a seed with `reference`; Holm's correction over all of them."""
     theirs = study.of(reference)
     base = {seed: v for seed, r in theirs.items() if (v := read(r, value)) is not None}
@@ -54,9 +56,9 @@ def effects(study: Study, value: Value, settings: Sequence[Setting], reference: 
     ]
 
 
-def setting_means(study: Study, values: Sequence[Value]) -> dict[Setting, tuple[float, ...]]:
+def setting_means(study: SetupResults, values: Sequence[Value]) -> dict[MethodSetting, tuple[float, ...]]:
     """The mean of each value over the seeds of every setting that has all of them."""
-    means: dict[Setting, tuple[float, ...]] = {}
+    means: dict[MethodSetting, tuple[float, ...]] = {}
     for setting in study.settings:
         rows = [[read(r, value) for value in values] for r in study.of(setting).values()]
         whole = [[v for v in row if v is not None] for row in rows if None not in row]

@@ -47,7 +47,7 @@ METRICS = (
 
 
 @dataclass(frozen=True, order=True)
-class Setting:
+class MethodSetting:
     """A method, the value that its sweep varies (None for baseline and softplus), and what else is unusual in it."""
 
     method: str
@@ -71,12 +71,12 @@ class Result:
     run: str
     recipe: str
     seed: int
-    setting: Setting
+    setting: MethodSetting
     values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Study:
+class SetupResults:
     """Results of one set-up. `recipe`: one resolved recipe of it; `places`: where each metric was measured.
 
     `others` counts the set-ups that are not here, `left_out` says what was measured in more than one way.
@@ -90,11 +90,11 @@ class Study:
     left_out: tuple[str, ...] = ()
 
     @property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[MethodSetting]:
         """Every setting that was run, in the paper's order."""
         return sorted({r.setting for r in self.results}, key=lambda s: s.key)
 
-    def of(self, setting: Setting) -> dict[int, Result]:
+    def of(self, setting: MethodSetting) -> dict[int, Result]:
         """The runs of one setting by seed."""
         return {r.seed: r for r in self.results if r.setting == setting}
 
@@ -117,7 +117,7 @@ class Study:
         }
 
 
-def setting_of(recipe: Mapping[str, Any]) -> Setting | None:
+def setting_of(recipe: Mapping[str, Any]) -> MethodSetting | None:
     """The paper's method behind a resolved recipe; None for one the paper does not have (two changes at once, say)."""
     found = _method(recipe)
     options = {**recipe.get("temperature", {}), **recipe.get("swap", {})}
@@ -126,10 +126,10 @@ def setting_of(recipe: Mapping[str, Any]) -> Setting | None:
         for key, value in sorted(options.items())
         if key not in VARIED and (value != USUAL[key] if key in USUAL else value is not None)
     ]
-    return found and Setting(found.method, found.value, ", ".join(unusual))
+    return found and MethodSetting(found.method, found.value, ", ".join(unusual))
 
 
-def _method(recipe: Mapping[str, Any]) -> Setting | None:
+def _method(recipe: Mapping[str, Any]) -> MethodSetting | None:
     temperature, swap = recipe.get("temperature", {}), recipe.get("swap", {})
     rule, swapping = temperature.get("rule", "exp"), swap.get("rule", "none")
     if any(value != CLIP_LOSS.get(key) for key, value in recipe.get("loss", {}).items()):
@@ -137,20 +137,20 @@ def _method(recipe: Mapping[str, Any]) -> Setting | None:
     if swapping != "none":
         plain = rule == "exp" and temperature.get("lr_factor", 1.0) == 1.0
         name = {"hard": "HS", "soft": "SS"}.get(swapping)
-        return Setting(name, float(swap["probability"])) if plain and name else None
+        return MethodSetting(name, float(swap["probability"])) if plain and name else None
     if rule == "fixed":
-        return Setting("FLT", float(temperature["tau"]))
+        return MethodSetting("FLT", float(temperature["tau"]))
     if rule == "schedule":
-        return Setting("TS", float(temperature["end"]))
+        return MethodSetting("TS", float(temperature["end"]))
     factor = float(temperature.get("lr_factor", 1.0))
     if rule == "softplus":
-        return Setting("TR") if factor == 1.0 else None
+        return MethodSetting("TR") if factor == 1.0 else None
     if rule == "exp":
-        return Setting("baseline") if factor == 1.0 else Setting("SLRT", factor)
+        return MethodSetting("baseline") if factor == 1.0 else MethodSetting("SLRT", factor)
     return None
 
 
-def load_study(store: Store, where: Sequence[str] = ()) -> Study:
+def load_study(store: Store, where: Sequence[str] = ()) -> SetupResults:
     """The study with most methods, then most runs, among runs that meet `where`; its values as `compare` selects them.
 
     Raises UserError when no finished run is one of the paper's methods.
@@ -161,7 +161,7 @@ def load_study(store: Store, where: Sequence[str] = ()) -> Study:
     rows = [row for row in store.metric_rows(METRICS, conditions) if _right_protocol(row)]
     measured = {row["id"] for row in rows}
     runs: dict[str, Run] = {}
-    settings: dict[str, Setting] = {}
+    settings: dict[str, MethodSetting] = {}
     for run in store.runs([text for c in parsed if c.key not in METRIC_KEYS for text in c.texts()]):
         setting = setting_of(run.resolved_recipe)
         trained = run.seed is not None and run.kind == "train"
@@ -174,20 +174,20 @@ def load_study(store: Store, where: Sequence[str] = ()) -> Study:
             + ": `gaprun train recipes/paper/small/table2.yaml` makes some"
         )
     setups = _setups(runs.values())
-    studies: dict[str, set[tuple[Setting, int | None]]] = {}
+    studies: dict[str, set[tuple[MethodSetting, int | None]]] = {}
     for run in runs.values():
         studies.setdefault(setups[run.id], set()).add((settings[run.id], run.seed))
     chosen = max(studies, key=lambda setup: (len({s.method for s, _ in studies[setup]}), len(studies[setup])))
     rows = [row | {"identity": settings[row["id"]]} for row in rows if setups.get(row["id"]) == chosen]
     rows = select.latest_of_each_seed(rows)
     places = select.usual_places(rows)
-    found: dict[tuple[Setting, int], Result] = {}
+    found: dict[tuple[MethodSetting, int], Result] = {}
     for run in reversed(_by_recency(runs.values(), rows)):  # the latest first
         if setups[run.id] == chosen and run.seed is not None:
             found.setdefault(
                 (settings[run.id], run.seed), Result(run.id, run.recipe, run.seed, settings[run.id], {})
             )
-    values: dict[tuple[Setting, int], dict[str, float]] = {key: {} for key in found}
+    values: dict[tuple[MethodSetting, int], dict[str, float]] = {key: {} for key in found}
     for row in rows:
         if row["value"] is not None and select.place_of(row) == places[row["metric"]]:
             values[row["identity"], row["seed"]][row["metric"]] = row["value"]
@@ -196,7 +196,7 @@ def load_study(store: Store, where: Sequence[str] = ()) -> Study:
         key=lambda result: (result.setting.key, result.seed),
     )
     one = runs[results[0].run]
-    return Study(
+    return SetupResults(
         tuple(results),
         one.resolved_recipe,
         {metric: f"{p[0]}/{p[1]} ({p[2]}, data {p[4][:8]})" for metric, p in places.items()},

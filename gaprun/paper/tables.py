@@ -13,7 +13,7 @@ from rich.text import Text
 from gaprun.comparison.render import fixed
 from gaprun.comparison.statistics import Summary, summarise
 from gaprun.paper.published import SETTING, SOURCE, TABLES, Measure, PublishedTable, Row
-from gaprun.paper.settings import WORDS, Setting, Study
+from gaprun.paper.settings import WORDS, MethodSetting, SetupResults
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Line:
     """One line of the table: the published row (if there is one), our setting (if it was run), our summaries."""
 
     row: Row | None
-    setting: Setting | None
+    setting: MethodSetting | None
     ours: dict[str, Summary]
     runs: tuple[str, ...]
 
@@ -32,10 +32,10 @@ class Beside:
 
     table: PublishedTable
     lines: tuple[Line, ...]
-    study: Study | None
+    study: SetupResults | None
 
 
-def beside(name: str, study: Study | None, all_settings: bool = False) -> Beside:
+def beside(name: str, study: SetupResults | None, all_settings: bool = False) -> Beside:
     """Table `name` with our runs beside it.
 
     A sweep (Tables 3 and 5) takes only the same values and appends our others; Table 2 takes for each method the
@@ -45,7 +45,7 @@ def beside(name: str, study: Study | None, all_settings: bool = False) -> Beside
     methods = {row.method for row in table.rows}
     sweep = len(methods) == 1
     ours = [s for s in study.settings if s.method in methods] if study else []
-    taken: set[Setting] = set()
+    taken: set[MethodSetting] = set()
     lines = []
     for row in table.rows:
         setting = _match(row, ours, exact=sweep)
@@ -61,7 +61,7 @@ def records(found: Beside) -> dict[str, Any]:
     """What `--json` prints: source, both sizes, and one object a cell."""
     cells = []
     for line in found.lines:
-        setting = line.setting or (Setting(line.row.method, line.row.value) if line.row else None)
+        setting = line.setting or (MethodSetting(line.row.method, line.row.value) if line.row else None)
         assert setting is not None
         for measure in found.table.measures:
             summary = line.ours.get(measure.label)
@@ -151,7 +151,7 @@ def cell_texts(line: Line, measure: Measure, table: PublishedTable) -> tuple[str
 
 def label(line: Line) -> tuple[str, str]:
     """The setting's name in the paper's terms, and what the method is called."""
-    setting = line.setting or (Setting(line.row.method, line.row.value) if line.row else None)
+    setting = line.setting or (MethodSetting(line.row.method, line.row.value) if line.row else None)
     assert setting is not None
     return str(setting), WORDS[setting.method]
 
@@ -175,7 +175,9 @@ def _part(found: Beside, measures: tuple[Measure, ...]) -> Table:
     return table
 
 
-def _line(row: Row | None, setting: Setting | None, table: PublishedTable, study: Study | None) -> Line:
+def _line(
+    row: Row | None, setting: MethodSetting | None, table: PublishedTable, study: SetupResults | None
+) -> Line:
     results = list(study.of(setting).values()) if study and setting else []
     summaries = {}
     for measure in table.measures:
@@ -185,7 +187,7 @@ def _line(row: Row | None, setting: Setting | None, table: PublishedTable, study
     return Line(row, setting, summaries, tuple(r.run for r in results))
 
 
-def _match(row: Row, ours: list[Setting], exact: bool) -> Setting | None:
+def _match(row: Row, ours: list[MethodSetting], exact: bool) -> MethodSetting | None:
     candidates = [s for s in ours if s.method == row.method]
     same = [s for s in candidates if _same(row.value, s.value) and not s.variant]
     if same or exact or not candidates:
@@ -207,4 +209,4 @@ def _order(line: Line) -> tuple[int, float, str]:
     if line.setting:
         return line.setting.key
     assert line.row is not None
-    return Setting(line.row.method, line.row.value).key
+    return MethodSetting(line.row.method, line.row.value).key

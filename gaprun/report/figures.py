@@ -12,7 +12,7 @@ from gaprun.comparison.recipes import what_differs
 from gaprun.comparison.select import place_of, usual_places
 from gaprun.comparison.statistics import summarise
 from gaprun.paper.published import TABLES
-from gaprun.paper.settings import Setting
+from gaprun.paper.settings import MethodSetting
 from gaprun.report import charts
 from gaprun.report.charts import Chart, layout
 from gaprun.report.gather import Material
@@ -77,7 +77,7 @@ def closing(material: Material) -> Found:
     paths: dict[str, list[list[tuple[float, float]]]] = {}
     for label in material.labels:
         for run in material.runs_of(label):
-            if material.settings.get(run) == Setting("baseline") and run in material.paths:
+            if material.settings.get(run) == MethodSetting("baseline") and run in material.paths:
                 path = [
                     (r["step"], r["gap"])
                     for r in material.paths[run]

@@ -12,7 +12,7 @@ from gaprun.comparison.table import Comparison
 from gaprun.errors import UserError
 from gaprun.evaluation.names import transform_of
 from gaprun.paper.claims import Verdict, judge_claims
-from gaprun.paper.settings import WORDS, Setting, Study, load_study, setting_of
+from gaprun.paper.settings import WORDS, MethodSetting, SetupResults, load_study, setting_of
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -51,9 +51,9 @@ class Material:
     rows: list[dict[str, Any]]
     paths: dict[str, Path]
     health: dict[str, list[Finding]]
-    settings: dict[str, Setting | None]
+    settings: dict[str, MethodSetting | None]
     setups: dict[str, str]
-    study: Study | None
+    study: SetupResults | None
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -103,7 +103,7 @@ def gather(store: Store, where: Sequence[str] = ()) -> Material:
         notes.append(f"curves and health are of {MOST_PATHS} of {len(groups)} runs; --where chooses others")
     recipes = store.resolved_recipes(list(groups))
     try:
-        study: Study | None = load_study(store, where)
+        study: SetupResults | None = load_study(store, where)
     except UserError:
         study = None
     return Material(

@@ -12,14 +12,14 @@ from gaprun.comparison import render, views
 from gaprun.comparison.health import SIGNS
 from gaprun.files import PAGE_MARK, check_page, replace_page
 from gaprun.paper.published import SETTING, SOURCE, TABLES
-from gaprun.paper.settings import Setting
+from gaprun.paper.settings import MethodSetting
 from gaprun.paper.tables import beside
 from gaprun.report import blocks, figures
 from gaprun.report.blocks import escape
 from gaprun.report.gather import Material
 
 if TYPE_CHECKING:
-    from gaprun.report.pictures import Pictures
+    from gaprun.report.pictures import RunPictures
     from gaprun.store import Store
 
 ASSETS = Path(__file__).parent / "assets"
@@ -27,7 +27,7 @@ MOST_OPEN = 12  # rows of a list that is shown without a click
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One part of the page; `words` and `content` are HTML."""
 
     name: str
@@ -53,21 +53,21 @@ def write_report(store: Store, out: Path, where: Sequence[str] = (), models: boo
     return material
 
 
-def sections(material: Material, pictures: Mapping[str, Pictures | str]) -> list[Section]:
+def sections(material: Material, pictures: Mapping[str, RunPictures | str]) -> list[ReportSection]:
     """Every section of the report, also those without data."""
     comparison, study = material.comparison, material.study
     legend = " ".join(render.legend(comparison) + [f"{note}." for note in material.notes])
     size = study.size() if study else {}
     flags = _flags(material)
     return [
-        Section(
+        ReportSection(
             "compare",
             "Which method is better, and how surely",
             f"{escape(legend)} Small print in a cell: the interval, the difference from the baseline, its corrected p. "
             "Click a column to sort.",
             blocks.compared(comparison, flags),
         ),
-        Section(
+        ReportSection(
             "claims",
             "What the paper claims, and what these runs say",
             f"Verdicts on the claims of {escape(SOURCE)}, by rules that were written before they were run "
@@ -76,7 +76,7 @@ def sections(material: Material, pictures: Mapping[str, Pictures | str]) -> list
             if material.verdicts
             else blocks.no_data("no finished run is one of the paper's methods"),
         ),
-        Section(
+        ReportSection(
             "paper",
             "The published numbers beside ours",
             "Published means of three seeds in small print (no spread was published), ours below: mean ± standard "
@@ -84,14 +84,14 @@ def sections(material: Material, pictures: Mapping[str, Pictures | str]) -> list
             _sizes(size)
             + "".join(blocks.published(beside(name, study, name != "table2")) for name in TABLES),
         ),
-        Section(
+        ReportSection(
             "training",
             "Gap and temperature along training",
             "Thick lines are means over seeds, thin lines single runs. Measured on the training batch. With more rows "
             "than can be told apart, each method has charts of its own, with its baseline first.",
             blocks.charts(figures.along_training(material)),
         ),
-        Section(
+        ReportSection(
             "closing",
             "Does the gap close like 1/log(t)²?",
             "Theorem 3.2: under CLIP's own rule the gap closes no faster than that. A straight line falling "
@@ -99,26 +99,26 @@ def sections(material: Material, pictures: Mapping[str, Pictures | str]) -> list
             "applies a stricter test.",
             blocks.charts(figures.closing(material)),
         ),
-        Section(
+        ReportSection(
             "first-steps",
             "The first ten steps",
             "Theorem 3.3: from a random start the gap grows at first.",
             blocks.charts(figures.first_steps(material)),
         ),
-        Section(
+        ReportSection(
             "against",
             "What goes with the gap, what with uniformity",
             "Large marks are a row's mean, small ones its runs (Figs. 6 and 7 of the paper). Of several set-ups "
             "(sizes, lengths) only the one that the claims are judged in.",
             blocks.charts(figures.against(material)) + _correlations(material),
         ),
-        Section(
+        ReportSection(
             "sweep",
             "Is there an inverted U? The sweep of fixed temperatures",
             "Table 3 of the paper: retrieval is best in the middle, though the gap falls all the way.",
             blocks.charts(figures.inverted_u(material)),
         ),
-        Section(
+        ReportSection(
             "clouds",
             "The two clouds, before and after training",
             "Images and captions of matched pairs, joined by grey lines, in the plane of the two main components of "
@@ -126,14 +126,14 @@ def sections(material: Material, pictures: Mapping[str, Pictures | str]) -> list
             "training uses these images' statistics.",
             _clouds(pictures),
         ),
-        Section(
+        ReportSection(
             "examples",
             "Retrieval examples",
             "Test images with the three captions that the model finds nearest among 512 (fewer in a smaller split), "
             "and their cosines.",
             _examples(pictures),
         ),
-        Section(
+        ReportSection(
             "health",
             "Health",
             "Four known failure signatures, by the rules of docs/health.md. A flag is a reason to look.",
@@ -142,7 +142,7 @@ def sections(material: Material, pictures: Mapping[str, Pictures | str]) -> list
     ]
 
 
-def document(title: str, parts: Sequence[Section]) -> str:
+def document(title: str, parts: Sequence[ReportSection]) -> str:
     """The whole page."""
     from plotly.offline import get_plotlyjs
 
@@ -165,7 +165,7 @@ def document(title: str, parts: Sequence[Section]) -> str:
     )
 
 
-def _pictures(store: Store, material: Material) -> dict[str, Pictures | str]:
+def _pictures(store: Store, material: Material) -> dict[str, RunPictures | str]:
     """Of the baseline and of the row with the smallest gap, in the set-up that is judged: their first run whose
     checkpoint can be read.
     """
@@ -174,14 +174,14 @@ def _pictures(store: Store, material: Material) -> dict[str, Pictures | str]:
     main = set(material.main)
     cells = material.comparison.cells
     gaps = {g: cell.summary.mean for (g, c), cell in cells.items() if c.metric == "gap" and g in main}
-    baseline = Setting("baseline")
+    baseline = MethodSetting("baseline")
     plain = [r for r, group in material.groups.items() if group in main and material.settings[r] == baseline]
     labels = list(
         dict.fromkeys(
             [*(material.groups[run] for run in plain[:1]), *sorted(gaps, key=lambda g: gaps[g])[:1]]
         )
     )
-    found: dict[str, Pictures | str] = {}
+    found: dict[str, RunPictures | str] = {}
     for label in labels or material.labels[:1]:
         for run in material.runs_of(label):
             found[label] = read_pictures(store, run)
@@ -190,7 +190,7 @@ def _pictures(store: Store, material: Material) -> dict[str, Pictures | str]:
     return found
 
 
-def _clouds(pictures: Mapping[str, Pictures | str]) -> str:
+def _clouds(pictures: Mapping[str, RunPictures | str]) -> str:
     parts = []
     for index, (name, found) in enumerate(pictures.items()):
         if isinstance(found, str):
@@ -202,7 +202,7 @@ def _clouds(pictures: Mapping[str, Pictures | str]) -> str:
     return "".join(parts)
 
 
-def _examples(pictures: Mapping[str, Pictures | str]) -> str:
+def _examples(pictures: Mapping[str, RunPictures | str]) -> str:
     parts = []
     for name, found in pictures.items():
         if isinstance(found, str):

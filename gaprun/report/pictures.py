@@ -45,7 +45,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class RunPictures:
     """One run's clouds by side (`before`, `after`: images, texts (P, 2), gap) and its retrieval examples."""
 
     run: str
@@ -71,7 +71,7 @@ class _Subset:
         return self.split_.read_image(self.chosen[i])
 
 
-def read_pictures(store: Store, run: str) -> Pictures | str:
+def read_pictures(store: Store, run: str) -> RunPictures | str:
     """The clouds and examples of `run` on its first captioned evaluation split, or why there are none."""
     try:
         loaded = load_model(store, run, None, None)
@@ -90,7 +90,7 @@ def read_pictures(store: Store, run: str) -> Pictures | str:
     except (GaprunError, DamagedSample, OSError) as error:
         return str(error)
     drawn = np.linspace(0, len(chosen) - 1, min(DRAWN, len(chosen))).round().astype(int)
-    return Pictures(
+    return RunPictures(
         run,
         f"{split.dataset}/{split.split}",
         tuple(subset.captions[i][0] for i in drawn),

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure, UserError
 from gaprun.store.liveness import SILENCE, is_alive, lost_because, this_host, this_process
-from gaprun.store.models import Claim, Run
+from gaprun.store.models import Run, RunClaim
 
 BEAT_SECONDS = 15.0
 WATCH_SECONDS = 35.0
@@ -39,7 +39,7 @@ class Beat:
 
 def beat_of(session: Session, run: Run) -> Beat:
     """The run's claim and heartbeat as they are now."""
-    claim = session.get(Claim, run.id)
+    claim = session.get(RunClaim, run.id)
     return Beat(claim.token if claim else None, run.heartbeat, run.step)
 
 
@@ -48,7 +48,7 @@ def refuse_if_owned(session: Session, run: Run, watched: Beat | None) -> Beat | 
 
     Otherwise returns what must first be seen not to change (`still_silent`); `watched` is what was.
     """
-    claim = session.get(Claim, run.id)
+    claim = session.get(RunClaim, run.id)
     if claim is not None and (run.host, run.pid) != place_of(claim.owner):
         claim = None  # the row was changed by a gaprun without claims: what it says counts
     if claim is not None:
@@ -89,7 +89,7 @@ def still_silent(read: Callable[[], Beat | None], seen: Beat) -> bool:
 def take(session: Session, run_id: str) -> str:
     """Claim `run_id` for this process; returns the token."""
     token = uuid.uuid4().hex
-    session.merge(Claim(run_id=run_id, token=token, owner=this_process()))
+    session.merge(RunClaim(run_id=run_id, token=token, owner=this_process()))
     return token
 
 
@@ -97,7 +97,7 @@ def check(session: Session, run_id: str, token: str | None) -> None:
     """Raise ClaimLost if this process claimed `run_id` by `token` and another has it now; None was never claimed."""
     if token is None:
         return
-    found = session.get(Claim, run_id)
+    found = session.get(RunClaim, run_id)
     if found is None or found.token != token:
         by = f" by {found.owner.partition(' ')[2]}" if found else ""
         raise ClaimLost(f"run {run_id} was taken over{by}; this process stops and writes nothing more to it")
@@ -105,12 +105,12 @@ def check(session: Session, run_id: str, token: str | None) -> None:
 
 def release(session: Session, run_id: str) -> None:
     """Give the claim on `run_id` back."""
-    session.execute(delete(Claim).where(Claim.run_id == run_id))
+    session.execute(delete(RunClaim).where(RunClaim.run_id == run_id))
 
 
 def owners(session: Session, run_ids: list[str]) -> dict[str, str]:
     """The processes that hold claims, by run."""
-    rows = session.execute(select(Claim.run_id, Claim.owner).where(Claim.run_id.in_(run_ids)))
+    rows = session.execute(select(RunClaim.run_id, RunClaim.owner).where(RunClaim.run_id.in_(run_ids)))
     return {row.run_id: row.owner for row in rows}
 
 

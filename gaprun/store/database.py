@@ -26,7 +26,7 @@ from gaprun.files import plain_name
 from gaprun.store import claims, queries, queued
 from gaprun.store.engine import Place, check_file, locate, make_engine, retried
 from gaprun.store.liveness import lost_because, this_host
-from gaprun.store.models import STATUSES, Evaluation, Identity, Metric, Run, Trajectory
+from gaprun.store.models import STATUSES, DatabaseIdentity, Evaluation, Metric, Run, Trajectory
 from gaprun.store.schema import ensure_schema
 from gaprun.store.values import EvaluationKey, NewRun
 from gaprun.store.where import parse_conditions
@@ -106,7 +106,7 @@ class Store:
     @cached_property
     def identity(self) -> str:
         """What this database calls itself, wherever it lies: a random hexadecimal text."""
-        return self._read(lambda session: session.scalars(select(Identity.id)).one())
+        return self._read(lambda session: session.scalars(select(DatabaseIdentity.id)).one())
 
     # Writing
 

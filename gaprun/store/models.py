@@ -109,7 +109,7 @@ class Run(Base):
     notes: Mapped[dict[str, Any] | None] = mapped_column(Document)
 
 
-class Claim(Base):
+class RunClaim(Base):
     """The process that may write a run while it is at it: a random token, and its `liveness.this_process`."""
 
     __tablename__ = "claims"
@@ -119,7 +119,7 @@ class Claim(Base):
     owner: Mapped[str]
 
 
-class Identity(Base):
+class DatabaseIdentity(Base):
     """One row: what this database calls itself in the folders of its runs."""
 
     __tablename__ = "identity"

@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from gaprun.theory.fits import LAWS, START, Fit, Verdict, log_bins
+from gaprun.theory.fits import LAWS, START, Fit, LawVerdict, log_bins
 from gaprun.theory.particles import Path
 from gaprun.theory.rates import AppendixC, Rate
 from gaprun.theory.reduced import Flow
-from gaprun.theory.start import Outcome
+from gaprun.theory.start import StartOutcome
 
 Array = NDArray[np.float64]
 COLOURS = {
@@ -214,7 +214,7 @@ def agreement(path: Path, flow: Flow) -> go.Figure:
     return figure
 
 
-def first_step_histogram(outcomes: Mapping[str, Outcome]) -> go.Figure:
+def first_step_histogram(outcomes: Mapping[str, StartOutcome]) -> go.Figure:
     """The paper's Fig. 4b: histogram of the gap's change over the first steps, one panel a kind of features."""
     figure = make_subplots(1, len(outcomes), subplot_titles=list(outcomes))
     for column, outcome in enumerate(outcomes.values(), start=1):
@@ -225,7 +225,7 @@ def first_step_histogram(outcomes: Mapping[str, Outcome]) -> go.Figure:
     return _style(figure)
 
 
-def share_of_increases(outcomes: Mapping[str, Mapping[str, Outcome]]) -> go.Figure:
+def share_of_increases(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> go.Figure:
     """Share of inits whose gap grew, with its exact 95 % interval, by kind of start."""
     figure = _figure("start", "share of inits whose gap grew")
     for features, by_start in outcomes.items():
@@ -242,7 +242,7 @@ def share_of_increases(outcomes: Mapping[str, Mapping[str, Outcome]]) -> go.Figu
     return figure
 
 
-def overlay(t: Array, gap: Array, verdict: Verdict, title: str) -> go.Figure:
+def overlay(t: Array, gap: Array, verdict: LawVerdict, title: str) -> go.Figure:
     """A recorded gap path with its log-spaced means and every fitted law."""
     figure = _figure("step", "gap", title=title)
     figure.add_scatter(x=t, y=gap, mode="lines", name="recorded", line={"color": "#cccccc", "width": 1})

@@ -72,7 +72,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LawVerdict:
     """The chosen law's name or "undecided", the reason in words, and every fit, best criterion first."""
 
     law: str
@@ -86,7 +86,7 @@ class Verdict:
         return asdict(self)
 
 
-def judge(t: Sequence[float] | Array, gap: Sequence[float] | Array) -> Verdict:
+def judge(t: Sequence[float] | Array, gap: Sequence[float] | Array) -> LawVerdict:
     """Fit every law to a gap path and choose, or say why it cannot be chosen.
 
     t: (N,) steps or times, increasing (those below 3 are left out); gap: (N,) >= 0. Raises UserError for
@@ -109,8 +109,8 @@ def judge(t: Sequence[float] | Array, gap: Sequence[float] | Array) -> Verdict:
     decades = math.log10(bin_t[-1] / bin_t[0]) if points else 0.0
     start = float(bin_t[0]) if points else math.nan
 
-    def verdict(law: str, reason: str, fits: Sequence[Fit] = ()) -> Verdict:
-        return Verdict(law, reason, points, decades, start, tuple(fits))
+    def verdict(law: str, reason: str, fits: Sequence[Fit] = ()) -> LawVerdict:
+        return LawVerdict(law, reason, points, decades, start, tuple(fits))
 
     if points < FEWEST_BINS or decades < SHORTEST_DECADES:
         if points < 4 and recorded >= FEWEST_BINS:

@@ -14,7 +14,7 @@ MODERATE = 150.0  # beta below which exp(logits) neither overflows nor loses a w
 
 
 @dataclass(frozen=True)
-class Swap:
+class ParticleSwap:
     """Modality swapping: with `probability` a step exchanges entries of X and Y (hard) or mixes them (soft).
 
     Hard: each entry swapped with probability 1/2. Soft: X <- l X + (1-l) Y and the mirror image, l ~ U[0, 1]
@@ -76,7 +76,7 @@ def _extreme(logits: Array) -> tuple[float, Array]:
     return loss, gradient
 
 
-def draw_mix(swap: Swap | None, x: Array, y: Array, rng: np.random.Generator | None) -> Array | None:
+def draw_mix(swap: ParticleSwap | None, x: Array, y: Array, rng: np.random.Generator | None) -> Array | None:
     """The entrywise weights of one step's swap, or None when this step does not swap."""
     if swap is None or rng is None or rng.random() >= swap.probability:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaprun.errors import UserError
-from gaprun.theory.fits import Verdict, judge
+from gaprun.theory.fits import LawVerdict, judge
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -22,7 +22,7 @@ class Overlay:
     run: str
     step: NDArray[np.float64]
     gap: NDArray[np.float64]
-    verdict: Verdict
+    verdict: LawVerdict
 
     def row(self) -> dict[str, Any]:
         """The verdict as plain values, as it is printed and kept."""

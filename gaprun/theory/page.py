@@ -10,7 +10,7 @@ from typing import Any
 from gaprun.files import PAGE_MARK
 from gaprun.theory import figures
 from gaprun.theory.rates import ASSUMPTIONS, AppendixC, Rate
-from gaprun.theory.start import Outcome
+from gaprun.theory.start import StartOutcome
 from gaprun.theory.study import Study
 
 STYLE = """ body { font: 16px/1.55 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0
@@ -21,7 +21,7 @@ border-bottom: 1px solid #ddd; text-align: left } .tag { color: #666; font-size:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A heading, paragraphs in plain words (HTML allowed), then figures and tables in order."""
 
     title: str
@@ -29,7 +29,7 @@ class Section:
     content: Sequence[Any] = ()  # plotly figures or ready HTML strings
 
 
-def render(title: str, sections: Iterable[Section]) -> str:
+def render(title: str, sections: Iterable[PageSection]) -> str:
     """One self-contained HTML document; plotly's script is written once, inside."""
     import plotly.io as pio
 
@@ -72,7 +72,7 @@ def rate_cells(rate: Rate) -> tuple[str, ...]:
 START_HEAD = ("features", "start", "grew", "share", "95 % interval", "gap before", "change")
 
 
-def start_cells(features: str, start: str, outcome: Outcome) -> tuple[str, ...]:
+def start_cells(features: str, start: str, outcome: StartOutcome) -> tuple[str, ...]:
     """One first-steps experiment as the cells of START_HEAD."""
     low, high = outcome.interval
     return (
@@ -86,7 +86,7 @@ def start_cells(features: str, start: str, outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def start_section(outcomes: Mapping[str, Mapping[str, Outcome]]) -> Section:
+def start_section(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> PageSection:
     """The first-steps experiments (Fig. 4b), with their table."""
     rows = [
         start_cells(features, start, outcome)
@@ -94,7 +94,7 @@ def start_section(outcomes: Mapping[str, Mapping[str, Outcome]]) -> Section:
         for start, outcome in by_start.items()
     ]
     first = next(iter(next(iter(outcomes.values())).values()))
-    return Section(
+    return PageSection(
         "At the start: does the gap grow?",
         (
             f"Each dot in the histogram is a fresh random start followed by {first.steps} steps of gradient "
@@ -125,7 +125,7 @@ def study_page(study: Study) -> str:
     ]
     last = study.local_slopes[-1] if study.local_slopes else None
     sections = [
-        Section(
+        PageSection(
             "What this page shows",
             (
                 "CLIP puts pictures and texts on one sphere, yet the two end up in separate regions: the "
@@ -138,7 +138,7 @@ def study_page(study: Study) -> str:
                 f"{setting.k:g}. Assumptions: {ASSUMPTIONS}.</span>",
             ),
         ),
-        Section(
+        PageSection(
             "How fast the gap closes depends on the temperature rule",
             (
                 "With CLIP's own rule (exp) the gap hardly moves any more after a while, although the loss keeps "
@@ -151,7 +151,7 @@ def study_page(study: Study) -> str:
             ),
             (figures.gap_over_time(study.near), figures.temperature_over_time(study.near)),
         ),
-        Section(
+        PageSection(
             "The gap against the temperature: exact laws",
             (
                 "Lemma 3.1 ties the two together: under exp each doubling of β divides the gap by 4 (slope −2), under "
@@ -164,7 +164,7 @@ def study_page(study: Study) -> str:
                 table(("rule", *RATE_HEAD), [(study.flows[n].rule.name, *rate_cells(r)) for n, r in rates]),
             ),
         ),
-        Section(
+        PageSection(
             "Is it 1/log(t)²? In the limit, yes; in any training run, not yet",
             (
                 "Theorem 3.2: under exp the gap closes no faster than 1/log(t)², slope −2 against log log t. The local "
@@ -176,7 +176,7 @@ def study_page(study: Study) -> str:
             (figures.local_slopes(study.local_slopes), figures.fig_4a(study.near["exp"])),
         ),
         *_claim_sections(study.claim),
-        Section(
+        PageSection(
             "Particles: every picture and every text is free to move",
             (
                 "The equations above freeze the directions inside each modality. Here 6 pairs move freely on the "
@@ -190,7 +190,7 @@ def study_page(study: Study) -> str:
                 figures.particle_series(study.particles, ("gap", "beta", "margin", "loss")),
             ),
         ),
-        Section(
+        PageSection(
             "Do particles and the two-variable flow agree?",
             (
                 "Where its assumptions hold (both modalities on a regular simplex, on which no direction feels a "
@@ -198,7 +198,7 @@ def study_page(study: Study) -> str:
             ),
             (figures.agreement(study.particle_simplex, study.particle_reduced),),
         ),
-        Section(
+        PageSection(
             "Swapping modalities closes the gap",
             (
                 "64 pairs that start with a gap of 0.8, gradient descent from the same start: exchanging (hard) or "
@@ -207,7 +207,7 @@ def study_page(study: Study) -> str:
             (figures.particle_series(study.swaps, ("gap", "loss", "alignment"), log_time=False),),
         ),
         start_section(study.starts),
-        Section(
+        PageSection(
             "How far these numbers can be trusted",
             (
                 "Each learned rule conserves a quantity exactly, so its drift is the integration's error. A fixed "
@@ -219,12 +219,12 @@ def study_page(study: Study) -> str:
     return render("The modality gap: a theory laboratory", sections)
 
 
-def _claim_sections(claim: AppendixC | None) -> list[Section]:
+def _claim_sections(claim: AppendixC | None) -> list[PageSection]:
     if claim is None:
         return []
     verdict = "holds" if claim.holds else "does <b>not</b> hold for γ itself under these assumptions"
     return [
-        Section(
+        PageSection(
             "The softplus rate of Appendix C, checked",
             (
                 "As others report it, Appendix C claims γ(t) = Θ(1/(t log t)) for softplus; we could not read the "

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gaprun.errors import Failure, UserError
 from gaprun.theory.features import FeatureMap, Parameters
-from gaprun.theory.loss import Swap, contrastive_loss, draw_mix, swapped_gradients
+from gaprun.theory.loss import ParticleSwap, contrastive_loss, draw_mix, swapped_gradients
 from gaprun.theory.rules import Rule
 
 Array = NDArray[np.float64]
@@ -32,7 +32,7 @@ class System:
 
     features: FeatureMap
     rule: Rule
-    swap: Swap | None = None
+    swap: ParticleSwap | None = None
     nu_rate: float = 1.0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaprun.theory.reduced import Flow
-from gaprun.theory.rules import Exponential, Fixed, Scheduled, Softplus
+from gaprun.theory.rules import ExponentialFlow, FixedFlow, ScheduledFlow, SoftplusFlow
 
 Array = NDArray[np.float64]
 EDGES = (1e1, 1e3, 1e6, 1e12, 1e30, 1e100, 1e300)
@@ -107,7 +107,7 @@ def windows(flow: Flow, y: str = "ln gamma", x: str = "ln ln t") -> list[Rate]:
 
     Only those fall like a power of log t; for the others the slope has no limit.
     """
-    if not isinstance(flow.rule, Exponential):
+    if not isinstance(flow.rule, ExponentialFlow):
         return []
     reached = [edge for edge in EDGES if edge <= flow.t[-1] * (1 + 1e-9)]
     return [measure(flow, y, x, a, b) for a, b in zip(reached[:-1], reached[1:], strict=True)]
@@ -127,7 +127,7 @@ def flow_rates(flow: Flow) -> dict[str, Rate]:
     rates = []
     of_log_t: dict[str, Any] = {}
     of_t: dict[str, Any] = {}
-    if isinstance(rule, Exponential):
+    if isinstance(rule, ExponentialFlow):
         limit = -2.0 * rule.k**2
         lemma = {"expected": limit, "source": "published: Lemma 3.1" if rule.k == 1 else "derived: -2 k^2"}
         rates.append(measure(flow, "ln gamma", "ln beta", start, end, remains=flat - 1, **lemma))
@@ -135,7 +135,7 @@ def flow_rates(flow: Flow) -> dict[str, Rate]:
         if positive:
             source = "published: Theorem 3.2, a bound" if rule.k == 1 else "derived: a bound"
             of_log_t = {"expected": limit, "source": source, "bound": True}
-    if isinstance(rule, Softplus):
+    if isinstance(rule, SoftplusFlow):
         remains = flat / math.expm1(-float(flow.beta[tail].min())) ** 2 - 1
         derived = {"expected": -1.0, "source": "derived: at large beta", "remains": remains}
         rates.append(measure(flow, "ln gamma", "beta^2", start, end, **derived))
@@ -143,11 +143,11 @@ def flow_rates(flow: Flow) -> dict[str, Rate]:
             of_t = {"expected": -1.0, "source": "published: App. C, as reported"}
     for y in ("ln gamma", "ln Delta"):
         gamma_only = y == "ln gamma"
-        if isinstance(rule, Fixed | Scheduled):
+        if isinstance(rule, FixedFlow | ScheduledFlow):
             theory = _fixed_rate(flow, float(flow.beta[-1])) if gamma_only else {}
             rates.append(measure(flow, y, "t", start, end, **theory))
             continue
-        if isinstance(rule, Exponential):
+        if isinstance(rule, ExponentialFlow):
             rates.append(measure(flow, y, "ln ln t", start, end, **of_log_t))
         rates.append(measure(flow, y, "ln t", start, end, **(of_t if gamma_only else {})))
     return {rate.name: rate for rate in rates}

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaprun.errors import Failure, UserError
-from gaprun.theory.rules import Fixed, Rule
+from gaprun.theory.rules import FixedFlow, Rule
 
 Array = NDArray[np.float64]
 FLOOR = -1e9  # ln gamma at which an integration stops: under a fixed beta it falls linearly in t without end
@@ -176,7 +176,7 @@ def integrate(
     if first is not None:
         drift = np.array(values, dtype=float) - first
         error, kind = float(np.abs(drift).max() / max(abs(first), 1.0)), "conserved quantity"
-    elif isinstance(rule, Fixed):
+    elif isinstance(rule, FixedFlow):
         error, kind = _quadrature_error(rule, landscape, t, ln_gamma), "exact time by quadrature"
     else:
         error, kind = float((change / np.maximum(np.abs(ln_gamma), 1)).max()), "ten times looser tolerance"
@@ -261,7 +261,7 @@ def _why(solution: Any) -> str | None:
     return "gamma reached 1: the two modalities have collapsed to opposite points"
 
 
-def _quadrature_error(rule: Fixed, landscape: Landscape, t: Array, ln_gamma: Array) -> float:
+def _quadrature_error(rule: FixedFlow, landscape: Landscape, t: Array, ln_gamma: Array) -> float:
     """Largest relative error of t against t(gamma), the integral of d ln gamma / (2 beta l'(s)), on each
     record.
 

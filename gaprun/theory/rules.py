@@ -40,7 +40,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Exponential:
+class ExponentialFlow:
     """beta = exp(nu / k): CLIP's rule for k = 1 and the paper's slower reparameterisation for k > 1.
 
     Conserved: ln gamma - gamma^2/2 + 2 k^2 ln beta.
@@ -71,7 +71,7 @@ class Exponential:
 
 
 @dataclass(frozen=True)
-class Softplus:
+class SoftplusFlow:
     """beta = log(1 + e^nu), the paper's TR. Conserved: ln gamma - gamma^2/2 + I(beta)."""
 
     name: str = "softplus"
@@ -91,7 +91,7 @@ class Softplus:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedFlow:
     """beta held at its first value (the paper's FLT)."""
 
     value: float
@@ -112,7 +112,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Scheduled:
+class ScheduledFlow:
     """Temperature rising linearly from `start` to `end` over `duration`, then held (the paper's TS)."""
 
     start: float = 0.01
@@ -162,11 +162,11 @@ def make_rule(
         raise UserError(f"the temperature must be above 0, not {temperature}")
     beta = 1 / temperature
     rules: dict[str, Rule] = {
-        "exp": Exponential(),
-        "exp_k": Exponential(k),
-        "softplus": Softplus(),
-        "fixed": Fixed(beta),
-        "scheduled": Scheduled(temperature, schedule_end, duration),
+        "exp": ExponentialFlow(),
+        "exp_k": ExponentialFlow(k),
+        "softplus": SoftplusFlow(),
+        "fixed": FixedFlow(beta),
+        "scheduled": ScheduledFlow(temperature, schedule_end, duration),
     }
     if name not in rules:
         raise UserError(f"unknown temperature rule {name!r}; choose one of {', '.join(rules)}")

@@ -36,7 +36,7 @@ SMALL_GAMMA = 1e-3  # the centred start of parallel modalities, whose gamma cann
 
 
 @dataclass(frozen=True)
-class Setting:
+class StartSetting:
     """One kind of initialisation. `mismatched` None: both clouds independent; else the share of shuffled
     pairs.
 
@@ -72,7 +72,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StartOutcome:
     """The gap before and after the first steps, one entry an init, and how often it grew."""
 
     before: Array
@@ -111,7 +111,7 @@ class Outcome:
         }
 
 
-def first_steps(setting: Setting, *, inits: int = 100, steps: int = 10, seed: int = 0) -> Outcome:
+def first_steps(setting: StartSetting, *, inits: int = 100, steps: int = 10, seed: int = 0) -> StartOutcome:
     """Take `steps` steps of gradient descent from each of `inits` random initialisations of `setting`."""
 
     def one(rng: np.random.Generator) -> tuple[float, float]:
@@ -124,18 +124,18 @@ def first_steps(setting: Setting, *, inits: int = 100, steps: int = 10, seed: in
 
 def repeat(
     one: Callable[[np.random.Generator], tuple[float, float]], *, inits: int, steps: int, seed: int
-) -> Outcome:
+) -> StartOutcome:
     """Run `one` (gap before, gap after) from `inits` independent random streams."""
     if inits < 1 or steps < 1:
         raise UserError("at least one init and one step are needed")
     streams = np.random.SeedSequence(seed).spawn(inits)
     gaps = np.array([one(np.random.default_rng(stream)) for stream in streams])
-    return Outcome(gaps[:, 0], gaps[:, 1], steps)
+    return StartOutcome(gaps[:, 0], gaps[:, 1], steps)
 
 
 def by_mismatch(
-    setting: Setting, shares: Sequence[float], *, inits: int = 100, steps: int = 10, seed: int = 0
-) -> dict[float, Outcome]:
+    setting: StartSetting, shares: Sequence[float], *, inits: int = 100, steps: int = 10, seed: int = 0
+) -> dict[float, StartOutcome]:
     """The same experiment for each share of mismatched pairs."""
     return {
         share: first_steps(replace(setting, mismatched=share), inits=inits, steps=steps, seed=seed)
@@ -143,7 +143,7 @@ def by_mismatch(
     }
 
 
-def draw(setting: Setting, rng: np.random.Generator) -> tuple[System, State]:
+def draw(setting: StartSetting, rng: np.random.Generator) -> tuple[System, State]:
     """A random system and state of `setting`."""
     rule, beta = make_rule(setting.rule, temperature=setting.temperature)
     images, texts = _pairs(setting, rng)
@@ -192,7 +192,7 @@ def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[f
     return low, high
 
 
-def _pairs(setting: Setting, rng: np.random.Generator) -> tuple[Array, Array]:
+def _pairs(setting: StartSetting, rng: np.random.Generator) -> tuple[Array, Array]:
     """Directions of both clouds; but for parallel modalities with their offset as one more column."""
     shape = (setting.pairs, setting.dimension)
     images = rng.standard_normal(shape)

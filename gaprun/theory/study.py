@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gaprun.theory.features import Parallel
-from gaprun.theory.loss import Swap
+from gaprun.theory.loss import ParticleSwap
 from gaprun.theory.particles import Path, State, System, descend, flow
 from gaprun.theory.rates import AppendixC, Rate, appendix_c, flow_rates, windows
 from gaprun.theory.reduced import FixedMargin, Flow, Landscape, integrate
 from gaprun.theory.rules import make_rule
-from gaprun.theory.start import Outcome, Setting, by_mismatch, draw, first_steps
+from gaprun.theory.start import StartOutcome, StartSetting, by_mismatch, draw, first_steps
 
 RULES = ("exp", "exp_k", "softplus", "fixed", "scheduled")
 SCHEDULE_START = 0.01  # the paper's TS starts here, whatever the learned rules start from
@@ -79,7 +79,7 @@ class Study:
     particle_reduced: Flow  # the reduced flow of the simplex, and
     particle_simplex: Path  # particles that start on it
     swaps: dict[str, Path]
-    starts: dict[str, dict[str, Outcome]]  # features -> start -> outcome
+    starts: dict[str, dict[str, StartOutcome]]  # features -> start -> outcome
 
 
 def run_study(
@@ -101,7 +101,7 @@ def run_study(
         particle_simplex=simplex,
         swaps=swap_paths(seed),
         starts={
-            kind: start_outcomes(Setting(kind), inits=inits, seed=seed, shares=PAGE_SHARES)
+            kind: start_outcomes(StartSetting(kind), inits=inits, seed=seed, shares=PAGE_SHARES)
             for kind in ("parallel", "free", "two-layer")
         },
     )
@@ -129,10 +129,10 @@ def simplex_pair(pairs: int = 9, horizon: float = 1e9) -> tuple[Path, Flow]:
 
 
 def simulate(
-    setting: Setting,
+    setting: StartSetting,
     *,
     k: float = 2.0,
-    swap: Swap | None = None,
+    swap: ParticleSwap | None = None,
     steps: int | None = None,
     horizon: float = 1e4,
     points: int = 60,
@@ -158,23 +158,27 @@ def simulate(
 
 def swap_paths(seed: int = 0, steps: int = 300) -> dict[str, Path]:
     """Gradient descent from one start with a gap of 0.8: without swaps, and with hard and soft swaps."""
-    swaps = {"no swap": None, "hard, every step": Swap(1.0), "hard, 1 in 20 steps": Swap(0.05)}
-    swaps["soft, 1 in 20 steps"] = Swap(0.05, soft=True)
+    swaps = {
+        "no swap": None,
+        "hard, every step": ParticleSwap(1.0),
+        "hard, 1 in 20 steps": ParticleSwap(0.05),
+    }
+    swaps["soft, 1 in 20 steps"] = ParticleSwap(0.05, soft=True)
     paths = {}
     for name, swap in swaps.items():
-        setting = Setting("free", pairs=64, dimension=16, mismatched=0.0, gamma=0.4, rate=0.05)
+        setting = StartSetting("free", pairs=64, dimension=16, mismatched=0.0, gamma=0.4, rate=0.05)
         paths[name] = simulate(setting, swap=swap, steps=steps, seed=seed)
     return paths
 
 
 def start_outcomes(
-    setting: Setting,
+    setting: StartSetting,
     *,
     inits: int = 100,
     steps: int = 10,
     seed: int = 0,
     shares: Sequence[float] = SHARES,
-) -> dict[str, Outcome]:
+) -> dict[str, StartOutcome]:
     """First steps from every kind of start: random, matched with shares of mismatched pairs, and centred."""
     outcomes = {"random": first_steps(setting, inits=inits, steps=steps, seed=seed)}
     for share, outcome in by_mismatch(setting, shares, inits=inits, steps=steps, seed=seed).items():

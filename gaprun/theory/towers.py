@@ -27,7 +27,7 @@ from gaprun.recipe.load import validate
 from gaprun.recipe.schema import Recipe
 from gaprun.runtime.environment import pick_device, prepare
 from gaprun.theory.features import centre
-from gaprun.theory.start import Outcome, repeat
+from gaprun.theory.start import StartOutcome, repeat
 from gaprun.training.head import Head
 from gaprun.training.length import run_length
 from gaprun.training.state import Encode, TrainState
@@ -86,7 +86,7 @@ class TowerLaboratory:
         mismatched: float | None = None,
         centred: bool = False,
         done: Callable[[], None] = lambda: None,
-    ) -> Outcome:
+    ) -> StartOutcome:
         """The gap before and after `steps` steps from each of `inits` seeds; `done` is called after each.
 
         `mismatched` None keeps the recipe's own share of wrong captions. `centred` subtracts from both towers'
@@ -112,10 +112,10 @@ class TowerLaboratory:
         seed: int,
         shares: Sequence[float],
         done: Callable[[], None] = lambda: None,
-    ) -> dict[str, Outcome]:
+    ) -> dict[str, StartOutcome]:
         """Every kind of start: the recipe as it is, shares of mismatched captions, and a centred start."""
 
-        def run(mismatched: float | None = None, centred: bool = False) -> Outcome:
+        def run(mismatched: float | None = None, centred: bool = False) -> StartOutcome:
             return self.outcome(
                 inits=inits, steps=steps, seed=seed, mismatched=mismatched, centred=centred, done=done
             )

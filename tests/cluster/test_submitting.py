@@ -14,7 +14,7 @@ import pytest
 from gaprun.cluster.plan import check_database, plan
 from gaprun.cluster.resources import Resources, parse_free, parse_minutes
 from gaprun.cluster.slurm import script, submit_tasks
-from gaprun.cluster.task import Task, TimeWarning, join_processes, requeue, warned
+from gaprun.cluster.task import ClusterTask, TimeWarning, join_processes, requeue, warned
 from gaprun.errors import Failure, UserError
 from gaprun.runtime.events import StopRequest
 from gaprun.store import open_store
@@ -101,7 +101,7 @@ def test_sqlite_on_several_nodes_is_refused(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_sbatch_says_why_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = Task({}, 0, "results.db", {})
+    task = ClusterTask({}, 0, "results.db", {})
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="login node"):
         submit_tasks([task], Resources(), "x", tmp_path / "logs")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from gaprun.cli.main import app
 from gaprun.comparison import compare, plain, render, views
 from gaprun.errors import UserError
-from gaprun.paper.settings import Setting, load_study
+from gaprun.paper.settings import MethodSetting, load_study
 from gaprun.paper.tables import beside, notes
 from gaprun.report import figures
 from gaprun.report.gather import gather
@@ -87,9 +87,9 @@ def test_every_command_shows_what_was_measured_last_of_the_furthest_step(store, 
     (shown,) = [m for m in store.metrics("baseline-1000-s1") if m["metric"] == "gap"]
     assert (shown["value"], shown["definition"], shown["step"]) == (0.51, 1, 1000)
     study = load_study(store)
-    assert [r.values["gap"] for r in study.of(Setting("baseline")).values()] == [0.5, 0.51, 0.52]
+    assert [r.values["gap"] for r in study.of(MethodSetting("baseline")).values()] == [0.5, 0.51, 0.52]
     cells = {r.setting: r.values for r in study.results}
-    assert cells[Setting("FLT", 0.1)]["gap"] == pytest.approx(0.22)
+    assert cells[MethodSetting("FLT", 0.1)]["gap"] == pytest.approx(0.22)
     material = gather(store)
     drawn = sorted(row["value"] for row in material.rows if row["metric"] == "gap")
     assert drawn == pytest.approx([0.2, 0.21, 0.22, 0.5, 0.51, 0.52])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gaprun.data.shards import Sample
-from gaprun.data.write import Outcome, Plan, write_splits
+from gaprun.data.write import ItemOutcome, SplitPlan, write_splits
 
 
 def picture_bytes(
@@ -46,22 +46,22 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def plan_of(folder: Path, count: int, captions: int = 2, **source: object) -> Plan:
+def plan_of(folder: Path, count: int, captions: int = 2, **source: object) -> SplitPlan:
     """A plan of `count` small PNG pictures with `captions` captions each; every seventh item is undecodable."""
 
-    def make(i: int) -> Outcome:
+    def make(i: int) -> ItemOutcome:
         if i % 7 == 6:
-            return Outcome(None, ("undecodable",), f"item{i}")
+            return ItemOutcome(None, ("undecodable",), f"item{i}")
         texts = [f"caption {k} of {i}, é" for k in range(captions)]
-        return Outcome(Sample(f"s{i:04d}", picture_bytes(i, 9, 8), "png", 9, 8, texts, i % 3, i))
+        return ItemOutcome(Sample(f"s{i:04d}", picture_bytes(i, 9, 8), "png", 9, 8, texts, i % 3, i))
 
-    return Plan(
+    return SplitPlan(
         folder, range(count), make, {"kind": "made", "count": count, **source}, classes=["x", "y", "z"]
     )
 
 
 @pytest.fixture
-def make_plan() -> Callable[..., Plan]:
+def make_plan() -> Callable[..., SplitPlan]:
     """The function `plan_of`."""
     return plan_of
 

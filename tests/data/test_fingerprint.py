@@ -17,7 +17,7 @@ from gaprun.data.check import check_split
 from gaprun.data.foreign import index_folder
 from gaprun.data.shards import Sample
 from gaprun.data.split import open_split
-from gaprun.data.write import Outcome, Plan, write_splits
+from gaprun.data.write import ItemOutcome, SplitPlan, write_splits
 from gaprun.errors import UserError
 from tests.data.conftest import picture_bytes
 
@@ -34,14 +34,14 @@ CONTENT = {
 def write(folder: Path, content: dict, force: bool = False) -> str:
     """Write a split of `content`; its fingerprint."""
 
-    def make(i: int) -> Outcome:
+    def make(i: int) -> ItemOutcome:
         picture = picture_bytes(content["pixels"][i], 9, 8)
-        return Outcome(
+        return ItemOutcome(
             Sample(content["keys"][i], picture, "png", 9, 8, content["captions"][i], content["labels"][i], i)
         )
 
     words = {"classes": content["classes"], "templates": content["templates"]}
-    write_splits([Plan(folder, range(3), make, {"content": repr(content)}, **words)], force=force)
+    write_splits([SplitPlan(folder, range(3), make, {"content": repr(content)}, **words)], force=force)
     return open_split(folder).fingerprint
 
 

@@ -23,7 +23,7 @@ from gaprun.data.folder import locked
 from gaprun.data.parallel import ordered_map
 from gaprun.data.shards import safe_key
 from gaprun.data.split import open_split
-from gaprun.data.write import Outcome, write_splits
+from gaprun.data.write import ItemOutcome, write_splits
 from gaprun.errors import Failure, UserError
 
 
@@ -212,7 +212,7 @@ def test_foreign_folders_and_files_are_refused_even_with_force(tmp_path, make_pl
 
 def test_a_set_without_usable_samples_leaves_nothing_behind(tmp_path, make_plan):
     plan = write.Plan(
-        tmp_path / "a" / "b", range(3), lambda i: Outcome(None, ("undecodable",), f"x{i}.jpg"), {}
+        tmp_path / "a" / "b", range(3), lambda i: ItemOutcome(None, ("undecodable",), f"x{i}.jpg"), {}
     )
     with pytest.raises(UserError, match=r"no usable picture.*undecodable 3.*x0.jpg"):
         write_splits([plan])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.run import evaluate_run
 from gaprun.evaluation.task import FULL
-from gaprun.model.identity import Identity, identity_of, tokenizer_identity
+from gaprun.model.identity import ModelIdentity, identity_of, tokenizer_identity
 from gaprun.model.openclip import Settings, canonical
 from gaprun.model.spec import Inline, Model
 from gaprun.model.towers import CLIP_VOCABULARY, assemble, build_towers, towers_of
@@ -96,7 +96,7 @@ PLAIN = st.recursive(
     one=PLAIN, two=PLAIN,
 )  # fmt: skip
 def test_the_hash_is_equal_exactly_where_every_part_is(part, one, two):
-    base = Identity("w", {"a": 1}, {"size": 32}, {"kind": "x"})
+    base = ModelIdentity("w", {"a": 1}, {"size": 32}, {"kind": "x"})
     wrap = (lambda v: str(v)) if part in ("weights", "device", "precision") else (lambda v: {"v": v})
     first, second = replace(base, **{part: wrap(one)}), replace(base, **{part: wrap(two)})
     same = json.dumps(asdict(first), sort_keys=True) == json.dumps(asdict(second), sort_keys=True)

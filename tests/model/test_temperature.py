@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaprun.model.temperature import Exponential, Fixed, ScaledExponential, Schedule, Softplus
+from gaprun.model.temperature import Exponential, Fixed, ScaledExponential, Scheduled, Softplus
 
 LEARNED = [Exponential(), ScaledExponential(scale=3.0), Softplus()]
 BETA = {
@@ -48,13 +48,13 @@ def test_starts_at_clips_temperature(rule) -> None:
 
 
 def test_fixed_and_schedule_learn_nothing() -> None:
-    assert Fixed(tau=0.2).initial_nu() is None and Schedule().initial_nu() is None
+    assert Fixed(tau=0.2).initial_nu() is None and Scheduled().initial_nu() is None
     assert Fixed(tau=0.2).beta(None, 0.3) == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize("end", [2e-2, 3e-2, 4e-2, 5e-2])
 def test_schedule_is_linear_in_tau(end: float) -> None:
-    rule = Schedule(start=1e-2, end=end)
+    rule = Scheduled(start=1e-2, end=end)
     taus = [1 / rule.beta(None, k / 10) for k in range(11)]
     assert taus[0] == pytest.approx(1e-2) and taus[-1] == pytest.approx(end)
     assert all(b - a == pytest.approx((end - 1e-2) / 10) for a, b in zip(taus, taus[1:], strict=False))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from gaprun.cli import paper
 from gaprun.errors import UserError
 from gaprun.paper.published import TABLES
-from gaprun.paper.settings import Setting, load_study, setting_of
+from gaprun.paper.settings import MethodSetting, load_study, setting_of
 from gaprun.paper.tables import beside, records, render
 from gaprun.store import open_store
 from tests.paper.conftest import GAPS, add_run, recipe_of
@@ -43,7 +43,7 @@ def test_methods_are_read_from_recipes():
     assert setting_of(both) is None
     odd = recipe_of("soft-swap")
     odd["swap"]["renormalise"] = False
-    assert setting_of(odd) == Setting("SS", 0.05, "renormalise=False")
+    assert setting_of(odd) == MethodSetting("SS", 0.05, "renormalise=False")
     assert setting_of(recipe_of("baseline") | {"loss": {"name": "sigmoid"}}) is None
 
 

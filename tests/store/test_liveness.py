@@ -13,7 +13,7 @@ from gaprun.errors import UserError
 from gaprun.store import claims, liveness, open_store
 from gaprun.store.database import DatabaseGone
 from gaprun.store.liveness import lost_because, this_host
-from gaprun.store.models import Claim, Run
+from gaprun.store.models import Run, RunClaim
 
 
 def child(seconds):
@@ -97,7 +97,7 @@ def owned_elsewhere(store, new_run, minutes=0.0, **place):
     last = datetime.now(UTC) - timedelta(minutes=minutes)
     change(store, "baseline-s0", host=claims.place_of(owner)[0], pid=7, heartbeat=last)
     with store.engine.execution_options(gaprun_write=True).begin() as connection:
-        connection.execute(update(Claim).values(token="theirs", owner=owner))
+        connection.execute(update(RunClaim).values(token="theirs", owner=owner))
 
 
 @pytest.mark.parametrize(

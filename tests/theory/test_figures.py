@@ -5,9 +5,9 @@ import pytest
 
 from gaprun.theory import figures
 from gaprun.theory.fits import judge, log_bins
-from gaprun.theory.page import Section, rate_cells, render, start_section, study_page, table
+from gaprun.theory.page import PageSection, rate_cells, render, start_section, study_page, table
 from gaprun.theory.rates import flow_rates
-from gaprun.theory.start import Setting
+from gaprun.theory.start import StartSetting
 from gaprun.theory.study import FlowSetting, circles, run_study, start_outcomes, swap_paths
 
 
@@ -98,10 +98,10 @@ def test_tables_are_escaped_and_rates_are_cells():
     assert "&lt;b&gt;" in table(("<b>",), [("x",)])
     rate = flow_rates(FlowSetting(horizon=1e300).run("exp"))["d ln gamma / d ln beta"]
     assert rate_cells(rate)[0] == "d ln gamma / d ln beta" and rate_cells(rate)[-1] == "agrees"
-    assert "<h2>A &amp; B</h2>" in render("T", [Section("A & B", ("words",))])
+    assert "<h2>A &amp; B</h2>" in render("T", [PageSection("A & B", ("words",))])
 
 
 def test_the_start_section_shows_every_start():
-    outcomes = {"free": start_outcomes(Setting("free", pairs=32, dimension=8), inits=4, shares=(0.5,))}
+    outcomes = {"free": start_outcomes(StartSetting("free", pairs=32, dimension=8), inits=4, shares=(0.5,))}
     section = start_section(outcomes)
     assert all(name in section.content[-1] for name in ("random", "50% shuffled", "centred"))

@@ -7,7 +7,7 @@ import pytest
 
 from gaprun.errors import Failure, UserError
 from gaprun.theory.features import Encoders, Free, Parallel
-from gaprun.theory.loss import Swap, _extreme, _moderate, contrastive_loss, swapped_gradients
+from gaprun.theory.loss import ParticleSwap, _extreme, _moderate, contrastive_loss, swapped_gradients
 from gaprun.theory.particles import State, System, descend, flow, velocity
 from gaprun.theory.reduced import FixedMargin, GivenFeatures, integrate
 from gaprun.theory.rules import make_rule
@@ -216,7 +216,7 @@ def test_swaps_close_the_gap_and_are_refused_by_the_flow():
     b[:, 0] -= 2
     rule, beta = make_rule("exp", temperature=0.07)
     gaps = {}
-    for swap in (None, Swap(1.0), Swap(1.0, soft=True)):
+    for swap in (None, ParticleSwap(1.0), ParticleSwap(1.0, soft=True)):
         system = System(Free(), rule, swap, nu_rate=1 / 32)
         path = descend(
             system, State([a, b], rule.nu(beta)), steps=200, rate=1.0, rng=np.random.default_rng(1), every=200
@@ -225,7 +225,7 @@ def test_swaps_close_the_gap_and_are_refused_by_the_flow():
     plain = gaps.pop(None)
     assert all(gap < plain - 0.1 for gap in gaps.values())
     with pytest.raises(UserError, match="descend"):
-        flow(System(Free(), rule, Swap(0.5)), State([a, b], 0.0), horizon=1.0)
+        flow(System(Free(), rule, ParticleSwap(0.5)), State([a, b], 0.0), horizon=1.0)
 
 
 def test_a_spent_budget_and_a_divergence_are_said():

@@ -8,7 +8,7 @@ import pytest
 from gaprun.errors import UserError
 from gaprun.theory.rates import appendix_c, flow_rates, slope, windows
 from gaprun.theory.reduced import FixedMargin, GivenFeatures, integrate
-from gaprun.theory.rules import Exponential, make_rule
+from gaprun.theory.rules import ExponentialFlow, make_rule
 
 NAMES = ["exp", "exp_k", "softplus", "fixed", "scheduled"]
 
@@ -65,7 +65,7 @@ def test_softplus_falls_with_beta_squared_and_not_as_appendix_c_is_reported():
 def test_verdicts_know_how_far_a_window_is_from_its_limit():
     early = flow_rates(run("exp", horizon=1e5))["d ln gamma / d ln beta"]
     assert abs(early.value + 2) > 0.01 and early.verdict == "agrees" and early.remains > 0.005
-    still = flow_rates(integrate(Exponential(), FixedMargin(), beta=1000.0, horizon=1e9))
+    still = flow_rates(integrate(ExponentialFlow(), FixedMargin(), beta=1000.0, horizon=1e9))
     assert still["d ln gamma / d ln beta"].verdict is None  # beta does not move: nothing to measure
     opening = flow_rates(run("exp", FixedMargin(-0.2), horizon=1e3))
     assert opening["d ln gamma / d ln beta"].verdict is None  # gamma near 1
@@ -163,7 +163,7 @@ def test_settings_out_of_range_are_the_users_mistake(settings):
     with pytest.raises(UserError):
         FixedMargin(0.0)
     with pytest.raises(UserError):
-        Exponential(-1.0)
+        ExponentialFlow(-1.0)
 
 
 def test_slope_is_exact_on_a_line_and_wide_on_a_curve():

@@ -6,10 +6,17 @@ import pytest
 from scipy.integrate import quad
 
 from gaprun.errors import UserError
-from gaprun.theory.rules import Exponential, Fixed, Scheduled, Softplus, make_rule, softplus_integral
+from gaprun.theory.rules import (
+    ExponentialFlow,
+    FixedFlow,
+    ScheduledFlow,
+    SoftplusFlow,
+    make_rule,
+    softplus_integral,
+)
 
 
-@pytest.mark.parametrize("rule", [Exponential(), Exponential(2.5), Softplus()])
+@pytest.mark.parametrize("rule", [ExponentialFlow(), ExponentialFlow(2.5), SoftplusFlow()])
 @pytest.mark.parametrize("beta", [0.3, 2.0, 14.0, 90.0])
 def test_learned_rules_invert_and_differentiate(rule, beta):
     nu = rule.nu(beta)
@@ -26,7 +33,7 @@ def test_softplus_integral_matches_quadrature_and_its_limit():
     assert softplus_integral(200.0) == pytest.approx(200.0**2, rel=1e-12)
 
 
-@pytest.mark.parametrize("rule", [Exponential(), Exponential(3.0), Softplus()])
+@pytest.mark.parametrize("rule", [ExponentialFlow(), ExponentialFlow(3.0), SoftplusFlow()])
 def test_invariant_has_the_ratio_of_lemma_3_1(rule):
     """d ln gamma / d beta = -2 beta / (beta'^2 (1 - gamma^2)) along a level set of the invariant."""
     ln_gamma, beta, h = math.log(0.4), 1.7, 1e-5
@@ -37,15 +44,15 @@ def test_invariant_has_the_ratio_of_lemma_3_1(rule):
 
 
 def test_rules_without_learning():
-    assert Fixed(25.0).beta(0.0, 7.0) == 25.0
-    schedule = Scheduled(0.01, 0.05, 100.0)
+    assert FixedFlow(25.0).beta(0.0, 7.0) == 25.0
+    schedule = ScheduledFlow(0.01, 0.05, 100.0)
     assert [schedule.beta(0.0, t) for t in (0.0, 50.0, 100.0, 1e9)] == pytest.approx([100, 1 / 0.03, 20, 20])
-    assert Fixed(1.0).slope(3.0) == schedule.slope(3.0) == 0.0
+    assert FixedFlow(1.0).slope(3.0) == schedule.slope(3.0) == 0.0
 
 
 def test_make_rule_names_its_choices():
     rule, beta = make_rule("exp_k", temperature=0.05, k=4)
-    assert rule == Exponential(4) and beta == pytest.approx(20)
+    assert rule == ExponentialFlow(4) and beta == pytest.approx(20)
     with pytest.raises(UserError, match="softplus"):
         make_rule("tanh", temperature=0.07)
     with pytest.raises(UserError, match="temperature"):

@@ -6,7 +6,7 @@ from scipy.stats import binom
 
 from gaprun.errors import UserError
 from gaprun.theory.features import centre
-from gaprun.theory.start import Setting, by_mismatch, clopper_pearson, draw, first_steps, shuffle_pairs
+from gaprun.theory.start import StartSetting, by_mismatch, clopper_pearson, draw, first_steps, shuffle_pairs
 
 SMALL = {"pairs": 64, "dimension": 16}
 
@@ -20,7 +20,7 @@ def test_clopper_pearson_is_exact():
 
 @pytest.mark.parametrize("kind", ["parallel", "free"])
 def test_the_gap_grows_from_random_inits(kind):
-    outcome = first_steps(Setting(kind, **SMALL), inits=100)
+    outcome = first_steps(StartSetting(kind, **SMALL), inits=100)
     assert outcome.increases >= 95
     assert outcome.interval == clopper_pearson(outcome.increases, 100)
     row = outcome.row()
@@ -29,7 +29,7 @@ def test_the_gap_grows_from_random_inits(kind):
 
 
 def test_growth_depends_on_the_share_of_mismatched_pairs():
-    outcomes = by_mismatch(Setting("parallel", **SMALL), [0.0, 0.5, 1.0], inits=20)
+    outcomes = by_mismatch(StartSetting("parallel", **SMALL), [0.0, 0.5, 1.0], inits=20)
     assert [outcomes[share].share for share in (0.0, 1.0)] == [0.0, 1.0]
     means = [outcome.changes.mean() for outcome in outcomes.values()]
     assert means[0] < 0 < means[1] < means[2]
@@ -37,13 +37,13 @@ def test_growth_depends_on_the_share_of_mismatched_pairs():
 
 @pytest.mark.parametrize("kind", ["free", "linear", "two-layer", "parallel"])
 def test_a_centred_start_has_no_gap_and_training_opens_one(kind):
-    outcome = first_steps(Setting(kind, centred=True, **SMALL), inits=10, steps=10)
+    outcome = first_steps(StartSetting(kind, centred=True, **SMALL), inits=10, steps=10)
     assert outcome.before.max() < (1e-10 if kind != "parallel" else 2.1e-3)
     assert outcome.share == 1.0
 
 
 def test_the_same_seed_gives_the_same_changes():
-    first, again, other = (first_steps(Setting(**SMALL), inits=3, seed=seed) for seed in (4, 4, 5))
+    first, again, other = (first_steps(StartSetting(**SMALL), inits=3, seed=seed) for seed in (4, 4, 5))
     np.testing.assert_array_equal(first.changes, again.changes)
     assert not np.array_equal(first.changes, other.changes)
 
@@ -64,7 +64,7 @@ def test_centre_brings_the_mean_of_the_unit_rows_to_zero():
 
 
 def test_every_kind_starts_from_the_offset_it_was_given():
-    system, state = draw(Setting("free", gamma=0.4, pairs=4000), np.random.default_rng(0))
+    system, state = draw(StartSetting("free", gamma=0.4, pairs=4000), np.random.default_rng(0))
     x, y, _ = system.features.features(state.parameters)
     assert np.linalg.norm(x.mean(0) - y.mean(0)) == pytest.approx(0.8, abs=0.02)
 
@@ -74,6 +74,6 @@ def test_every_kind_starts_from_the_offset_it_was_given():
 )
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(UserError):
-        Setting(**settings)
+        StartSetting(**settings)
     with pytest.raises(UserError):
-        first_steps(Setting(**SMALL), inits=0)
+        first_steps(StartSetting(**SMALL), inits=0)

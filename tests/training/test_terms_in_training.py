@@ -10,7 +10,7 @@ import torch
 from gaprun.errors import UserError
 from gaprun.model.loss import ClipLoss
 from gaprun.model.temperature import Exponential
-from gaprun.paper.settings import Setting, setting_of
+from gaprun.paper.settings import MethodSetting, setting_of
 from gaprun.recipe import load_jobs
 from gaprun.recipe.identity import hash_of, setup_part
 from gaprun.recipe.schema import Optimizer
@@ -98,7 +98,7 @@ def test_recipes_without_terms_keep_their_identity() -> None:
     assert document["loss"] == {"name": "clip", "weight": 1.0, "terms": []}
     assert hash_of(document) == hash_of(earlier) != hash_of(added.model_dump(mode="json"))
     assert setup_part(earlier) == setup_part(added.model_dump(mode="json"))
-    assert setting_of(document) == setting_of(earlier) == Setting("baseline")
+    assert setting_of(document) == setting_of(earlier) == MethodSetting("baseline")
     assert setting_of(added.model_dump(mode="json")) is None
 
 

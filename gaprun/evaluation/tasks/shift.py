@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @TASKS.register
-class Shift(Task):
+class GapShift(Task):
     """Liang's experiment: move both clouds along the gap vector (and centre them) and measure again at each distance.
 
     The gap vector is fitted on other pairs than are measured. No encoder runs again for it.
@@ -48,10 +48,9 @@ class Shift(Task):
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """Gap, recalls and median ranks of the moved clouds; zero-shot where the split has classes."""
-        from gaprun.evaluation.transforms import Centre
-        from gaprun.evaluation.transforms import Shift as Along
+        from gaprun.evaluation.transforms import Centre, Shift
 
-        change = Centre() if protocol.fraction is None else Along(fraction=protocol.fraction)
+        change = Centre() if protocol.fraction is None else Shift(fraction=protocol.fraction)
         moved = change.fit(embedder.embeddings(self._pairs(split)))
         embeddings = embedder.embeddings(split)
         values: dict[str, float] = {}

@@ -9,7 +9,7 @@ State = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of the report: `check` names what was looked at, `said` what was found, `advice` the way out."""
 
     check: str
