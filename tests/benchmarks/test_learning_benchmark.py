@@ -39,6 +39,13 @@ def test_learning_runs_beside_open_clips_loop_and_goes_on(tmp_path: Path) -> Non
     assert answer["recall_ratio"] == pytest.approx(own["recall@5"] / theirs["recall@5"], abs=0.001)
     assert answer["gap_shift"] == pytest.approx(own["gap"] - own["gap_trained"], abs=1e-5)
     assert 0 < own["gap"] < 2 and 0 < theirs["gap"] < 2
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GAPRUN_DATA": str(tmp_path / "kept")}
+    command = [sys.executable, str(SCRIPT.with_name("crop_gap.py")), "--json", "--data", "scenes/test"]
+    command += ["--db", str(tmp_path / "kept" / "results.db")]
+    done_gap = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done_gap.returncode == 0, done_gap.stderr
+    (shown,) = json.loads(done_gap.stdout.splitlines()[-1])["learning-ours"]
+    assert shown == pytest.approx(own)
     again = run("--folder", str(tmp_path / "kept"))
     assert again.stdout == done.stdout and "seed" not in again.stderr
 

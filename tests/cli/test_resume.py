@@ -1,0 +1,44 @@
+"""`train --resume` goes on with a stored run only where its recipe still means what it meant."""
+
+from pathlib import Path
+
+import pytest
+
+from gaprun.cli.train import _jobs
+from gaprun.errors import UserError
+from gaprun.recipe.jobs import load_jobs
+from gaprun.store import NewRun, open_store
+from tests.conftest import REPO
+
+
+def stored(folder: Path, recipe_hash: str | None) -> tuple[str, str]:
+    """A run of the quickstart's first job in a new database, under `recipe_hash` or its own: its id and the database."""
+    job = load_jobs(REPO / "recipes" / "quickstart.yaml", [], [0])[0]
+    run = NewRun(
+        id=job.id,
+        recipe=job.recipe.name,
+        kind="train",
+        seed=job.seed,
+        recipe_hash=recipe_hash or job.recipe_hash,
+        resolved_recipe=job.recipe.model_dump(mode="json"),
+        environment={},
+        code_version="0",
+        folder=str(folder / "runs" / job.id),
+        total_steps=600,
+    )
+    url = str(folder / "results.db")
+    open_store(url).begin_run(run)
+    return job.id, url
+
+
+def test_a_stored_recipe_is_gone_on_with(tmp_path: Path) -> None:
+    run, url = stored(tmp_path, None)
+    (job,) = _jobs(None, run, [], None, url)
+    assert job.id == run
+
+
+def test_a_recipe_that_is_now_read_otherwise_is_refused(tmp_path: Path) -> None:
+    """As runs from before a change of how pictures are resized: their weights are of other pictures."""
+    run, url = stored(tmp_path, "0" * 64)
+    with pytest.raises(UserError, match=f"run {run} was trained by a gaprun that read its recipe otherwise"):
+        _jobs(None, run, [], None, url)
