@@ -12,7 +12,7 @@ from tests.conftest import REPO
 
 
 def stored(folder: Path, recipe_hash: str | None) -> tuple[str, str]:
-    """A run of the quickstart's first job in a new database, under `recipe_hash` or its own: its id and the database."""
+    """A run of the quickstart's first job in a new database, under `recipe_hash` or its own: id and database."""
     job = load_jobs(REPO / "recipes" / "quickstart.yaml", [], [0])[0]
     run = NewRun(
         id=job.id,
