@@ -31,6 +31,13 @@ class FeatureKind(StrEnum):
     two_layer = "two-layer"
 
 
+class GapOf(StrEnum):
+    """What `--gap-of` of `theory init` takes."""
+
+    pairs = "pairs"
+    batch = "batch"
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gaprun.cli.common import console, err_console, print_json
-from gaprun.cli.laboratory import FeatureKind, JsonOption, OutOption, SeedOption, one_thread, write_page
+from gaprun.cli.laboratory import (
+    FeatureKind,
+    GapOf,
+    JsonOption,
+    OutOption,
+    SeedOption,
+    one_thread,
+    write_page,
+)
+from gaprun.errors import UserError
 
 if TYPE_CHECKING:
     from gaprun.theory.start import StartOutcome
@@ -42,6 +51,13 @@ def init(
     pairs: Annotated[
         int, typer.Option(help="Image-text pairs of one init, or of one step of --model ARCH.")
     ] = 128,
+    gap_of: Annotated[
+        GapOf,
+        typer.Option(
+            help="Whose gap --model shows: fixed pairs before and after, or (as in the authors' snapshot) the batch of "
+            "the first and of the last step."
+        ),
+    ] = GapOf.pairs,
     dimension: Annotated[int, typer.Option(help="Dimension of particles.")] = 32,
     temperature: Annotated[float, typer.Option(help="Temperature of particles at the start.")] = 0.07,
     gamma: Annotated[float, typer.Option(help="Half of the particles' gap at the start.")] = 0.1,
@@ -58,9 +74,21 @@ def init(
     from gaprun.theory.study import SHARES, start_outcomes
 
     outcomes = {}
+    batches = gap_of is GapOf.batch
+    if batches and model is None:
+        raise UserError("--gap-of batch is of towers in training: name a recipe with --model")
     if model is not None:
         outcomes[Path(model).stem] = _tower_outcomes(
-            model, data, overrides or [], device, pairs, inits, steps, seed, mismatched or (0.5, 1.0)
+            model,
+            data,
+            overrides or [],
+            device,
+            pairs,
+            inits,
+            steps,
+            seed,
+            mismatched or (() if batches else (0.5, 1.0)),
+            "batch" if batches else "pairs",
         )
     for kind in features or ([] if model else list(FeatureKind)):
         setting = StartSetting(
@@ -99,6 +127,7 @@ def _tower_outcomes(
     steps: int,
     seed: int,
     shares: Sequence[float],
+    gap_of: Literal["pairs", "batch"],
 ) -> dict[str, StartOutcome]:
     from itertools import count
 
@@ -107,7 +136,7 @@ def _tower_outcomes(
     from gaprun.theory.towers import TowerLaboratory, recipe_for
 
     recipe = recipe_for(model, data, overrides, steps, pairs)
-    kinds = 2 + sum(share != recipe.data.mismatched for share in shares)
+    kinds = (1 if gap_of == "batch" else 2) + sum(share != recipe.data.mismatched for share in shares)
     total, done = inits * kinds, count(1)
     with JobProgress() as progress:
         return TowerLaboratory(recipe, device).starts(
@@ -115,5 +144,6 @@ def _tower_outcomes(
             steps=steps,
             seed=seed,
             shares=shares,
+            of=gap_of,
             done=lambda: progress(Event(recipe.name, "inits", next(done), total)),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
 CROP_ATTEMPTS = 10
 RATIO = 4 / 3  # the widest crop, as torchvision and open_clip have it; the narrowest is its inverse
 WORTHWHILE = 2 / 3  # a picture is kept smaller only where that leaves no more than this share of its pixels
+Crop = Literal["random", "centre"]
 Sizes = npt.NDArray[np.float64]
 
 
@@ -41,19 +44,31 @@ def _central(sizes: Sizes) -> Sizes:
 
 
 def kept_sizes(
-    sizes: Sizes, image_size: int, scale: tuple[float, float], margin: float
+    sizes: Sizes, image_size: int, scale: tuple[float, float], margin: float, crop: Crop = "random"
 ) -> npt.NDArray[np.int64]:
     """Width and height (n, 2) at which decoded pictures are kept, so that no crop has to be enlarged.
 
-    A side is as long as needed for the narrowest crop of `random_crops` to have margin * image_size pixels there, and
-    never longer than in the original (`sizes`, (n, 2) width and height); where that saves little, the original is kept.
+    A side is as long as needed for the narrowest crop of `random_crops` (the square of `central_boxes` for `centre`) to
+    have margin * image_size pixels there, and never longer than in the original (`sizes`, (n, 2) width and height);
+    where that saves little, the original is kept.
     """
-    area = scale[0] * sizes.prod(1, keepdims=True)
-    longest = np.minimum(sizes, np.sqrt(area * RATIO))
-    narrowest = np.minimum(area / longest[:, ::-1], _central(sizes))
+    if crop == "centre":
+        narrowest = np.repeat(sizes.min(1, keepdims=True), 2, 1)
+    else:
+        area = scale[0] * sizes.prod(1, keepdims=True)
+        longest = np.minimum(sizes, np.sqrt(area * RATIO))
+        narrowest = np.minimum(area / longest[:, ::-1], _central(sizes))
     kept = np.minimum(np.ceil(margin * image_size * sizes / narrowest), sizes)
     saves = kept.prod(1, keepdims=True) <= WORTHWHILE * sizes.prod(1, keepdims=True)
     return np.where(saves, kept, sizes).astype(np.int64)
+
+
+def central_boxes(kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Boxes (n, 4) of the largest central squares of pictures of `kept` (n, 2) size, placed as torchvision's CenterCrop
+    does: an odd pixel over goes to the side that rounding half to even names."""
+    side = kept.min(1, keepdims=True)
+    first = np.round((kept - side) / 2).astype(np.int64)
+    return np.concatenate([first, first + side], 1)
 
 
 def in_pixels(crops: Sizes, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

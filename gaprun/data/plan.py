@@ -14,18 +14,24 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gaprun.data.crops import random_crops
+from gaprun.data.crops import Crop, central_boxes, in_pixels, random_crops
 from gaprun.data.pool import Pool
 from gaprun.errors import UserError
 
 ORDER, CAPTION, CROP, MISMATCH = range(4)
-CaptionRule = Literal["random", "cycle", "pairs"]
+CaptionRule = Literal["random", "cycle", "first", "pairs"]
+Remainder = Literal["drop", "keep"]
 Indices = npt.NDArray[np.int64]
 
 
 def keyed(seed: int, purpose: int, *counters: int) -> np.random.Generator:
     """An independent generator for (seed, purpose, counters)."""
     return np.random.default_rng([seed, purpose, *counters])
+
+
+def steps_per_epoch(rows: int, batch_size: int, remainder: Remainder) -> int:
+    """Batches that `rows` make: whole ones, and with `keep` a smaller last one for what is left over."""
+    return -(-rows // batch_size) if remainder == "keep" else rows // batch_size
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Plan:
     crop_scale: tuple[float, float]
     mismatched: float = 0.0
     rule: CaptionRule = "random"
+    crop: Crop = "random"
+    remainder: Remainder = "drop"
 
     def __post_init__(self) -> None:
         if self.batch_size > self.rows:
@@ -53,11 +61,12 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in one pass; the remainder of an epoch is dropped (another one each epoch)."""
-        return self.rows // self.batch_size
+        """Batches in one pass: whole ones, what remains of an epoch left out (another part each epoch), or with
+        remainder `keep` one smaller batch more."""
+        return steps_per_epoch(self.rows, self.batch_size, self.remainder)
 
     def images(self, step: int) -> Indices:
-        """Pool indices (batch_size,) of a step: consecutive parts of the epoch's permutation."""
+        """Pool indices of a step, (batch_size,) or fewer in a last batch: parts of the epoch's permutation in turn."""
         rows = self._rows(step)
         return self._pair_images()[rows] if self.rule == "pairs" else rows
 
@@ -72,13 +81,19 @@ class Plan:
             number = (rows - pool.caption_starts[self._pair_images()[rows]]) % counts
         elif self.rule == "cycle":
             number = self._caption_turns(epoch)[owners]
+        elif self.rule == "first":
+            return pool.caption_starts[owners]
         else:
             number = (self._caption_draws(epoch)[owners] * counts).astype(np.int64)
         return pool.caption_starts[owners] + number
 
-    def crops(self, step: int, images: Indices) -> npt.NDArray[np.float64]:
-        """Crop boxes (len(images), 4) as fractions of the picture: left, top, width, height."""
-        return random_crops(self.pool.sizes[images], self.crop_scale, keyed(self.seed, CROP, step))
+    def boxes(self, step: int, images: Indices) -> Indices:
+        """What is shown of each kept picture, (len(images), 4): left, top, right, bottom in pixels."""
+        kept = self.pool.kept[images]
+        if self.crop == "centre":
+            return central_boxes(kept)
+        crops = random_crops(self.pool.sizes[images], self.crop_scale, keyed(self.seed, CROP, step))
+        return in_pixels(crops, kept)
 
     def _rows(self, step: int) -> Indices:
         epoch, position = divmod(step, self.steps_per_epoch)

@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gaprun.data.cache import FORMAT, DecodedCache
-from gaprun.data.crops import kept_sizes
+from gaprun.data.crops import Crop, kept_sizes
 from gaprun.data.decode import Pixels, stage
 from gaprun.data.errors import DamagedSample
+from gaprun.data.members import Member, captioned
 from gaprun.data.split import Split
-from gaprun.errors import UserError
 
 DECODERS = ("pillow", "simplejpeg", "torch")
 
 
 class Pool:
-    """The training images of one or more splits as one numbered list; only images with a caption take part."""
+    """The training images of one or more splits as one numbered list, each with a caption at least."""
 
     def __init__(
         self,
@@ -28,19 +28,19 @@ class Pool:
         image_size: int,
         crop_scale: tuple[float, float] = (0.9, 1.0),
         margin: float = 1.125,
+        crop: Crop = "random",
+        members: list[Member] | None = None,
     ) -> None:
-        """Decoded pictures are kept at `kept_sizes` of the other arguments. Raises UserError when nothing is left."""
+        """`members`: which images, in order (default: all with a caption). Decoded pictures are kept at `kept_sizes` of
+        the other arguments. Raises UserError when nothing is left."""
         self.splits = splits
-        self.members = [(s, i) for s, split in enumerate(splits) for i, c in enumerate(split.captions) if c]
-        if not self.members:
-            names = ", ".join(f"{split.dataset}/{split.split}" for split in splits)
-            raise UserError(f"data.train: {names}: no image there has a caption")
+        self.members = captioned(splits) if members is None else members
         captions = [splits[s].captions[i] for s, i in self.members]
         self.texts = [text for texts in captions for text in texts]
         self.caption_counts = np.array([len(texts) for texts in captions])
         self.caption_starts = np.concatenate([[0], np.cumsum(self.caption_counts)[:-1]])
         self.sizes = np.array([splits[s].sizes[i] for s, i in self.members], dtype=np.float64)
-        self.kept = kept_sizes(self.sizes, image_size, crop_scale, margin)
+        self.kept = kept_sizes(self.sizes, image_size, crop_scale, margin, crop)
         self.cache: DecodedCache | None = None
 
     def __len__(self) -> int:

@@ -16,8 +16,26 @@ class Data(Section):
         min_length=1,
         description="Split folders (relative to the data root), e.g. coco/train; joined if several.",
     )
+    subset: int | None = Field(
+        None,
+        ge=2,
+        description="Only so many captioned pictures, drawn by the run's seed; null for all.",
+    )
+    crop: Literal["random", "centre"] = Field(
+        "random",
+        description="`random`: a random resized crop. `centre`: the largest central square, the same in every epoch, "
+        "as in measuring (up to a fraction of a pixel).",
+    )
     crop_scale: tuple[float, float] = Field(
         (0.9, 1.0), description="Area range of the random resized crop (open_clip: 0.9 to 1.0); no flip."
+    )
+    mean: tuple[float, float, float] | None = Field(
+        None,
+        description="Mean of red, green and blue (0 to 1) that pictures are normalised by, in training and in "
+        "measuring; null: the model's own (CLIP's).",
+    )
+    std: tuple[float, float, float] | None = Field(
+        None, description="Standard deviation of the same; null: the model's own."
     )
     resize: Literal["model", "bicubic", "bilinear"] = Field(
         "model",
@@ -32,11 +50,12 @@ class Data(Section):
         description="Decoded pictures are kept so large that the narrowest crop still has margin x image size pixels "
         "a side, or whole where they are not much larger. More keeps more detail and takes memory as its square.",
     )
-    captions: Literal["random", "cycle", "pairs"] = Field(
+    captions: Literal["random", "cycle", "first", "pairs"] = Field(
         "random",
         description="Which caption a picture is shown with. `random`: any of its captions, drawn anew each epoch. "
-        "`cycle`: each of its captions once before any comes again. `pairs`: every (picture, caption) pair is a row "
-        "of its own, so an epoch shows a picture with all of its captions and has as many more steps.",
+        "`cycle`: each of its captions once before any comes again. `first`: always its first. `pairs`: all of them, "
+        "every (picture, caption) pair a row of its own, so an epoch shows a picture with all of its captions and has "
+        "as many more steps.",
     )
     cache: Literal["none", "memory", "disk"] = Field(
         "none",
@@ -59,4 +78,16 @@ class Data(Section):
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ValueError("crop_scale must satisfy 0 < low <= high <= 1")
+        if self.crop == "centre" and self.crop_scale != (0.9, 1.0):
+            raise ValueError("crop_scale belongs to crop: random; leave it out with crop: centre")
+        if self.mean is not None and not all(0 <= value <= 1 for value in self.mean):
+            raise ValueError("mean must lie in [0, 1]: pictures are normalised in units of the whole range")
+        if self.std is not None and not all(0 < value <= 1 for value in self.std):
+            raise ValueError("std must lie in (0, 1]: pictures are normalised in units of the whole range")
         return self
+
+    @property
+    def normalisation(self) -> dict[str, tuple[float, float, float]]:
+        """What takes the place of the model's own picture settings: `mean` and `std` where they are given."""
+        given = {"mean": self.mean, "std": self.std}
+        return {name: value for name, value in given.items() if value is not None}

@@ -15,7 +15,6 @@ import torch
 import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
 
-from gaprun.data.crops import in_pixels
 from gaprun.data.errors import DamagedSample
 from gaprun.data.plan import Plan
 from gaprun.data.resample import Pictures
@@ -103,10 +102,10 @@ class LoadBatch:
         plan, pool, rows = self.plan, self.plan.pool, self.rows
         images = plan.images(step).copy()
         damaged: list[str] = []
-        pixels = [self._readable(images, k, damaged).reshape(-1) for k in range(rows.start, rows.stop)]
+        pixels = [self._readable(images, k, damaged).reshape(-1) for k in range(len(images))[rows]]
         kept = pool.kept[images[rows]]
         # Of the whole batch, since one generator draws the crops row by row.
-        boxes = in_pixels(plan.crops(step, images)[rows], kept)
+        boxes = plan.boxes(step, images)[rows]
         tokens = self.trim(self.tokens[plan.captions(step, images)[rows]])
         shapes = torch.from_numpy(kept), torch.from_numpy(boxes)
         if self.in_place and pool.cache is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gaprun.data.crops import kept_sizes
-from gaprun.data.split import Split
 from gaprun.errors import UserError
-from gaprun.jobs.preflight import prepare_job
+from gaprun.jobs.preflight import Prepared, prepare_job
 from gaprun.recipe.jobs import Job
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 # fp32 weights, gradients and AdamW's two moments, an average and a teacher where the recipe has them.
                 "model_memory_gib": count * (16 + 4 * averaged + 4 * recipe.loss.needs_teacher) / GIB,
                 "activation_memory_gib": kept[step],
-                "cache_memory_gib": _decoded(job, ready.splits) / GIB
-                if recipe.data.cache == "memory"
-                else 0.0,
+                "cache_memory_gib": _decoded(job, ready) / GIB if recipe.data.cache == "memory" else 0.0,
                 # weights, two moments and an average in each kept checkpoint, one more while the next is written.
                 "disk_gib": count * (12 + 4 * averaged) * (recipe.checkpoint.keep + 1) / GIB,
                 "measures": [task.task for task in recipe.eval],
@@ -102,12 +101,12 @@ def too_large(rows: list[dict[str, Any]], card: float | None) -> list[str]:
     return list(lines.values())
 
 
-def _decoded(job: Job, splits: list[Split]) -> int:
+def _decoded(job: Job, ready: Prepared) -> int:
     """Bytes of all decoded training pictures."""
-    data, size = job.recipe.data, _image_size(job)
-    captioned = [[bool(captions) for captions in split.captions] for split in splits]
-    sizes = [split.sizes[some].astype(float) for split, some in zip(splits, captioned, strict=True)]
-    return sum(3 * int(kept_sizes(s, size, data.crop_scale, data.margin).prod(1).sum()) for s in sizes)
+    data = job.recipe.data
+    sizes = np.array([ready.splits[s].sizes[i] for s, i in ready.members], dtype=float)
+    kept = kept_sizes(sizes, _image_size(job), data.crop_scale, data.margin, data.crop)
+    return 3 * int(kept.prod(1).sum())
 
 
 def _image_size(job: Job) -> int:

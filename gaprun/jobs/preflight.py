@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gaprun.data.members import Member, captioned
 from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
@@ -21,9 +22,10 @@ from gaprun.training.length import Length, run_length
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job's opened training splits and its length."""
+    """A job's opened training splits, which of their images are trained on, and its length."""
 
     splits: list[Split]
+    members: list[Member]
     length: Length
 
     @property
@@ -50,10 +52,9 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
             if not task.accepts(split):
                 raise UserError(f"eval: task {task.task} needs {task.needs}, which {ref} lacks")
             task.options(split)  # a probe looks for its training split here
-    counts = [len(captions) for split in splits for captions in split.captions if captions]
-    if not counts:
-        raise UserError(f"data.train: {', '.join(job.recipe.data.train)}: no image there has a caption")
-    prepared = Prepared(splits, run_length(job.recipe, len(counts), sum(counts)))
+    members = captioned(splits, job.recipe.data.subset, job.seed)
+    captions = sum(len(splits[s].captions[i]) for s, i in members)
+    prepared = Prepared(splits, members, run_length(job.recipe, len(members), captions))
     for run in store.runs([f"id={job.id}"]) if store else []:
         before = run.environment.get("data")
         if before and before != prepared.fingerprints:

@@ -32,7 +32,7 @@ from gaprun.training.checkpoint import (
 )
 from gaprun.training.head import Head
 from gaprun.training.loop import job_tokens, train_steps
-from gaprun.training.state import TrainState
+from gaprun.training.state import TrainState, check_shared
 
 
 def run_job(job: Job, store: Store, device_name: str, report: Report, world: World = ALONE) -> None:
@@ -50,7 +50,7 @@ def run_job(job: Job, store: Store, device_name: str, report: Report, world: Wor
         def check() -> Prepared:
             prepare(job.recipe.compute, device)
             ready = prepare_job(job, store if world.first else None)
-            world.rows(ready.length.batch_size)
+            check_shared(ready.length, world)
             return ready
 
         ready = world.together(check)
@@ -132,7 +132,7 @@ def _train_and_measure(
 ) -> None:
     state, saved = _prepare_state(job, store, device, ready, own, report, world)
     if state.step < ready.length.total:
-        path, identity = train_steps(job, store, state, ready.splits, own.folder, stop, report)
+        path, identity = train_steps(job, store, state, ready.splits, ready.members, own.folder, stop, report)
     else:
         assert saved is not None
         path, identity = saved
@@ -175,11 +175,11 @@ def _prepare_state(
     def build() -> TrainState:
         vocabulary = None
         if recipe.model.vocabulary == "used":
-            texts = [text for s in ready.splits for captions in s.captions for text in captions]
+            texts = [text for s, i in ready.members for text in ready.splits[s].captions[i]]
             tokens = job_tokens(job, store, texts, report)
             vocabulary = Vocabulary.used_in(tokens, full_vocabulary(recipe.model))
         torch.manual_seed(job.seed)
-        towers = build_towers(recipe.model, vocabulary)
+        towers = build_towers(recipe.model, vocabulary, recipe.data.normalisation)
         head = Head.of(recipe, job.seed)
         return TrainState(recipe, job.seed, ready.length, towers, head, device, world=world)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,17 +176,21 @@ def inline_config(inline: Inline) -> dict[str, Any]:
     }
 
 
-def build_towers(model: Model, vocabulary: Vocabulary | None = None) -> Towers:
+def build_towers(
+    model: Model, vocabulary: Vocabulary | None = None, picture: Mapping[str, Any] | None = None
+) -> Towers:
     """The towers of a recipe, initialised from torch's global generator (seed it first), on the CPU in fp32.
 
-    A pretrained tag is built with the activation and picture settings that its weights were trained with. Raises
-    UserError for an unknown architecture or tag, Failure when a download does not succeed.
+    `picture`: settings in the place of the model's own (`data.normalisation`). A pretrained tag is built with the
+    activation and picture settings that its weights were trained with. Raises UserError for an unknown architecture or
+    tag, Failure when a download does not succeed.
     """
     settings = Settings()
     if model.arch is not None:
         named_config(model.arch)
         _check_pretrained(model.arch, model.pretrained)
         settings = tag_settings(model.arch, model.pretrained)
+    settings = replace(settings, picture={**settings.picture, **(picture or {})})
     towers = assemble(model, settings, vocabulary)
     if model.pretrained is None:
         return towers

@@ -46,6 +46,11 @@ ADDED_LATER: dict[str, Any] = {
     "optimizer.grad_clip_over": "towers",
     "optimizer.ema": None,
     "schedule.shape": "cosine",
+    "schedule.remainder": "drop",
+    "data.subset": None,
+    "data.crop": "random",
+    "data.mean": None,
+    "data.std": None,
     "loss.weight": 1.0,
     "loss.terms": [],
 }

@@ -65,6 +65,11 @@ class Schedule(Section):
     epochs: float | None = Field(None, gt=0, description="Length in epochs (give this or steps).")
     steps: Positive | None = Field(None, description="Length in optimiser steps.")
     batch_size: int = Field(1024, ge=2, description="Pairs a step.")
+    remainder: Literal["drop", "keep"] = Field(
+        "drop",
+        description="The pairs of an epoch that fill no whole batch: left out (others each epoch), or a smaller last "
+        "batch (in one process).",
+    )
     warmup_epochs: float | None = Field(None, ge=0, description="Warm-up in epochs (this or warmup_steps).")
     warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps.")
     shape: Literal["cosine", "constant", "linear"] = Field(

@@ -85,7 +85,13 @@ def read_pictures(store: Store, run: str) -> RunPictures | str:
         subset = _Subset(split, chosen)
         after = _embed(loaded.towers, subset)
         torch.manual_seed(loaded.seed)
-        before = _embed(_settled(build_towers(loaded.recipe.model, loaded.towers.vocabulary), subset), subset)
+        before = _embed(
+            _settled(
+                build_towers(loaded.recipe.model, loaded.towers.vocabulary, loaded.recipe.data.normalisation),
+                subset,
+            ),
+            subset,
+        )
         examples = _examples(split, chosen, *after)
     except (GaprunError, DamagedSample, OSError) as error:
         return str(error)

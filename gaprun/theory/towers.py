@@ -2,20 +2,22 @@
 
 Each init is a fresh seed: towers, batch order and crops are drawn anew, and the recipe's own optimiser and schedule
 take the steps. The gap is measured before and after on one fixed set of pairs that is not among the first batches,
-in training mode (an untrained batch normalisation has no running statistics worth using).
+in training mode (an untrained batch normalisation has no running statistics worth using); or, as the authors' snapshot
+does, on the training batches themselves: that of the first step before its update, and that of the last one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gaprun.data.plan import Plan
+from gaprun.data.members import Member, captioned
 from gaprun.data.pool import Pool
 from gaprun.data.split import open_split
 from gaprun.data.stream import Batch, LoadBatch
@@ -30,10 +32,12 @@ from gaprun.theory.features import centre
 from gaprun.theory.start import StartOutcome, repeat
 from gaprun.training.head import Head
 from gaprun.training.length import run_length
+from gaprun.training.loop import plan_of
 from gaprun.training.state import Encode, TrainState
 
 PROBE_PAIRS = 512  # the paper measures its gap on 512 pairs
 CACHE_LIMIT = 20_000  # pictures; larger pools are decoded as they are needed
+GapOf = Literal["pairs", "batch"]
 
 
 def recipe_for(model: str, data: str | None, overrides: Sequence[str], steps: int, batch_size: int) -> Recipe:
@@ -65,17 +69,20 @@ class TowerLaboratory:
         tokenizer, context = tokenizer_for(self.recipe.model)
         self._vocabulary: Vocabulary | None = None
         torch.manual_seed(0)
-        size = build_towers(self.recipe.model).image_size
-        splits = [open_split(ref) for ref in self.recipe.data.train]
-        data = self.recipe.data
-        self._pool = Pool(splits, size, data.crop_scale, data.margin)
-        self._length = run_length(self.recipe, len(self._pool), len(self._pool.texts))
+        self._size = build_towers(self.recipe.model).image_size
+        self._splits = [open_split(ref) for ref in self.recipe.data.train]
+        self._pool = self._pool_of(captioned(self._splits))
         if len(self._pool) <= CACHE_LIMIT:
             self._pool.use_cache(None)
         self._tokens = original_tokens(tokenizer, self._pool.texts, context)
         if self.recipe.model.vocabulary == "used":
             self._vocabulary = Vocabulary.used_in(self._tokens, 49408)
             self._tokens = self._vocabulary(self._tokens)
+        self._places = {text: k for k, text in enumerate(self._pool.texts)}
+
+    def _pool_of(self, members: list[Member]) -> Pool:
+        data = self.recipe.data
+        return Pool(self._splits, self._size, data.crop_scale, data.margin, data.crop, members)
 
     def outcome(
         self,
@@ -85,20 +92,22 @@ class TowerLaboratory:
         seed: int = 0,
         mismatched: float | None = None,
         centred: bool = False,
+        of: GapOf = "pairs",
         done: Callable[[], None] = lambda: None,
     ) -> StartOutcome:
         """The gap before and after `steps` steps from each of `inits` seeds; `done` is called after each.
 
         `mismatched` None keeps the recipe's own share of wrong captions. `centred` subtracts from both towers'
-        outputs the constants that give the fixed pairs a gap of 0 at the start. Raises UserError for more steps
-        than the recipe has.
+        outputs the constants that give the fixed pairs a gap of 0 at the start. `of` batch: the gap of the first and of
+        the last step's batch, `steps` - 1 updates later. With data.subset each seed has pairs of its own. Raises
+        UserError for more steps than the recipe has.
         """
-        if steps > self._length.total:
-            raise UserError(f"the recipe has {self._length.total} steps; {steps} were asked for")
+        if of == "batch" and (centred or steps < 2):
+            raise UserError("the gap of the batch needs two steps, and says nothing of a centred start")
         share = self.recipe.data.mismatched if mismatched is None else mismatched
 
         def one(rng: np.random.Generator) -> tuple[float, float]:
-            gaps = self._one(int(rng.integers(2**31)), steps, share, centred)
+            gaps = self._one(int(rng.integers(2**31)), steps, share, centred, of)
             done()
             return gaps
 
@@ -111,13 +120,15 @@ class TowerLaboratory:
         steps: int,
         seed: int,
         shares: Sequence[float],
+        of: GapOf = "pairs",
         done: Callable[[], None] = lambda: None,
     ) -> dict[str, StartOutcome]:
-        """Every kind of start: the recipe as it is, shares of mismatched captions, and a centred start."""
+        """Every kind of start: the recipe as it is, shares of mismatched captions, and (not for the gap of the batch) a
+        centred start."""
 
         def run(mismatched: float | None = None, centred: bool = False) -> StartOutcome:
             return self.outcome(
-                inits=inits, steps=steps, seed=seed, mismatched=mismatched, centred=centred, done=done
+                inits=inits, steps=steps, seed=seed, mismatched=mismatched, centred=centred, of=of, done=done
             )
 
         own = self.recipe.data.mismatched
@@ -125,22 +136,30 @@ class TowerLaboratory:
         for share in shares:
             same = outcomes["random"] if share == own else None
             outcomes[f"{share:.0%} shuffled"] = same or run(mismatched=share)
-        return outcomes | {"centred": run(centred=True)}
+        return outcomes if of == "batch" else outcomes | {"centred": run(centred=True)}
 
-    def _one(self, seed: int, steps: int, mismatched: float, centred: bool) -> tuple[float, float]:
-        recipe, data = self.recipe, self.recipe.data
+    def _one(self, seed: int, steps: int, mismatched: float, centred: bool, of: GapOf) -> tuple[float, float]:
+        recipe, data, pool, tokens = self.recipe, self.recipe.data, self._pool, self._tokens
+        if data.subset is not None:
+            pool = self._pool_of(captioned(self._splits, data.subset, seed))
+            tokens = tokens[[self._places[text] for text in pool.texts]]
+        length = run_length(recipe, len(pool), len(pool.texts))
+        if steps > length.total:
+            raise UserError(f"the recipe has {length.total} steps; {steps} were asked for")
         torch.manual_seed(seed)
-        towers = build_towers(recipe.model, self._vocabulary)
-        head = Head.of(recipe, seed)
-        state = TrainState(recipe, seed, self._length, towers, head, self._device)
+        towers = build_towers(recipe.model, self._vocabulary, data.normalisation)
+        state = TrainState(recipe, seed, length, towers, Head.of(recipe, seed), self._device)
         trim = trimmed if towers.trimmable else lambda tokens: tokens
-        batch = self._length.batch_size
-        plan = Plan(self._pool, seed, batch, data.crop_scale, mismatched, data.captions)
-        load = LoadBatch(plan, self._tokens, trim)
-        pairs = min(PROBE_PAIRS, len(self._pool))
-        probe = LoadBatch(Plan(self._pool, seed, pairs, data.crop_scale), self._tokens, trim).load(
-            len(self._pool) // pairs - 1
-        )
+        plan = replace(plan_of(recipe, seed, pool), mismatched=mismatched)
+        load = LoadBatch(plan, tokens, trim)
+        if of == "batch":
+            records = [state.train_step(load.load(step), measure=True)[1] for step in range(steps)]
+            first, last = records[0], records[-1]
+            assert first is not None and last is not None
+            return first["gap"], last["gap"]
+        pairs = min(PROBE_PAIRS, len(pool))
+        fixed = replace(plan, batch_size=pairs, mismatched=0.0, rule="random")
+        probe = LoadBatch(fixed, tokens, trim).load(len(pool) // pairs - 1)
         if centred:
             _centre(state, probe)
         before = _gap(state, probe)

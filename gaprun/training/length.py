@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gaprun.data.plan import steps_per_epoch
 from gaprun.errors import UserError
 from gaprun.recipe.schema import Recipe
 
@@ -20,6 +21,11 @@ class Length:
     warmup: int
     checkpoint_every: int
 
+    def samples_before(self, step: int) -> int:
+        """Pairs that passed in the steps before `step`: whole batches but for a kept remainder."""
+        epochs, over = divmod(step, self.steps_per_epoch)
+        return epochs * min(self.rows, self.steps_per_epoch * self.batch_size) + over * self.batch_size
+
 
 def run_length(recipe: Recipe, images: int, captions: int) -> Length:
     """The lengths of `recipe` on `images` captioned images with `captions` in all.
@@ -30,7 +36,12 @@ def run_length(recipe: Recipe, images: int, captions: int) -> Length:
     rows, what = (captions, "pairs") if recipe.data.captions == "pairs" else (images, "images")
     if batch > rows:
         raise UserError(f"schedule.batch_size: {batch} is more than the {rows} training {what}")
-    per_epoch = rows // batch
+    per_epoch = steps_per_epoch(rows, batch, schedule.remainder)
+    if schedule.remainder == "keep" and rows % batch == 1:
+        raise UserError(
+            f"schedule.remainder: {rows} {what} in batches of {batch} leave one pair alone, which no "
+            "other is told from; choose another batch_size, or drop"
+        )
 
     def steps(count: int | None, epochs: float | None) -> int:
         return count if count is not None else round((epochs or 0) * per_epoch)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
 
+from gaprun.data.members import Member
 from gaprun.data.plan import Plan
 from gaprun.data.pool import Pool
 from gaprun.data.split import Split
@@ -19,6 +20,7 @@ from gaprun.errors import Failure, GaprunError
 from gaprun.model.towers import tokenizer_for, trimmed
 from gaprun.model.vocabulary import Tokens
 from gaprun.recipe.jobs import Job
+from gaprun.recipe.schema import Recipe
 from gaprun.runtime.cards import StepFailed, explained, less_memory
 from gaprun.runtime.events import Event, Interrupted, LostProcess, Report, StopRequest
 from gaprun.store import Store
@@ -38,11 +40,12 @@ def train_steps(
     store: Store,
     state: TrainState,
     splits: list[Split],
+    members: list[Member],
     folder: Path,
     stop: StopRequest,
     report: Report,
 ) -> tuple[Path, str]:
-    """Train from `state.step` to the end; returns the last checkpoint's path and weights hash.
+    """Train on `members` of `splits` from `state.step` to the end; returns the last checkpoint's path and weights hash.
 
     Trajectory rows go to the store and checkpoints to `folder` on the way. Every process of `state.world` calls this;
     they agree before each step whether to go on. Raises Interrupted after a stop (saved), Diverged for a loss that is
@@ -50,7 +53,7 @@ def train_steps(
     """
     length, world, every = state.length, state.world, state.length.checkpoint_every
     with world.shared_memory() as memory:
-        load = world.together(lambda: _loader(job, store, state, splits, report, memory))
+        load = world.together(lambda: _loader(job, store, state, splits, members, report, memory))
     allowed = max(1, math.floor(job.recipe.data.damage_budget * len(load.plan.pool)))
     recorded = recorded_steps(length.total)
     way_out = less_memory(job.recipe.compute, state.rows.stop - state.rows.start)
@@ -169,10 +172,16 @@ def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 
 def _loader(
-    job: Job, store: Store, state: TrainState, splits: list[Split], report: Report, memory: int | None
+    job: Job,
+    store: Store,
+    state: TrainState,
+    splits: list[Split],
+    members: list[Member],
+    report: Report,
+    memory: int | None,
 ) -> LoadBatch:
     data, world = job.recipe.data, state.world
-    pool = Pool(splits, state.towers.image_size, data.crop_scale, data.margin)
+    pool = Pool(splits, state.towers.image_size, data.crop_scale, data.margin, data.crop, members)
     tokens = job_tokens(job, store, pool.texts, report)
     if state.towers.vocabulary is not None:
         tokens = state.towers.vocabulary(tokens)
@@ -182,12 +191,26 @@ def _loader(
         pool.use_cache(store.artifacts / "cache" / own)
     elif data.cache == "memory":
         pool.use_cache(None, memory)
-    batch = state.length.batch_size
-    plan = Plan(pool, job.seed, batch, data.crop_scale, data.mismatched, data.captions)
+    plan = plan_of(job.recipe, job.seed, pool)
     # A compiled tower is compiled for every length: then four of them do.
     step = -(-state.towers.context_length // 4) if job.recipe.compute.compile else 4
     trim = {"trim": partial(trimmed, step=step)} if state.towers.trimmable else {}
     return LoadBatch(plan, tokens, rows=state.rows, in_place=state.device.type == "cpu", **trim)
+
+
+def plan_of(recipe: Recipe, seed: int, pool: Pool) -> Plan:
+    """The batches of a run of `recipe` over `pool`."""
+    data, schedule = recipe.data, recipe.schedule
+    return Plan(
+        pool,
+        seed,
+        schedule.batch_size,
+        data.crop_scale,
+        data.mismatched,
+        data.captions,
+        data.crop,
+        schedule.remainder,
+    )
 
 
 class Diverged(Failure):

@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gaprun.data.resample import Pictures, crop_and_normalise, picture_interpolation
 from gaprun.data.stream import Batch
+from gaprun.errors import UserError
 from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
@@ -71,7 +72,7 @@ class TrainState:
             self.teacher = frozen.clip.encode_image, frozen.encode_text
         if self.world.size > 1:
             synchronised(clip, self.world, self.device)
-        self.rows = self.world.rows(self.length.batch_size)
+        self.rows = check_shared(self.length, self.world)
         clip.to(self.device)
         if recipe.compute.channels_last:
             clip.to(memory_format=torch.channels_last)
@@ -201,10 +202,11 @@ class TrainState:
         set_learning_rate(self.optimizer, rate)
         own_x, own_y, carry_on = self._embedded(batch)
         x, y = self.world.gathered(own_x, own_y)
+        rows = self.rows if self.world.size > 1 else slice(0, len(x))  # a last batch may be smaller
         swapped = recipe.swap.apply(x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM)))
         beta = self.beta()
         addend = self.head.addend(
-            (x, y), swapped, self.rows, beta, self._term_random, self.teacher_features(batch)
+            (x, y), swapped, rows, beta, self._term_random, self.teacher_features(batch)
         )
         loss = self.world.total(addend)
         measure = measure and self.world.first
@@ -268,7 +270,7 @@ class TrainState:
         scale = float(beta)
         return {
             "step": self.step,
-            "samples_seen": self.step * self.length.batch_size,
+            "samples_seen": self.length.samples_before(self.step),
             "epoch": self.step / self.length.steps_per_epoch,
             "temperature": 1.0 / scale,
             "logit_scale": scale,
@@ -315,6 +317,16 @@ class TrainState:
         """Training is over: towers and head become what is measured (the average, where there is one)."""
         if self.average is not None and self.average.weights is not None:
             self.average.put_in_place()
+
+
+def check_shared(length: Length, world: World) -> slice:
+    """The rows of a batch that this process of `world` has. Raises UserError where batches cannot be shared out."""
+    if world.size > 1 and length.samples_before(length.steps_per_epoch) % length.batch_size:
+        raise UserError(
+            "schedule.remainder: keep leaves a smaller last batch, which several processes cannot share; train in one "
+            "process, or set drop"
+        )
+    return world.rows(length.batch_size)
 
 
 def _unit(rows: Tensor) -> Tensor:
