@@ -21,7 +21,7 @@ from gaprun.files import content_hash
 from gaprun.model.identity import identity_of
 from gaprun.model.towers import Towers, trimmed
 
-DEFINITION = 2
+DEFINITION = 3  # of what is kept; 3: with the lengths of image rows
 Progress = Callable[[str, int, int], None]
 
 
@@ -103,17 +103,19 @@ class StoredEmbedder:
         texts = [caption for captions in split.captions for caption in captions]
         counts = [len(captions) for captions in split.captions]
         labels = split.labels if isinstance(split, Split) and split.classes is not None else None
+        images, norms = self._images(split)
         return Embeddings(
-            images=self._images(split),
+            images=images,
+            image_norms=norms,
             texts=self.prompts(texts, f"{split.dataset}/{split.split} captions"),
             owner=np.repeat(np.arange(len(counts)), counts),
             labels=labels,
         )
 
-    def _images(self, split: Source) -> np.ndarray:
+    def _images(self, split: Source) -> tuple[np.ndarray, np.ndarray]:
         rows = np.concatenate(self._image_batches(split))
         self.encoded += len(rows)
-        return rows
+        return np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, -1])
 
     def prompts(self, texts: list[str], what: str = "prompts") -> np.ndarray:
         """Unit float32 (len(texts), D) embeddings; equal texts are encoded once."""
@@ -124,14 +126,16 @@ class StoredEmbedder:
 
     @torch.inference_mode()
     def _image_batches(self, split: Source, part: int = 0, of: int = 1) -> list[np.ndarray]:
-        """Unit rows of every batch of `split`, or of each `of`-th from number `part` on."""
+        """Unit rows of every batch of `split`, and in a last column their lengths before; or of each `of`-th batch from
+        number `part` on."""
         batches = [list(batch) for batch in self._batches(split.samples)[part::of]]
         loader = DataLoader(_Pictures(split, self.towers), batch_sampler=batches, num_workers=self.workers)
         rows: list[np.ndarray] = []
         done = 0
         for pictures in loader:
-            features = self.towers.clip.encode_image(pictures.to(self.device))
-            rows.append(normalize(features.float(), dim=-1).cpu().numpy())
+            features = self.towers.clip.encode_image(pictures.to(self.device)).float()
+            both = torch.cat([normalize(features, dim=-1), features.norm(dim=-1, keepdim=True)], 1)
+            rows.append(both.cpu().numpy())
             done += len(pictures) * of
             self.progress(f"{split.dataset}/{split.split} images", min(done, split.samples), split.samples)
         return rows

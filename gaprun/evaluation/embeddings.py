@@ -20,13 +20,15 @@ class Embeddings:
 
     images: float32 (N, D), unit rows. texts: float32 (M, D), unit rows, every caption. owner: int64 (M,),
     the image that each caption describes, 0..N-1; an image may have any number of captions. labels: int64
-    (N,), -1 where an image has no class, or None for a split without classes.
+    (N,), -1 where an image has no class, or None for a split without classes. image_norms: float32 (N,), what each
+    image row was divided by to have length 1; None where that is not known.
     """
 
     images: Array
     texts: Array
     owner: Array
     labels: Array | None = None
+    image_norms: Array | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 2 or self.texts.ndim != 2:
@@ -39,6 +41,8 @@ class Embeddings:
         check_owner(self.owner, len(self.images), len(self.texts))
         if self.labels is not None and len(self.labels) != len(self.images):
             raise UserError(f"{len(self.labels)} labels for {len(self.images)} images")
+        if self.image_norms is not None and self.image_norms.shape != (len(self.images),):
+            raise UserError(f"{len(self.image_norms)} lengths for {len(self.images)} images")
 
     @property
     def dim(self) -> int:

@@ -13,7 +13,7 @@ from gaprun.errors import Failure
 from gaprun.evaluation.embeddings import Embeddings
 from gaprun.files import file_sha256
 
-ARRAYS = ("images", "texts", "owner", "labels")
+ARRAYS = ("images", "texts", "owner", "labels", "image_norms")
 CHECKSUMS = "checksums.json"
 
 
@@ -57,7 +57,7 @@ def read_embeddings(folder: Path) -> Embeddings | None:
         found = {
             name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ARRAYS if f"{name}.npy" in sums
         }
-        return Embeddings(found["images"], found["texts"], found["owner"], found.get("labels"))
+        return Embeddings(**found)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DamagedEmbeddings(f"{folder} is damaged ({error})") from None
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gaprun.errors import UserError
 from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, open_source, sibling
+from gaprun.evaluation.transforms import Identity
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gaprun.data.split import Split
+    from gaprun.evaluation.embeddings import Embeddings
 
 
 @TASKS.register
@@ -26,17 +30,42 @@ class Probe(Task):
     shots: int | None = Field(
         None, ge=1, description="Few-shot: this many seeded images a class; null for all."
     )
+    normalise: bool = Field(
+        True,
+        description="Features of length 1; false: as the image tower gives them (in the authors' snapshot).",
+    )
+    C: float | None = Field(
+        None,
+        gt=0,
+        description="Inverse penalty as scikit-learn's, fixed (the authors' snapshot: 0.316); null chooses it on "
+        "held-out training images.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.normalise and self.transforms != [Identity()]:
+            raise ValueError("normalise: false is of the features as they are: leave transforms out")
+        return self
 
     def options(self, split: Split) -> dict[str, Any]:
         """The options, with the fingerprint of what the probe is fitted on."""
-        return {"shots": self.shots, "train_fingerprint": self._fitted(split).fingerprint}
+        found = {"shots": self.shots, "train_fingerprint": self._fitted(split).fingerprint}
+        if not self.normalise:
+            found["normalise"] = False
+        return found if self.C is None else found | {"C": self.C}
+
+    def protocols(self, split: Split) -> list[Protocol]:
+        """`full`; other features or another penalty are another protocol (`full-raw-C0.316`), so that neither hides
+        the other's values."""
+        parts = ["full", *([] if self.normalise else ["raw"]), *([] if self.C is None else [f"C{self.C:g}"])]
+        return [Protocol("-".join(parts))]
 
     def _fitted(self, split: Split) -> Split:
         return open_source(self.train if self.train else sibling(split))
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """probe_top1 in percent and the chosen penalty; details: correct or not, an image."""
-        from gaprun.evaluation.probe import linear_probe
+        from gaprun.evaluation.probe import PENALTIES, linear_probe
 
         fitted = self._fitted(split)
         if fitted.classes != split.classes:
@@ -47,5 +76,17 @@ class Probe(Task):
             )
         train, test = embedder.embeddings(fitted), embedder.embeddings(split)
         assert train.labels is not None and test.labels is not None
-        result = linear_probe(train.images, train.labels, test.images, test.labels, shots=self.shots)
+        penalties = PENALTIES if self.C is None else (self.C,)
+        x, x_test = (self._features(found, source) for found, source in ((train, fitted), (test, split)))
+        result = linear_probe(x, train.labels, x_test, test.labels, penalties=penalties, shots=self.shots)
         return Measured(result.metrics, len(test.images), test.dim, {"correct": result.correct})
+
+    def _features(self, found: Embeddings, split: Split) -> np.ndarray:
+        if self.normalise:
+            return found.images
+        if found.image_norms is None:
+            raise UserError(
+                f"probe: the lengths of the image rows of {split.path} are not known: leave normalise out, or measure "
+                "the model itself"
+            )
+        return found.images * found.image_norms[:, None]
