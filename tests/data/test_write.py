@@ -108,7 +108,7 @@ def test_an_interrupted_write_goes_on_and_ends_with_the_same_bytes(tmp_path, mak
         return plan.make(i)
 
     failing.armed = True
-    broken = write.Plan(plan.folder, plan.items, failing, plan.source, classes=plan.classes)
+    broken = write.SplitPlan(plan.folder, plan.items, failing, plan.source, classes=plan.classes)
     with pytest.raises(KeyboardInterrupt):
         write_splits([broken])
     assert not (plan.folder / "index.json").exists() and not list(plan.folder.glob("*.tmp"))
@@ -154,7 +154,7 @@ def test_a_finished_shard_that_was_changed_is_written_again(tmp_path, make_plan)
         return plan.make(i)
 
     with pytest.raises(KeyboardInterrupt):
-        write_splits([write.Plan(plan.folder, plan.items, stop, plan.source, classes=plan.classes)])
+        write_splits([write.SplitPlan(plan.folder, plan.items, stop, plan.source, classes=plan.classes)])
     (plan.folder / "00001.tar").write_bytes(b"torn")
     write_splits([plan])
     write_splits([make_plan(tmp_path / "whole" / "train", 21)])
@@ -211,13 +211,13 @@ def test_foreign_folders_and_files_are_refused_even_with_force(tmp_path, make_pl
 
 
 def test_a_set_without_usable_samples_leaves_nothing_behind(tmp_path, make_plan):
-    plan = write.Plan(
+    plan = write.SplitPlan(
         tmp_path / "a" / "b", range(3), lambda i: ItemOutcome(None, ("undecodable",), f"x{i}.jpg"), {}
     )
     with pytest.raises(UserError, match=r"no usable picture.*undecodable 3.*x0.jpg"):
         write_splits([plan])
     with pytest.raises(UserError, match="no picture found"):
-        write_splits([write.Plan(tmp_path / "a" / "b", [], plan.make, {})])
+        write_splits([write.SplitPlan(tmp_path / "a" / "b", [], plan.make, {})])
     assert list(tmp_path.iterdir()) == []
 
 
