@@ -16,10 +16,10 @@ class RuleName(StrEnum):
     """What `--rule` takes."""
 
     exp = "exp"
-    exp_k = "exp_k"
+    scaled_exp = "scaled-exp"
     softplus = "softplus"
     fixed = "fixed"
-    scheduled = "scheduled"
+    schedule = "schedule"
 
 
 class FeatureKind(StrEnum):

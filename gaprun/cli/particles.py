@@ -28,7 +28,7 @@ def particles(
     features: Annotated[str, typer.Option(help="free, parallel, linear or two-layer.")] = "free",
     pairs: Annotated[int, typer.Option(help="Image-text pairs.")] = 64,
     dimension: Annotated[int, typer.Option(help="Dimension of the features.")] = 16,
-    rule: Annotated[str, typer.Option(help="exp, exp_k, softplus, fixed or scheduled.")] = "exp",
+    rule: Annotated[str, typer.Option(help="exp, scaled-exp, softplus, fixed or schedule.")] = "exp",
     k: Annotated[float, typer.Option(help="k of exp(nu/k).")] = 2.0,
     temperature: Annotated[float, typer.Option(help="Temperature at the start.")] = 0.07,
     gamma: Annotated[float, typer.Option(help="Half of the gap at the start.")] = 0.4,

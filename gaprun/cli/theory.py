@@ -41,7 +41,7 @@ def flow(
     k: Annotated[float, typer.Option(help="k of exp(nu/k).")] = 2.0,
     gamma: Annotated[float, typer.Option(help="gamma at the start, half of the gap; between 0 and 1.")] = 0.3,
     temperature: Annotated[
-        float, typer.Option(help="Temperature at the start (scheduled starts at 0.01).")
+        float, typer.Option(help="Temperature at the start (schedule starts at 0.01).")
     ] = 0.07,
     schedule_end: Annotated[float, typer.Option(help="Temperature at a schedule's end.")] = 0.05,
     duration: Annotated[float, typer.Option(help="Length of a schedule in flow time.")] = 1e4,

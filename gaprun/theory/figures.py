@@ -19,10 +19,10 @@ from gaprun.theory.start import StartOutcome
 Array = NDArray[np.float64]
 COLOURS = {
     "exp": "#1f77b4",
-    "exp_k": "#17becf",
+    "scaled-exp": "#17becf",
     "softplus": "#d62728",
     "fixed": "#2ca02c",
-    "scheduled": "#9467bd",
+    "schedule": "#9467bd",
 }
 IMAGE, TEXT, GREY = "#1f77b4", "#ff7f0e", "#888888"
 
@@ -55,7 +55,7 @@ def freezing(flows: Mapping[str, Flow]) -> go.Figure:
     figure = make_subplots(
         1, 2, subplot_titles=("exponential rules: against ln β", "softplus: against β²"), shared_yaxes=False
     )
-    for name in ("exp", "exp_k"):
+    for name in ("exp", "scaled-exp"):
         flow = flows[name]
         figure.add_scatter(
             x=np.log(flow.beta), y=flow.ln_gamma, name=flow.rule.name, line_color=COLOURS[name], row=1, col=1

@@ -133,7 +133,7 @@ def study_page(study: Study) -> str:
                 "(arXiv 2412.07909) follows two numbers along training: γ, half of the gap, and β = 1/temperature. "
                 "Everything below was computed on this machine from their equations; where the paper states a rate, "
                 "it stands beside what was measured.",
-                f"<span class=tag>Start: γ = {setting.gamma:g}, temperature {setting.temperature:g} (scheduled: "
+                f"<span class=tag>Start: γ = {setting.gamma:g}, temperature {setting.temperature:g} (schedule: "
                 f"0.01 to {setting.schedule_end:g}), {setting.pairs} pairs, margin {setting.margin:g}, k = "
                 f"{setting.k:g}. Assumptions: {ASSUMPTIONS}.</span>",
             ),

@@ -118,7 +118,7 @@ class ScheduledFlow:
     start: float = 0.01
     end: float = 0.05
     duration: float = 1e4
-    name: str = "scheduled"
+    name: str = "schedule"
     learned: bool = False
 
     def __post_init__(self) -> None:
@@ -156,17 +156,17 @@ def make_rule(
 ) -> tuple[Rule, float]:
     """The rule called `name` and its beta at t = 0 for a first `temperature` (> 0).
 
-    Names: exp, exp_k (needs `k`), softplus, fixed, scheduled (from `temperature` to `schedule_end`).
+    Names, as in recipes: exp, scaled-exp (needs `k`), softplus, fixed, schedule (from `temperature` to `schedule_end`).
     """
     if not temperature > 0:
         raise UserError(f"the temperature must be above 0, not {temperature}")
     beta = 1 / temperature
     rules: dict[str, Rule] = {
         "exp": ExponentialFlow(),
-        "exp_k": ExponentialFlow(k),
+        "scaled-exp": ExponentialFlow(k),
         "softplus": SoftplusFlow(),
         "fixed": FixedFlow(beta),
-        "scheduled": ScheduledFlow(temperature, schedule_end, duration),
+        "schedule": ScheduledFlow(temperature, schedule_end, duration),
     }
     if name not in rules:
         raise UserError(f"unknown temperature rule {name!r}; choose one of {', '.join(rules)}")

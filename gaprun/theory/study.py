@@ -20,7 +20,7 @@ from gaprun.theory.reduced import FixedMargin, Flow, Landscape, integrate
 from gaprun.theory.rules import make_rule
 from gaprun.theory.start import StartOutcome, StartSetting, by_mismatch, draw, first_steps
 
-RULES = ("exp", "exp_k", "softplus", "fixed", "scheduled")
+RULES = ("exp", "scaled-exp", "softplus", "fixed", "schedule")
 SCHEDULE_START = 0.01  # the paper's TS starts here, whatever the learned rules start from
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 PAGE_SHARES = (0.0, 0.5, 1.0)
@@ -45,7 +45,7 @@ class FlowSetting:
         self, rule_name: str, landscape: Landscape | None = None, thresholds: Sequence[float] = ()
     ) -> Flow:
         """The reduced flow under the rule called `rule_name`; `landscape` replaces the fixed margin."""
-        temperature = SCHEDULE_START if rule_name == "scheduled" else self.temperature
+        temperature = SCHEDULE_START if rule_name == "schedule" else self.temperature
         rule, beta = make_rule(
             rule_name,
             temperature=temperature,

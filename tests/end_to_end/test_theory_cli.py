@@ -34,7 +34,7 @@ def test_flow_json_is_the_contract():
     assert found["error"]["value"] <= 1e-6 and len(found["windows"]) == 6
 
 
-@pytest.mark.parametrize("rule", ["exp_k", "softplus", "fixed", "scheduled"])
+@pytest.mark.parametrize("rule", ["scaled-exp", "softplus", "fixed", "schedule"])
 def test_every_rule_has_plain_json(rule):
     def refuse(constant):
         raise AssertionError(f"{constant} in JSON")

@@ -73,7 +73,7 @@ def makers():
         yield encoders, encoders.draw(rng, D, hidden=8)
 
 
-@pytest.mark.parametrize("rule_name", ["exp", "exp_k", "softplus"])
+@pytest.mark.parametrize("rule_name", ["exp", "scaled-exp", "softplus"])
 @pytest.mark.parametrize("maker, parameters", list(makers()), ids=["free", "parallel", "linear", "two-layer"])
 def test_velocity_is_minus_the_gradient_of_autograd(maker, parameters, rule_name):
     torch = pytest.importorskip("torch")
@@ -148,7 +148,7 @@ def test_swapped_gradients_are_autograds(soft, renormalise):
     assert dbeta == pytest.approx(float(beta.grad), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["exp", "exp_k", "softplus"])
+@pytest.mark.parametrize("name", ["exp", "scaled-exp", "softplus"])
 def test_particles_on_the_simplex_follow_the_reduced_flow(name):
     """There the directions feel no force, so the reduced assumptions hold: 1e-5 in ln gamma, ln beta."""
     n = 9

@@ -10,7 +10,7 @@ from gaprun.theory.rates import appendix_c, flow_rates, slope, windows
 from gaprun.theory.reduced import FixedMargin, GivenFeatures, integrate
 from gaprun.theory.rules import ExponentialFlow, make_rule
 
-NAMES = ["exp", "exp_k", "softplus", "fixed", "scheduled"]
+NAMES = ["exp", "scaled-exp", "softplus", "fixed", "schedule"]
 
 
 def run(name, landscape=None, **settings):
@@ -45,7 +45,7 @@ def test_halving_the_tolerance_moves_no_rate_beyond_its_interval(name):
 
 @pytest.mark.parametrize("k", [1.0, 2.0, 3.0])
 def test_exponential_rules_fall_by_minus_two_k_squared(k):
-    rates = flow_rates(run("exp_k", k=k))
+    rates = flow_rates(run("scaled-exp", k=k))
     assert rates["d ln gamma / d ln beta"].value == pytest.approx(-2 * k**2, abs=1e-3)
     assert rates["d ln gamma / d ln beta"].verdict == "agrees"
     assert rates["d (ln gamma - gamma^2/2) / d ln beta"].value == pytest.approx(-2 * k**2, abs=1e-6)

@@ -51,7 +51,7 @@ def test_rules_without_learning():
 
 
 def test_make_rule_names_its_choices():
-    rule, beta = make_rule("exp_k", temperature=0.05, k=4)
+    rule, beta = make_rule("scaled-exp", temperature=0.05, k=4)
     assert rule == ExponentialFlow(4) and beta == pytest.approx(20)
     with pytest.raises(UserError, match="softplus"):
         make_rule("tanh", temperature=0.07)
