@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,20 +20,20 @@ from gaprun.evaluation.keep import DamagedEmbeddings, read_embeddings, remove_em
 from gaprun.evaluation.task import Source
 from gaprun.files import content_hash
 from gaprun.model.identity import identity_of
-from gaprun.model.towers import Towers, trimmed
+from gaprun.model.towers import Towers
 
 DEFINITION = 3  # of what is kept; 3: with the lengths of image rows
 Progress = Callable[[str, int, int], None]
 
 
-class _Pictures(Dataset[torch.Tensor]):
+class _Pictures(Dataset[Any]):
     def __init__(self, split: Source, towers: Towers) -> None:
         self.split, self.transform = split, towers.preprocess()
 
     def __len__(self) -> int:
         return self.split.samples
 
-    def __getitem__(self, index: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> Any:
         try:
             return self.transform(decode_rgb(self.split.read_image(index)))
         except DamagedSample as error:
@@ -41,6 +42,13 @@ class _Pictures(Dataset[torch.Tensor]):
                 f"{place}: picture {self.split.keys[index]}: {error.reason}; a data set with a hole is not measured: "
                 "run `gaprun data check` and write it again"
             ) from None
+
+
+def _moved(pictures: Any, device: torch.device) -> Any:
+    """A batch on `device`: one tensor, or the several of an image processor by name."""
+    if isinstance(pictures, dict):
+        return {name: part.to(device) for name, part in pictures.items()}
+    return pictures.to(device)
 
 
 class StoredEmbedder:
@@ -133,10 +141,10 @@ class StoredEmbedder:
         rows: list[np.ndarray] = []
         done = 0
         for pictures in loader:
-            features = self.towers.clip.encode_image(pictures.to(self.device)).float()
+            features = self.towers.clip.encode_image(_moved(pictures, self.device)).float()
             both = torch.cat([normalize(features, dim=-1), features.norm(dim=-1, keepdim=True)], 1)
             rows.append(both.cpu().numpy())
-            done += len(pictures) * of
+            done += len(features) * of
             self.progress(f"{split.dataset}/{split.split} images", min(done, split.samples), split.samples)
         return rows
 
@@ -147,7 +155,7 @@ class StoredEmbedder:
         rows: list[np.ndarray] = []
         for batch in self._batches(len(texts))[part::of]:
             ids = tokens[batch.start : batch.stop]
-            ids = trimmed(ids) if self.towers.trimmable else ids
+            ids = self.towers.without_padding(ids)
             features = self.towers.encode_text(torch.from_numpy(ids).to(self.device))
             rows.append(normalize(features.float(), dim=-1).cpu().numpy())
             self.progress(what, min(batch.stop + (of - 1) * self.batch_size, len(texts)), len(texts))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from gaprun.errors import Failure, UserError
+from gaprun.model.hub import hub_asked, transformers_snapshot
+from gaprun.model.huggingface import is_transformers, transformers_towers
 from gaprun.model.openclip import (
     CONFIG,
     FOLDER,
@@ -83,22 +85,50 @@ def tag_model(arch: str, pretrained: str | None) -> Foreign:
 
 def hub_model(name: str) -> Foreign:
     """The model `hf-hub:OWNER/NAME`, downloaded because the user says so. Raises Failure, UserError."""
+    try:
+        named_config(name)
+    except Failure:  # no open_clip_config.json there
+        if (folder := _snapshot(name.removeprefix(HUB))) is None:
+            raise
+        return _of_transformers(folder, name.removeprefix(HUB))
     config, weights = from_hub(name)
     towers = _assembled(str(config), config.parent, name, read_tensors(weights), weights, network=True)
     return Foreign(towers, name.rsplit("/", 1)[-1], {"hub": name.removeprefix(HUB)}, name)
 
 
 def folder_model(folder: Path) -> Foreign:
-    """An open_clip model folder: open_clip_config.json beside the weights. Raises UserError."""
+    """A model folder: open_clip_config.json beside the weights, else transformers' config.json. Raises UserError."""
     if not (folder / CONFIG).is_file():
+        if is_transformers(folder):
+            return _of_transformers(folder)
         raise UserError(
-            f"--ckpt {folder}: a folder without {CONFIG}; name a checkpoint file, a run's id or a model folder"
+            f"--ckpt {folder}: a folder without {CONFIG} or config.json; name a checkpoint file, a run's id or a "
+            "model folder"
         )
     weights = _weights_in(folder)
     name = f"{FOLDER}{folder}"
     towers = _assembled(str(folder), folder, name, read_tensors(weights), weights, network=False)
     source = f"open_clip model folder {folder}"
     return Foreign(towers, folder.resolve().name, {"folder": folder.resolve().name}, source)
+
+
+def _snapshot(name: str) -> Path | None:
+    """The hub's model `name` where it is one of transformers and not of open_clip; None otherwise."""
+    try:
+        folder = transformers_snapshot(name)
+    except Exception:
+        return None
+    return folder if is_transformers(folder) else None
+
+
+def _of_transformers(folder: Path, name: str | None = None) -> Foreign:
+    with _words(str(folder), network=False, by="transformers"):
+        towers = transformers_towers(folder)
+    kind = towers.architecture["transformers"]
+    short = folder.resolve().name if name is None else name.rsplit("/", 1)[-1]
+    model = {"transformers": kind, **({"folder": short} if name is None else {"hub": name})}
+    source = f"transformers {kind} in {folder}" if name is None else f"{HUB}{name}"
+    return Foreign(towers, short, model, source)
 
 
 def _weights_in(folder: Path) -> Path:
@@ -199,10 +229,10 @@ def _of_weights(settings: Settings, config: dict[str, Any], state: dict[str, Ten
 
 
 @contextmanager
-def _words(what: str, network: bool) -> Iterator[None]:
+def _words(what: str, network: bool, by: str = "open_clip") -> Iterator[None]:
     """Around building what `what` names: errors become one line, and without `network` nothing is fetched."""
     try:
-        with nullcontext() if network else offline():
+        with hub_asked() if network else offline():
             yield
     except UserError:
         raise
@@ -213,7 +243,7 @@ def _words(what: str, network: bool) -> Iterator[None]:
                 "put them beside it, or name the model yourself with --model"
             ) from None
         kind = Failure if network else UserError
-        raise kind(f"{what}: open_clip cannot build this model ({first_line(error)})") from None
+        raise kind(f"{what}: {by} cannot build this model ({first_line(error)})") from None
 
 
 def _refused(error: BaseException | None) -> bool:

@@ -29,6 +29,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import Tensor
 
 from gaprun.errors import Failure, UserError
+from gaprun.model.hub import hub_asked
 
 CONFIG = "open_clip_config.json"
 SHARED = "shared_transformer"  # ours: both towers have one transformer, last normalisation and projection
@@ -73,8 +74,7 @@ def named_config(arch: str) -> dict[str, Any]:
         return folder_config(Path(arch.removeprefix(FOLDER)))[0]
     if arch.startswith(HUB):
         try:
-            return folder_config(Path(open_clip.pretrained.download_pretrained_from_hf(
-                arch.removeprefix(HUB), filename=CONFIG)).parent)[0]  # fmt: skip
+            return folder_config(_from_hub(arch, CONFIG).parent)[0]
         except NetworkRefused:
             raise
         except Exception as error:
@@ -217,7 +217,8 @@ def _json(value: Any) -> Any:
 
 def named_tokenizer(name: str) -> Tokenizer:
     """open_clip's tokenizer of an architecture, `local-dir:` folder or `hf-hub:` model."""
-    found: Tokenizer = open_clip.get_tokenizer(name)
+    with hub_asked():
+        found: Tokenizer = open_clip.get_tokenizer(name)
     return found
 
 
@@ -270,15 +271,15 @@ def offline() -> Iterator[None]:
 
 def from_hub(name: str) -> tuple[Path, Path]:
     """Configuration and weights file of `hf-hub:NAME`, downloaded (or found in the hub's cache). Raises Failure."""
-    model = name.removeprefix(HUB)
     try:
-        paths = [
-            Path(open_clip.pretrained.download_pretrained_from_hf(model, filename=CONFIG)),
-            Path(open_clip.pretrained.download_pretrained_from_hf(model)),
-        ]
+        return _from_hub(name, CONFIG), _from_hub(name, None)
     except Exception as error:
         raise Failure(f"{name}: could not be downloaded ({first_line(error)})") from None
-    return paths[0], paths[1]
+
+
+def _from_hub(name: str, file: str | None) -> Path:
+    with hub_asked():
+        return Path(open_clip.pretrained.download_pretrained_from_hf(name.removeprefix(HUB), filename=file))
 
 
 def first_line(error: BaseException) -> str:

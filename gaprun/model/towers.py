@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gaprun.errors import Failure, UserError
+from gaprun.model.hub import hub_asked
 from gaprun.model.openclip import (
     SHARED,
     Settings,
@@ -78,6 +79,10 @@ class Towers:
         clip = self.clip
         causal = type(clip) is CLIP and clip.attn_mask is not None
         return causal and clip.text_pool_type == "argmax"
+
+    def without_padding(self, tokens: Tokens) -> Tokens:
+        """`tokens` (n, L) without columns that change no text feature, as `encode_text` takes them."""
+        return trimmed(tokens) if self.trimmable else tokens
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Text features (B, d) of int64 ids (B, L), where L may be shorter than the context if `trimmable`.
@@ -262,7 +267,8 @@ def _check_pretrained(arch: str, pretrained: str | None) -> None:
 def _load_pretrained(clip: CLIP, arch: str, pretrained: str) -> None:
     known = open_clip.get_pretrained_cfg(arch, pretrained)
     try:
-        path = open_clip.download_pretrained(known) if known else pretrained
+        with hub_asked():
+            path = open_clip.download_pretrained(known) if known else pretrained
         open_clip.load_checkpoint(clip, path)
     except Exception as error:
         what = "weights could not be downloaded" if known else "file could not be loaded"
