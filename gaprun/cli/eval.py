@@ -43,7 +43,7 @@ def evaluate(
     ckpt: Annotated[
         str | None,
         typer.Option(
-            help="A run's id, our checkpoint, open_clip's .pt or model folder, or hf-hub:OWNER/NAME.",
+            help="A run, our checkpoint, open_clip's .pt, a model folder (open_clip, transformers), hf-hub:OWNER/NAME.",
             autocompletion=completion.runs,
         ),
     ] = None,

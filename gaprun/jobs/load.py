@@ -19,8 +19,9 @@ from torch import Tensor
 from gaprun.errors import UserError
 from gaprun.files import plain_name
 from gaprun.model import foreign
+from gaprun.model.hub import offline
 from gaprun.model.identity import ModelIdentity, identity_of
-from gaprun.model.openclip import FOLDER, HUB, Settings, canonical, offline, tag_settings
+from gaprun.model.openclip import FOLDER, HUB, Settings, canonical, tag_settings
 from gaprun.model.spec import Model
 from gaprun.model.towers import Towers, full_vocabulary, model_config, tokenizer_for, towers_of
 from gaprun.model.vocabulary import Vocabulary

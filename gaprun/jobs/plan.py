@@ -63,7 +63,8 @@ def count_parameters(job: Job) -> int:
 
     Raises UserError where a tower's own configuration would have to be fetched.
     """
-    from gaprun.model.openclip import first_line, offline
+    from gaprun.model.hub import offline
+    from gaprun.model.openclip import first_line
     from gaprun.model.towers import count_parameters
 
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from gaprun.errors import Failure, UserError
-from gaprun.model.hub import hub_asked, transformers_snapshot
+from gaprun.model.hub import NetworkRefused, offline, transformers_snapshot
 from gaprun.model.huggingface import is_transformers, transformers_towers
 from gaprun.model.openclip import (
     CONFIG,
     FOLDER,
     HUB,
-    NetworkRefused,
     Settings,
     checked_picture,
     first_line,
@@ -32,7 +31,6 @@ from gaprun.model.openclip import (
     from_hub,
     named_config,
     named_tokenizer,
-    offline,
     tag_settings,
 )
 from gaprun.model.params import trained_beside
@@ -232,7 +230,7 @@ def _of_weights(settings: Settings, config: dict[str, Any], state: dict[str, Ten
 def _words(what: str, network: bool, by: str = "open_clip") -> Iterator[None]:
     """Around building what `what` names: errors become one line, and without `network` nothing is fetched."""
     try:
-        with hub_asked() if network else offline():
+        with nullcontext() if network else offline():
             yield
     except UserError:
         raise

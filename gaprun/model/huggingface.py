@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gaprun.errors import UserError
+from gaprun.extras import require
 from gaprun.model.openclip import first_line
 from gaprun.model.towers import Towers
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from gaprun.model.vocabulary import Tokens
 
 CONFIG = "config.json"
+_MISFITS = {"missing_keys": "lack", "mismatched_keys": "have another shape of", "unexpected_keys": "hold"}
 # What changes from one save of the same model to the next.
 _CIRCUMSTANCE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures")
 
@@ -136,8 +138,10 @@ def is_transformers(folder: Path) -> bool:
 
 
 def transformers_towers(folder: Path) -> TransformersTowers:
-    """The model in `folder` in fp32, by transformers' own classes. Raises UserError for a model of another kind, missing
-    parts, and weights that do not fit in name or shape."""
+    """The model in `folder` in fp32, by transformers' own classes.
+
+    Raises UserError for a model of another kind, missing parts, and weights that do not fit in name or shape.
+    """
     config = _config(folder)
     kind = KINDS.get(str(config.get("model_type")))
     if kind is None:
@@ -148,7 +152,9 @@ def transformers_towers(folder: Path) -> TransformersTowers:
         if config.get(name):
             raise UserError(f"{folder / CONFIG}: {what} ({name}), which gaprun does not load")
     if (folder / "adapter_config.json").exists():
-        raise UserError(f"{folder}: an adapter (adapter_config.json): merge it into the weights and save those")
+        raise UserError(
+            f"{folder}: an adapter (adapter_config.json): merge it into the weights and save those"
+        )
     library = _library()
     local = {"local_files_only": True, "trust_remote_code": False}
     processor = library.AutoImageProcessor.from_pretrained(folder, **local)
@@ -164,7 +170,9 @@ def transformers_towers(folder: Path) -> TransformersTowers:
     if pad is None:
         raise UserError(f"{folder}: its tokenizer has no padding token")
     stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    words = Words(tokenizer, type(tokenizer).__name__, _files(folder), "max_length" if kind.fixed else "longest")
+    words = Words(
+        tokenizer, type(tokenizer).__name__, _files(folder), "max_length" if kind.fixed else "longest"
+    )
     return TransformersTowers(
         clip=cast(Any, Pair(model, pad if kind.masked else None)),
         tokenizer=words,
@@ -178,10 +186,7 @@ def transformers_towers(folder: Path) -> TransformersTowers:
 
 
 def _library() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise UserError("models of transformers need an extra: pip install 'gaprun[transformers]'") from None
+    transformers = require("transformers", "transformers")
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     return transformers
@@ -208,7 +213,7 @@ def _lasting(config: Any) -> Any:
 def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
     """transformers fills what a file lacks with random numbers and leaves out what it does not know; here both are
     refused. Position ids are no weights: older releases saved them."""
-    for what, said in (("missing_keys", "lack"), ("mismatched_keys", "have another shape of"), ("unexpected_keys", "hold")):
+    for what, said in _MISFITS.items():
         names = sorted(str(name) for name in report.get(what, ()) if not str(name).endswith("position_ids"))
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -218,7 +223,10 @@ def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
 def _check_end_token(folder: Path, config: Any, tokenizer: Any) -> None:
     """CLIP pools at the end token: where the two files mean different ids, every text would get the same features."""
     end = getattr(config.text_config, "eos_token_id", None)
-    if config.model_type != "clip" or end in (2, tokenizer.eos_token_id):  # 2: older files, pooled at the largest id
+    if config.model_type != "clip" or end in (
+        2,
+        tokenizer.eos_token_id,
+    ):  # 2: older files, pooled at the largest id
         return
     raise UserError(
         f"{folder}: {CONFIG} pools texts at token {end} and the tokenizer ends them with {tokenizer.eos_token_id}"

@@ -12,10 +12,9 @@ import inspect
 import json
 import logging
 import math
-import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -29,13 +28,14 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import Tensor
 
 from gaprun.errors import Failure, UserError
-from gaprun.model.hub import hub_asked
+from gaprun.model.hub import NetworkRefused, hub_asked
 
 CONFIG = "open_clip_config.json"
 SHARED = "shared_transformer"  # ours: both towers have one transformer, last normalisation and projection
 HUB, FOLDER = "hf-hub:", "local-dir:"
 INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear", "random"), ("shortest", "longest", "squash")
 Tokenizer = Callable[..., Tensor]
+_HUB_TEXT = {"hf_model_name", "hf_tokenizer_name"}  # a text tower or its tokenizer lies on the hub
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,9 @@ def build(config: Mapping[str, Any], picture: Mapping[str, Any], resized: bool =
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise UserError(f"this open_clip's {kind.__name__} has no option {', '.join(unknown)}")
-    model = kind(**given).to(torch.get_default_device())  # `meta` where parameters are only counted
+    with _hub_if("hf_model_name" in text or str(vision.get("timm_model_name")).startswith("hf")):
+        model = kind(**given)
+    model = model.to(torch.get_default_device())  # `meta` where parameters are only counted
     if shared:
         image = model.visual
         model.transformer, model.ln_final, model.text_projection = (
@@ -217,9 +219,17 @@ def _json(value: Any) -> Any:
 
 def named_tokenizer(name: str) -> Tokenizer:
     """open_clip's tokenizer of an architecture, `local-dir:` folder or `hf-hub:` model."""
-    with hub_asked():
+    with _hub_if(name.startswith(HUB) or bool(_HUB_TEXT & _text_config(name).keys())):
         found: Tokenizer = open_clip.get_tokenizer(name)
     return found
+
+
+def _text_config(name: str) -> dict[str, Any]:
+    return {} if name.startswith((HUB, FOLDER)) else named_config(name)["text_cfg"]
+
+
+def _hub_if(needed: bool) -> AbstractContextManager[None]:
+    return hub_asked() if needed else nullcontext()
 
 
 @contextmanager
@@ -245,28 +255,6 @@ def collected(remarks: list[str]) -> Iterator[None]:
         root.handlers = others
     for warning in caught:
         note(str(warning.message))
-
-
-class NetworkRefused(OSError):
-    """A file asked for something that lies on the network."""
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """Within the block no connection is made: what a file names must lie here (or in a library's cache)."""
-    connect, lookup = socket.socket.connect, socket.getaddrinfo
-
-    def refuse(*arguments: Any, **options: Any) -> Any:
-        raise NetworkRefused("no file makes gaprun ask the network")
-
-    def local_only(self: socket.socket, address: Any) -> Any:
-        return refuse() if self.family in (socket.AF_INET, socket.AF_INET6) else connect(self, address)
-
-    socket.socket.connect, socket.getaddrinfo = local_only, refuse  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        socket.socket.connect, socket.getaddrinfo = connect, lookup  # type: ignore[method-assign]
 
 
 def from_hub(name: str) -> tuple[Path, Path]:

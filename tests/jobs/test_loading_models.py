@@ -16,7 +16,8 @@ from PIL import Image
 
 from gaprun.errors import Failure, UserError
 from gaprun.jobs.load import load_model
-from gaprun.model.openclip import Settings, offline
+from gaprun.model.hub import offline
+from gaprun.model.openclip import Settings
 from gaprun.model.params import trained_beside
 from gaprun.model.weights import model_state, plain_tensor_name, read_tensors
 from gaprun.store import NewRun, open_store
