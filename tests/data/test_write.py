@@ -129,7 +129,7 @@ def test_a_killed_process_leaves_a_split_that_can_be_finished(tmp_path, make_pla
         "import gaprun.data.write as w; w.SHARD_SAMPLES = 5\n"
         "plan = plan_of(pathlib.Path(sys.argv[1]), 60)\n"
         "slow = lambda i: (time.sleep(0.02), print(i, flush=True), plan.make(i))[2]\n"
-        "w.write_splits([w.Plan(plan.folder, plan.items, slow, plan.source, classes=plan.classes)])\n"
+        "w.write_splits([w.SplitPlan(plan.folder, plan.items, slow, plan.source, classes=plan.classes)])\n"
     )
     folder = tmp_path / "part" / "train"
     command = [sys.executable, "-c", script, str(folder), str(Path(__file__).parent)]
