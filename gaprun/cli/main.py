@@ -11,6 +11,7 @@ import typer
 
 from gaprun.cli import leave
 from gaprun.cli.common import err_console
+from gaprun.cluster import asking  # noqa: F401 (the store then asks SLURM whether a queued run still waits)
 from gaprun.errors import GaprunError
 
 COMMANDS = ("train", "submit", "eval", "compare", "runs", "data", "theory", "paper", "report", "db", "doctor")

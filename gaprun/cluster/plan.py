@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gaprun.cluster.asking import cluster_name
 from gaprun.cluster.resources import Resources
 from gaprun.cluster.slurm import count_nodes, log_of, script, submit_tasks
 from gaprun.cluster.task import ClusterTask
@@ -72,7 +73,7 @@ def to_slurm(planned: Sequence[Planned], store: Store, resources: Resources, nam
         ClusterTask(item.run.resolved_recipe, item.job.seed, shared_url(store), environment)
         for item in chosen
     ]
-    note: dict[str, Any] = {"cluster": "slurm", "cluster_name": queued.cluster_name()}
+    note: dict[str, Any] = {"cluster": "slurm", "cluster_name": cluster_name()}
     queued.enqueue(store, runs, note)
     try:
         ids = submit_tasks(tasks, resources, name, folder)

@@ -133,7 +133,7 @@ def cluster() -> Iterator[CheckResult]:
     """SLURM, where its commands are."""
     if shutil.which("sbatch") is None:
         return
-    from gaprun.store.queued import cluster_name
+    from gaprun.cluster.asking import cluster_name
 
     name = cluster_name()
     if name is None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from gaprun.errors import GaprunError
 from gaprun.store import Store
-from gaprun.store.database import TRAJECTORY_COLUMNS
 from gaprun.store.models import Run
+from gaprun.store.reading import TRAJECTORY_COLUMNS
 from gaprun.store.where import dotted_keys, lookup
 
 CURVES = tuple(name for name in TRAJECTORY_COLUMNS if name not in ("step", "samples_seen"))

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from gaprun.errors import Failure
 from gaprun.store import EvaluationKey, Store
-from gaprun.store.database import TRAJECTORY_COLUMNS, DatabaseGone
+from gaprun.store.connection import DatabaseGone
 from gaprun.store.models import Evaluation
+from gaprun.store.reading import TRAJECTORY_COLUMNS
 
 RECORD = "record.jsonl"
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from gaprun.evaluation.task import Task
 from gaprun.files import plain_name
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store
-from gaprun.store.database import artifacts_of
+from gaprun.store.connection import artifacts_of
 from gaprun.store.engine import Place
 from gaprun.store.folders import check_mark
 from gaprun.store.models import Run

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure, UserError
@@ -108,7 +108,7 @@ def release(session: Session, run_id: str) -> None:
     session.execute(delete(RunClaim).where(RunClaim.run_id == run_id))
 
 
-def owners(session: Session, run_ids: list[str]) -> dict[str, str]:
+def owners(session: Session | Connection, run_ids: list[str]) -> dict[str, str]:
     """The processes that hold claims, by run."""
     rows = session.execute(select(RunClaim.run_id, RunClaim.owner).where(RunClaim.run_id.in_(run_ids)))
     return {row.run_id: row.owner for row in rows}

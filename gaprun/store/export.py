@@ -19,6 +19,7 @@ from gaprun.files import replace_archive, replace_folder
 from gaprun.spreadsheet import csv_cell, text_of
 from gaprun.store.content import Rows
 from gaprun.store.models import Base
+from gaprun.store.standing import LOST, lost_runs
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -67,6 +68,11 @@ def _write_table(
     if run_ids is not None:
         query = query.where(owner.in_(list(run_ids)))
     rows = [dict(row) for row in connection.execute(query).mappings()]
+    if name == "runs":
+        lost = lost_runs(connection)
+        rows = [
+            row | {"status": LOST, "error": lost[row["id"]]} if row["id"] in lost else row for row in rows
+        ]
     if parquet:
         from gaprun.store.parquet import write_parquet
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased, defer
 
 from gaprun.errors import UserError
 from gaprun.store.models import Evaluation, Metric, Run, Trajectory
+from gaprun.store.standing import LOST, lost_runs, stand
 from gaprun.store.where import Condition, dotted_keys, lookup
 
 # What a condition may name besides dotted keys of the resolved recipe, and what a metric row holds.
@@ -64,7 +65,10 @@ def runs(session: Session, conditions: Sequence[Condition], light: bool = False)
         large = (Run.resolved_recipe, Run.environment, Run.notes)
         query = query.options(*(defer(column, raiseload=True) for column in large))
     own, dotted = _split(conditions, RUN_KEYS)
-    found = list(session.scalars(query.where(*_prefilter(own, RUN_KEYS))))
+    lost = lost_runs(session)
+    found = list(session.scalars(query.where(*_prefilter(_in_sql(own, lost), RUN_KEYS))))
+    for run in found:
+        stand(run, lost)
     values = recipe_values(session, [c.key for c in dotted], RUN_KEYS)
 
     def holds(run: Run) -> bool:
@@ -98,16 +102,17 @@ def metric_rows(
     wanted = [] if run_ids is None else [Metric.run_id.in_(run_ids)]
     if names is not None:
         wanted.append(Metric.name.in_(sorted(set(names))))
-    query = _latest(columns, [*wanted, *_prefilter(own, known)], _choosing(session, own))
-    own = [
-        c for c in own if not (c.plain and isinstance(known[c.key].type, String))
-    ]  # SQL decides the others
+    lost = lost_runs(session)
+    sql = _in_sql(own, lost)
+    query = _latest(columns, [*wanted, *_prefilter(sql, known)], _choosing(session, own))
+    own = [c for c in own if c not in sql or not (c.plain and isinstance(known[c.key].type, String))]
     result = session.execute(query)
     names_of_columns = list(result.keys())
     rows = []
     for record in result:
         row: dict[str, Any] = dict(zip(names_of_columns, record, strict=True))
         run_id = row["id"]
+        row["status"] = LOST if run_id in lost else row["status"]
         row["trained_on"] = _canonical(row["trained_on"])
         if all(_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
             row.update((key, values[key].get(run_id)) for key in keys)
@@ -345,6 +350,11 @@ def _holds(condition: Condition, row: Mapping[str, Any]) -> bool:
 
 def _split(conditions: Sequence[Condition], own: Iterable[str]) -> tuple[list[Condition], list[Condition]]:
     return [c for c in conditions if c.key in own], [c for c in conditions if c.key not in own]
+
+
+def _in_sql(conditions: Sequence[Condition], lost: Mapping[str, str]) -> list[Condition]:
+    """Those that the rows can decide as they are: not those on the status where some say what they are not."""
+    return [condition for condition in conditions if condition.key != "status" or not lost]
 
 
 def _prefilter(conditions: Sequence[Condition], known: Mapping[str, Any]) -> list[ColumnElement[bool]]:

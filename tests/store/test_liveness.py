@@ -1,4 +1,4 @@
-"""Rows that say running though nothing runs become interrupted; live ones and other hosts' recent ones do not."""
+"""Rows that say running though nothing runs are read as interrupted; live ones and other hosts' recent ones are not."""
 
 import subprocess
 import sys
@@ -7,11 +7,11 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from gaprun.errors import UserError
 from gaprun.store import claims, liveness, open_store
-from gaprun.store.database import DatabaseGone
+from gaprun.store.connection import DatabaseGone
 from gaprun.store.liveness import lost_because, this_host
 from gaprun.store.models import Run, RunClaim
 
@@ -50,7 +50,7 @@ def test_another_host_is_believed_for_ten_minutes():
     assert lost_because("elsewhere", 1, None, None) is not None
 
 
-def test_readers_set_dead_runs_to_interrupted_for_good(store, new_run):
+def test_readers_are_told_of_dead_runs_and_write_nothing(store, new_run):
     process = child(0)
     process.wait()
     for seed in range(3):
@@ -61,7 +61,10 @@ def test_readers_set_dead_runs_to_interrupted_for_good(store, new_run):
         "baseline-s0": "running", "baseline-s1": "interrupted", "baseline-s2": "interrupted",
     }  # fmt: skip
     assert {run.id for run in store.runs(["status=interrupted"])} == {"baseline-s1", "baseline-s2"}
+    assert {run.id for run in store.runs(["status!=interrupted"])} == {"baseline-s0"}
     assert "ended without saying so" in store.run("baseline-s1").error
+    with store.engine.connect() as connection:
+        assert set(connection.execute(select(Run.status)).scalars()) == {"running"}
     # It was only a slow network: the run is alive, and its next heartbeat says so.
     store.heartbeat("baseline-s2", 7)
     assert [(r.id, r.error, r.step) for r in store.runs(["status=running"])] == [

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -86,39 +85,3 @@ def test_a_dead_submitter_leaves_nothing_queued(store, new_run):
     queued.enqueue(store, [new_run("orphan")], alive | {"pid": process.pid})
     assert states(store) == {"mine-s0": "queued", "orphan-s0": "interrupted"}
     assert "submitter is gone" in store.run("orphan-s0").error
-
-
-@pytest.mark.parametrize(
-    ("note", "hours", "known", "expected"),
-    [
-        ({"job": "12_3", "cluster_name": "big"}, 99, ("big", {"12_3", "12_4"}), None),
-        ({"job": "12_3", "cluster_name": "big"}, 1, ("big", {"12_4"}), "SLURM job 12_3 was cancelled"),
-        ({"job": "12_3", "cluster_name": "big", "log": "/l"}, 1, ("big", set()), "see /l"),
-        ({"job": "12_3", "cluster_name": "big"}, 1, ("another", set()), None),
-        ({"job": "12_3", "cluster_name": "big"}, 24 * 13, None, None),
-        ({"job": "12_3", "cluster_name": "big"}, 24 * 15, None, "nothing was heard"),
-        ({}, 0.1, None, None),
-        ({}, 0.2, None, "cut short"),
-    ],
-)
-def test_slurm_is_believed_where_it_answers_and_time_decides_elsewhere(note, hours, known, expected):
-    now = datetime.now(UTC)
-    submitted = (now - timedelta(hours=hours)).isoformat()
-    reason = queued.lost_queued({"cluster": "slurm", "submitted": submitted, **note}, now, known)
-    assert reason is None if expected is None else expected in reason
-
-
-def test_slurm_is_asked_once_for_all_and_an_answer_that_is_none_changes_nothing(tmp_path, monkeypatch):
-    (tmp_path / "scontrol").write_text("#!/bin/sh\necho 'ClusterName             = big'\n")
-    (tmp_path / "squeue").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho 12_0\necho 12_1\n')
-    for name in ("scontrol", "squeue"):
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert queued.slurm_jobs(["12_0", "12_5", "9"]) == ("big", {"12_0", "12_1"})
-    assert (tmp_path / "asked").read_text().count("--jobs=12,9") == 1
-    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'Invalid job id specified' >&2\nexit 1\n")
-    assert queued.slurm_jobs(["12_0"]) == ("big", set())
-    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
-    assert queued.slurm_jobs(["12_0"]) is None
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert queued.slurm_jobs(["12_0"]) is None

@@ -1,0 +1,128 @@
+"""A database that is open: where it and its runs' files lie, and one short transaction a read or write.
+
+A write waits while the database is locked or its server away (about a minute), and is idempotent, so that a
+killed or resumed process can repeat it. Objects that come back are detached: plain values, no connection
+behind them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from gaprun.errors import Failure, UserError
+from gaprun.files import plain_name
+from gaprun.store.engine import Place, retried
+from gaprun.store.models import DatabaseIdentity, Run
+
+T = TypeVar("T")
+
+
+def artifacts_of(place: Place) -> Path:
+    """The folder for the files of the runs in the database at `place`."""
+    if folder := os.environ.get("GAPRUN_RUNS"):
+        return Path(folder).expanduser()
+    return (place.path.absolute().parent if place.path else Path.cwd()) / "runs"
+
+
+class DatabaseGone(Failure):
+    """The file behind an open SQLite database is another one now, or none."""
+
+
+class OpenDatabase:
+    """One database; may be kept open for days, shared by threads, and used in forked workers."""
+
+    def __init__(self, place: Place, engine: Engine, backup: Path | None = None) -> None:
+        self.place = place
+        self.engine = engine
+        self.backup = backup
+        self._pid = os.getpid()
+        self._claims: dict[str, str] = {}
+        self._path = None if place.path is None or place.read_only else place.path.absolute()
+        self._file = _file_at(self._path)
+
+    @property
+    def url(self) -> str:
+        """The database's URL without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder for the runs' files: GAPRUN_RUNS, `runs` beside a SQLite file, `./runs` for a server."""
+        return artifacts_of(self.place)
+
+    def folder(self, run: Run) -> Path:
+        """The folder of one run's files; it need not exist (results move without their files).
+
+        What a database says is followed only within the artifacts folder. Raises UserError for an id that is no name.
+        """
+        return self.own_path(run.folder) or self.artifacts / plain_name(run.id, "run")
+
+    def own_path(self, place: str) -> Path | None:
+        """The file or folder that a database calls `place`, or None if it lies outside the artifacts folder."""
+        try:
+            found = self.artifacts.parent / place
+            inside = self.artifacts.resolve() in found.resolve().parents
+        except (OSError, ValueError, RuntimeError):  # a NUL, or links in a circle
+            return None
+        return found if place and inside else None
+
+    def close(self) -> None:
+        """Let go of the file (SQLite then puts its write-ahead log away); the store opens it again when used."""
+        self.engine.dispose()
+
+    @cached_property
+    def identity(self) -> str:
+        """What this database calls itself, wherever it lies: a random hexadecimal text."""
+        return self._read(lambda session: session.scalars(select(DatabaseIdentity.id)).one())
+
+    # Inside
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        if self.place.read_only:
+            raise UserError(
+                f"database {self.place.name} is read-only: copy it to a folder where you may write"
+            )
+        return self._transact(work, write=True)
+
+    def _read(self, work: Callable[[Session], T]) -> T:
+        return self._transact(work, write=False)
+
+    def _transact(self, work: Callable[[Session], T], write: bool) -> T:
+        if self._pid != os.getpid():
+            # A connection must not be used, nor closed, on the other side of a fork; its pool is kept unused.
+            self._inherited = self.engine.pool
+            self.engine.dispose(close=False)
+            self._pid = os.getpid()
+        bind = self.engine.execution_options(gaprun_write=write)
+
+        def attempt() -> T:
+            with Session(bind, expire_on_commit=False) as session, session.begin():
+                return work(session)
+
+        if write:
+            self._check_file()
+        result = retried(attempt, self.place.name)
+        if write:
+            self._check_file()
+        return result
+
+    def _check_file(self) -> None:
+        """Raise DatabaseGone if the SQLite file is not the one that was opened: SQLite itself would write on."""
+        if _file_at(self._path) != self._file:
+            raise DatabaseGone(f"database {self.place.name} was moved, deleted or replaced while it was open")
+
+
+def _file_at(path: Path | None) -> tuple[int, int] | None:
+    """Device and number of a file, whatever its name; None where there is none."""
+    try:
+        state = path.stat() if path else None
+    except OSError:
+        return None
+    return (state.st_dev, state.st_ino) if state else None

@@ -1,0 +1,132 @@
+"""What is read from a store: runs as they stand, evaluations, metrics and trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from gaprun.errors import UserError
+from gaprun.store import claims, queries
+from gaprun.store.connection import OpenDatabase
+from gaprun.store.models import Evaluation, Run, Trajectory
+from gaprun.store.standing import as_it_stands, lost_running
+from gaprun.store.values import EvaluationKey
+from gaprun.store.where import parse_conditions
+
+Ids = Sequence[str] | None
+
+TRAJECTORY_COLUMNS = tuple(column.name for column in Trajectory.__table__.columns if column.name != "run_id")
+
+
+class Reading(OpenDatabase):
+    """The questions that a store answers."""
+
+    def run(self, name: str) -> Run:
+        """The run whose id is or, alone, begins with `name`. Raises UserError for none or several."""
+
+        def work(session: Session) -> Run:
+            if (exact := session.get(Run, name)) is not None:
+                return as_it_stands(session, exact)
+            ids = list(session.scalars(select(Run.id).order_by(Run.id)))
+            found = [run_id for run_id in ids if run_id.startswith(name)] if name else []
+            if len(found) == 1:
+                return as_it_stands(session, session.get_one(Run, found[0]))
+            if found:
+                raise UserError(
+                    f"run {name!r} could be {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
+                )
+            alike = queries.nearest(name, {run_id[: len(name)] for run_id in ids})
+            close = (
+                queries.nearest(name, ids) or [run_id for run_id in ids if run_id[: len(name)] in alike][:3]
+            )
+            hint = f"did you mean {' or '.join(close)}?" if close else "see `gaprun runs list`"
+            raise UserError(f"no run {name!r} in {self.place.name}: {hint}")
+
+        return self._read(work)
+
+    def runs(self, where: Iterable[str] = (), light: bool = False) -> list[Run]:
+        """Runs for which every condition `key=value` holds, newest first.
+
+        One that says running or queued though nothing runs or waits is given as interrupted, for the conditions too.
+        `light` leaves resolved_recipe, environment and notes unread (they then raise when touched).
+        """
+        conditions = parse_conditions(where)
+        return self._read(lambda session: queries.runs(session, conditions, light))
+
+    def is_owned(self, run_id: str) -> bool:
+        """Whether a process that is or may be alive holds the claim on `run_id`."""
+        owner = self._read(lambda session: claims.owners(session, [run_id])).get(run_id)
+        run = self._read(lambda session: session.get(Run, run_id))
+        return owner is not None and run is not None and lost_running(run, owner) is None
+
+    def find_evaluation(self, run_id: str, key: EvaluationKey, unrecorded: bool = False) -> Evaluation | None:
+        """The stored evaluation of `run_id` that asked the same question of the same model, if there is one.
+
+        `unrecorded`: one that does not say which model it measured counts too, after one that does.
+        """
+        found = self._read(lambda session: session.scalar(by_key(run_id, key)))
+        if found is None and unrecorded and key.model_hash:
+            return self.find_evaluation(run_id, replace(key, model_hash=""))
+        return found
+
+    def has_evaluation(self, run_id: str, key: EvaluationKey) -> bool:
+        """Whether the question of `key` was asked of this checkpoint of `run_id`, on whatever device."""
+        query = by_key(run_id, key, every_model=True).limit(1)
+        return self._read(lambda session: session.scalar(query)) is not None
+
+    def metrics_by_evaluation(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """The metrics of these evaluations and no others; rows as `metrics` gives them, with `device`."""
+        return self._read(lambda session: queries.metrics_by_evaluation(session, ids))
+
+    def metric_rows(
+        self,
+        names: Iterable[str] | None,
+        where: Iterable[str] = (),
+        keys: Sequence[str] = (),
+        run_ids: Ids = None,
+    ) -> list[dict[str, Any]]:
+        """The latest value of each metric in `names` of each run; see `queries.metric_rows`."""
+        conditions = parse_conditions(where)
+        return self._read(lambda session: queries.metric_rows(session, names, conditions, keys, run_ids))
+
+    def resolved_recipes(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The resolved recipes of these runs, by id."""
+        return self._read(lambda session: queries.resolved_recipes(session, run_ids))
+
+    def details(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Where per-query results of these runs are kept; see `queries.details`."""
+        return self._read(lambda session: queries.details(session, run_ids))
+
+    def trajectories(self, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Step, temperature, loss and gap along these runs, by run."""
+        return self._read(lambda session: queries.trajectories(session, run_ids))
+
+    def metric_names(self) -> list[str]:
+        """Every metric's name in the database, sorted."""
+        return self._read(queries.metric_names)
+
+    def metrics(self, run_id: str) -> list[dict[str, Any]]:
+        """The latest metrics of one run: `metric, dataset, split, protocol, value, n`, and their origin.
+
+        Origin is `d`, `step`, `task`, `data_fingerprint`, `checkpoint_hash`, `code_version` and the like.
+        """
+        return self._read(lambda session: queries.metrics_of(session, run_id))
+
+    def trajectory(self, run_id: str) -> list[dict[str, Any]]:
+        """What training recorded, by step: dictionaries of `step, samples_seen, epoch, temperature, ...`."""
+        columns = [Trajectory.__table__.c[name] for name in TRAJECTORY_COLUMNS]
+        query = select(*columns).where(Trajectory.run_id == run_id).order_by(Trajectory.step)
+        return self._read(lambda session: [dict(row) for row in session.execute(query).mappings()])
+
+
+def by_key(run_id: str, key: EvaluationKey, every_model: bool = False) -> Any:
+    """The query for the evaluations of `run_id` that asked the question of `key`; `every_model`: of whatever model."""
+    names = ["checkpoint_hash", "task", "data_fingerprint", "protocol", "options_hash", "definition"]
+    names += [] if every_model else ["model_hash"]
+    return select(Evaluation).where(
+        Evaluation.run_id == run_id, *(getattr(Evaluation, name) == getattr(key, name) for name in names)
+    )
