@@ -10,7 +10,7 @@ import json
 import os
 import re
 import threading
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gaprun.data.errors import DamagedSample
-from gaprun.data.identity import SAMPLES, checked_fingerprint
+from gaprun.data.identity import SAMPLES, checked_fingerprint, file_state
 from gaprun.errors import UserError
 
 FORMAT = 1
@@ -140,7 +140,7 @@ class Split:
     def _columns(self) -> _Columns:
         path = self.path / SAMPLES
         try:
-            columns = _read_columns(path)
+            columns = _columns_of(path.resolve(), *file_state(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise UserError(f"{path} cannot be read ({reason}): write the split again with --force") from None
@@ -236,6 +236,12 @@ class _Columns(NamedTuple):
     keys: list[str]
     captions: list[list[str]]
     numbers: npt.NDArray[np.int64]
+
+
+@lru_cache(maxsize=16)
+def _columns_of(path: Path, *state: int) -> _Columns:
+    """The columns of a file in this `state`: the jobs of a table name the same few splits again and again."""
+    return _read_columns(path)
 
 
 def _read_columns(path: Path) -> _Columns:
