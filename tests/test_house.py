@@ -45,6 +45,13 @@ def circle_in(graph: dict[str, set[str]]) -> list[str] | None:
     return None
 
 
+def test_no_circle_of_files() -> None:
+    circle = circle_in(
+        {module_of(path): imports_of(tree) - {module_of(path)} for path, tree in TREES.items()}
+    )
+    assert circle is None, " <- ".join(circle)
+
+
 def test_a_circle_would_be_found() -> None:
     tree = ast.parse("def f():\n    from gaprun.store import engine\n    import gaprun.errors")
     assert imports_of(tree) == {"gaprun.store.engine", "gaprun.errors"}

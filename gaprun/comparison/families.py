@@ -8,16 +8,29 @@ are one question asked twice. `none`: no correction.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from gaprun.comparison.statistics import holm
 
-if TYPE_CHECKING:
-    from gaprun.comparison.table import Column
+
+class Question(Protocol):
+    """What a family asks of a table's column; columns are equal where they are the same question."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    def __hash__(self) -> int: ...
+
 
 Family = Literal["metric", "table", "none"]
 FAMILIES: tuple[Family, ...] = ("metric", "table", "none")
 Group = TypeVar("Group", bound=Hashable)
+Column = TypeVar("Column", bound=Question)
 
 
 def corrected(

@@ -15,7 +15,7 @@ _MAX_LABEL = 2**31
 
 
 @dataclass
-class Words:
+class SampleWords:
     """What the members say, and the reasons to count (`tally.REASONS`)."""
 
     captions: list[str] = field(default_factory=list)
@@ -23,14 +23,14 @@ class Words:
     reasons: list[str] = field(default_factory=list)
 
 
-def sample_words(texts: Mapping[str, bytes]) -> Words:
+def sample_words(texts: Mapping[str, bytes]) -> SampleWords:
     """Captions and label from the bytes of `json`, `txt` and `cls`, each of which may be missing.
 
     Captions are json's list `captions`; else the lines of txt, one caption a line (CLIP_benchmark's convention), or all
     of txt as one caption where json's `caption` is that text; else json's `caption`, `text` or `TEXT`. The label is
     json's `label`, else the whole number in cls. White space is collapsed.
     """
-    words = Words()
+    words = SampleWords()
     meta = _meta(texts.get("json"), words)
     single = next(
         (meta[key] for key in _CAPTION_KEYS if isinstance(meta.get(key), str) and meta[key].strip()), None
@@ -55,7 +55,7 @@ def sample_words(texts: Mapping[str, bytes]) -> Words:
     return words
 
 
-def _meta(data: bytes | None, words: Words) -> dict[str, Any]:
+def _meta(data: bytes | None, words: SampleWords) -> dict[str, Any]:
     if data is None:
         return {}
     try:
@@ -68,7 +68,7 @@ def _meta(data: bytes | None, words: Words) -> dict[str, Any]:
     return meta
 
 
-def _lines(data: bytes | None, single: str | None, words: Words) -> list[str]:
+def _lines(data: bytes | None, single: str | None, words: SampleWords) -> list[str]:
     if data is None:
         return []
     try:
@@ -81,7 +81,7 @@ def _lines(data: bytes | None, single: str | None, words: Words) -> list[str]:
     return _clean(text.split("\n"), words)
 
 
-def _clean(texts: list[Any], words: Words) -> list[str]:
+def _clean(texts: list[Any], words: SampleWords) -> list[str]:
     """The captions that are texts and not empty, cleaned; the others are counted where they are broken."""
     captions = []
     for text in texts:
@@ -93,7 +93,7 @@ def _clean(texts: list[Any], words: Words) -> list[str]:
     return captions
 
 
-def _label(meta: dict[str, Any], data: bytes | None, words: Words) -> int | None:
+def _label(meta: dict[str, Any], data: bytes | None, words: SampleWords) -> int | None:
     label = meta.get("label")
     if label is None and data is not None:
         text = data.decode("ascii", "replace").strip()
