@@ -48,6 +48,7 @@ types: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m gaprun.recipe.reference > docs/recipes.md
+	$(BIN)/python -m gaprun.evaluation.reference docs/metrics.md
 
 clean:
 	rm -rf $(VENV)

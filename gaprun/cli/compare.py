@@ -117,7 +117,7 @@ def compare(
     """Compare runs: mean and spread over seeds, n, 95 % interval, difference from the baseline."""
     from gaprun.comparison import compare as comparison_of
     from gaprun.comparison import render
-    from gaprun.evaluation.names import expand_metric
+    from gaprun.evaluation.catalogue import expand_metric
 
     if correlate and pareto:
         raise UserError("--correlate and --pareto are two views: ask for one at a time")

@@ -40,9 +40,9 @@ def runs(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 def metrics(incomplete: str) -> list[str]:
     """Names of metrics, short names first."""
-    from gaprun.evaluation.names import DIRECTION, SHORT_NAMES
+    from gaprun.evaluation.catalogue import declared, short_names
 
-    return [name for name in (*SHORT_NAMES, *DIRECTION) if name.startswith(incomplete)]
+    return [name for name in (*short_names(), *declared()) if name.startswith(incomplete)]
 
 
 def splits(incomplete: str) -> list[str]:

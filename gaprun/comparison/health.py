@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from gaprun.evaluation.names import transform_of
+from gaprun.evaluation.catalogue import transform_of
 
 if TYPE_CHECKING:
     from gaprun.store import Store

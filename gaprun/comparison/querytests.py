@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gaprun.comparison.families import corrected
 from gaprun.comparison.perquery import compare_queries
 from gaprun.comparison.table import Column, Comparison
+from gaprun.evaluation.catalogue import metric
+from gaprun.metrics import Outcomes
 
 if TYPE_CHECKING:
     from gaprun.store import Store
-
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What became of each query of one evaluation: `right` (Q,) bool, `queries` (Q,) their places in the split.
-
-    `owner` (Q,): the image that each belongs to, where several queries share one.
-    """
-
-    right: Array
-    queries: Array
-    owner: Array | None = None
 
 
 def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -83,40 +69,14 @@ def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping
         )
 
 
-def read_outcomes(path: Path, metric: str) -> Outcomes | None:
-    """Right or wrong for each query of `metric`.
+def read_outcomes(path: Path, name: str) -> Outcomes | None:
+    """Right or wrong for each query of the metric `name`, as it is declared to be read.
 
-    A rank of 0 (an image without captions) is no query. None for a metric that is no share of right queries, a missing
-    file, or captions of unknown images: without `owner` in the file every image must have equally many captions.
+    None for a metric that is no share of right queries, a missing file, or a file that does not say whose queries they
+    are.
     """
-    if not path.is_file():
+    read = metric(name).outcome
+    if read is None or not path.is_file():
         return None
-    stem, _, k = metric.partition("@")
     with np.load(path, allow_pickle=False) as file:
-        if stem == "image_recall" and {"image_rank", "text_rank"} <= set(file.files):
-            ranks, texts = file["image_rank"], file["text_rank"]
-            if "owner" in file.files:
-                owner = file["owner"]
-            elif len(ranks) % len(texts) == 0 and (texts > 0).all():
-                owner = np.repeat(np.arange(len(texts)), len(ranks) // len(texts))
-            else:
-                return None
-            return _of_ranks(ranks, int(k), owner)
-        if stem == "text_recall" and "text_rank" in file.files:
-            return _of_ranks(file["text_rank"], int(k))
-        if metric in ("zeroshot_top1", "zeroshot_top5") and "class_rank" in file.files:
-            return _of_ranks(file["class_rank"], int(metric[-1]))
-        if metric == "probe_top1" and "correct" in file.files:
-            right = file["correct"]
-            return Outcomes(right, np.arange(len(right)))
-    return None
-
-
-def _of_ranks(ranks: Array, k: int, owner: Array | None = None) -> Outcomes | None:
-    queries = np.flatnonzero(ranks > 0)
-    if not len(queries):
-        return None
-    if owner is not None:
-        owner = owner[queries]
-        owner = owner if len(np.unique(owner)) < len(owner) else None
-    return Outcomes(ranks[queries] <= k, queries, owner)
+        return read(file)

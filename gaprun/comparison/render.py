@@ -12,7 +12,6 @@ from rich.text import Text
 from gaprun.comparison.table import Cell, Column, Comparison
 from gaprun.spreadsheet import csv_text
 
-ARROWS = {"up": " ↑", "down": " ↓", "none": ""}
 MINUS = "−"
 
 
@@ -178,7 +177,7 @@ def _chunk(comparison: Comparison, columns: Sequence[Column], brief: bool) -> Ta
 
 
 def _heads(comparison: Comparison, column: Column) -> list[str]:
-    lines = [column.metric + ARROWS[column.direction]]
+    lines = [column.metric + column.about.arrow]
     if len({_place(c) for c in comparison.columns}) > 1:
         lines += [f"{column.dataset}/{column.split}", column.protocol]
     return lines

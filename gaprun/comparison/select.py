@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.recipes import Recipes, as_text
 from gaprun.errors import UserError
-from gaprun.evaluation.names import DIRECTION, expand_metric
+from gaprun.evaluation.catalogue import declared, expand_metric
 from gaprun.store.queries import METRIC_KEYS, RUN_KEYS, nearest, recency
 from gaprun.store.where import parse_conditions
 
@@ -41,7 +41,7 @@ def metric_names(store: Store, wanted: Iterable[str]) -> list[str]:
         except UserError:
             stored = store.metric_names() if stored is None else stored
             if name not in stored:
-                close = nearest(name, [*stored, *DIRECTION])
+                close = nearest(name, [*stored, *declared()])
                 hint = f"did you mean {' or '.join(close)}? " if close else ""
                 raise UserError(f"unknown metric {name!r}: {hint}{_held(stored)}") from None
             names.append(name)

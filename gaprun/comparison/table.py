@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gaprun.comparison.families import Family, corrected
 from gaprun.comparison.statistics import Difference, Summary, difference, equivalence, settled, summarise
 from gaprun.errors import UserError
-from gaprun.evaluation.names import DOWN, UP, direction
+from gaprun.evaluation.catalogue import expand_metric, metric
+from gaprun.metrics import DOWN, UP, Direction, Metric
 from gaprun.store.queries import nearest
 
 if TYPE_CHECKING:
@@ -30,9 +31,14 @@ class Column:
     items: int | None = field(default=None, compare=False)
 
     @property
-    def direction(self) -> str:
-        """'up', 'down' or 'none': which way is better."""
-        return direction(self.metric)
+    def about(self) -> Metric:
+        """What is known of the metric."""
+        return metric(self.metric)
+
+    @property
+    def direction(self) -> Direction:
+        """Which way is better."""
+        return self.about.direction
 
 
 @dataclass(frozen=True)
@@ -266,8 +272,6 @@ def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
             return (baseline is None, natural(baseline or ""), group != baseline, natural(group))
 
         return sorted(comparison.groups, key=place)
-    from gaprun.evaluation.names import expand_metric
-
     names = [sort] if any(c.metric == sort for c in comparison.columns) else expand_metric(sort)
     column = next((c for c in comparison.columns if c.metric in names), None)
     if column is None:

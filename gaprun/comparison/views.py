@@ -11,7 +11,8 @@ from gaprun.comparison.render import fixed
 from gaprun.comparison.statistics import settled
 from gaprun.comparison.table import Column, Comparison
 from gaprun.errors import UserError
-from gaprun.evaluation.names import NONE, UP, transform_of
+from gaprun.evaluation.catalogue import transform_of
+from gaprun.metrics import NONE, UP
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,7 @@ def pareto(comparison: Comparison, top: int | None = None) -> View:
         }
         found = {"group": group, "means": means, "front": not beaten, "dominated_by": beaten}
         records.append(found | {"mixed": _mixed(comparison, columns, [group])})
-    heads = [
-        f"{c.metric}{' ↑' if c.direction == UP else ' ↓'} {c.dataset}/{c.split} {c.protocol}" for c in columns
-    ]
+    heads = [f"{c.metric}{c.about.arrow} {c.dataset}/{c.split} {c.protocol}" for c in columns]
     missing = len(comparison.groups) - len(points)
     legend = [
         "On the front: no other row is at least as good in every column and better in one (means only)."

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.evaluation.catalogue import declared
 from gaprun.evaluation.embed import Progress, StoredEmbedder
 from gaprun.evaluation.given import Given, GivenEmbedder
 from gaprun.evaluation.shared import SharedEmbedder
@@ -194,6 +195,7 @@ class _Measuring:
                 self.done.evaluations.append(found.id)
                 continue
             measured = task.measure(self._seen_through(task, split, protocol), split, protocol)
+            check_declared(task, measured)
             details = keep_details(own_folder(self.store, self.run_id) / "details", key, measured)
             place = str(details.relative_to(self.store.artifacts.parent)) if details else None
             number = self.store.add_evaluation(
@@ -210,6 +212,16 @@ class _Measuring:
         if key not in self.fitted:
             self.fitted[key] = protocol.transform.fit(self.embedder.embeddings(train))
         return Transformed(self.embedder, self.fitted[key])
+
+
+def check_declared(task: Task, measured: Measured) -> None:
+    """Raise UserError for a value whose metric no task declares: what is it, and which way is better?"""
+    unknown = sorted(set(measured.values) - set(declared()))
+    if unknown:
+        raise UserError(
+            f"the task {task.task} gives {', '.join(unknown)}, which no task declares: add a Metric of that name to "
+            f"{type(task).__name__}.metrics"
+        )
 
 
 def keep_details(folder: Path, key: EvaluationKey, measured: Measured) -> Path | None:

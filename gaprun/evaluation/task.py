@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.transforms import TRANSFORMS, AnyTransform, Identity, Transform
+from gaprun.metrics import Metric
 from gaprun.registry import Registry
 from gaprun.store.values import EvaluationKey
 
@@ -118,6 +119,10 @@ class Task(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     definition: ClassVar[int] = 1  # raised when the meaning of a stored value changes
     needs: ClassVar[Needs] = "captions"
+    metrics: ClassVar[
+        tuple[Metric, ...]
+    ] = ()  # what `measure` gives and no other task declares, in tables' order
+    family: ClassVar[str] = ""  # what stands for all of them on the command line; the task's name where ""
     task: str
     data: list[str] = Field(min_length=1, description="Split folders to measure on, e.g. coco/test.")
     transforms: list[AnyTransform] = Field(

@@ -17,8 +17,6 @@ from gaprun.report.charts import Chart
 if TYPE_CHECKING:
     from gaprun.report.pictures import Example
 
-ARROWS = {"up": " ↑", "down": " ↓", "none": ""}
-
 
 def escape(text: object) -> str:
     """`text` safe inside HTML."""
@@ -144,7 +142,7 @@ def _chart(chart: Chart) -> str:
 
 
 def _head(column: Column) -> str:
-    return f"{column.metric}{ARROWS[column.direction]}\n{column.dataset}/{column.split} {column.protocol}"
+    return f"{column.metric}{column.about.arrow}\n{column.dataset}/{column.split} {column.protocol}"
 
 
 def _row(comparison: Comparison, group: str, flags: dict[str, str]) -> str:

@@ -11,6 +11,7 @@ from gaprun.comparison.correlation import correlate
 from gaprun.comparison.recipes import what_differs
 from gaprun.comparison.select import place_of, usual_places
 from gaprun.comparison.statistics import summarise
+from gaprun.evaluation import catalogue
 from gaprun.paper.published import TABLES
 from gaprun.paper.settings import MethodSetting
 from gaprun.report import charts
@@ -20,14 +21,7 @@ from gaprun.report.gather import Material
 Found = list[Chart] | str
 FIRST_STEPS = 10
 RIGHT = "#D55E00"
-SWEPT = (("image_recall@1", "image recall@1 (%)"), ("text_recall@1", "text recall@1 (%)"), ("gap", "gap"))
-WORDS = {
-    "gap": "modality gap",
-    "uniformity_w2_joint": "uniformity (-W2, higher is more uniform)",
-    "retrieval": "recall@1, mean of both ways (%)",
-    "zeroshot_top1": "zero-shot top-1 (%)",
-    "probe_top1": "linear probe top-1 (%)",
-}
+SWEPT = ("image_recall@1", "text_recall@1", "gap")
 
 
 def along_training(material: Material) -> Found:
@@ -56,6 +50,13 @@ def along_training(material: Material) -> Found:
                 )
             )
     return result or "no run recorded a gap or a temperature while training"
+
+
+def _words(name: str) -> str:
+    """An axis's title: what a metric is, which way is better, its unit."""
+    if name == "retrieval":
+        return "recall@1, mean of both ways (%)"
+    return catalogue.metric(name).title
 
 
 def _panels(material: Material) -> list[tuple[str, list[str]]]:
@@ -150,13 +151,13 @@ def against(material: Material) -> Found:
                     [sum(p[0] for p in runs) / len(runs) for runs in rows.values()],
                     [sum(p[1] for p in runs) / len(runs) for runs in rows.values()],
                 )
-                alt = f"{WORDS[y]} against {WORDS[x]}, {len(rows)} rows: {text}."
+                alt = f"{_words(y)} against {_words(x)}, {len(rows)} rows: {text}."
                 result.append(
                     Chart(
                         f"{y}-{x}".replace("_", "-"),
                         alt,
                         charts.points(rows, families),
-                        layout(WORDS[x], WORDS[y]),
+                        layout(_words(x), _words(y)),
                     )
                 )
     return result or "no run has both a gap (or uniformity) and retrieval or classification"
@@ -170,7 +171,8 @@ def inverted_u(material: Material) -> Found:
         return "fewer than two fixed temperatures were run: `gaprun train recipes/paper/table3.yaml` runs the sweep"
     result = []
     sweep = TABLES["table3"]
-    for metric, words in SWEPT:
+    for metric in SWEPT:
+        words = _words(metric)
         data = []
         taus, means, spreads = [], [], []
         for setting in settings:

@@ -10,7 +10,7 @@ from gaprun.comparison import select, table
 from gaprun.comparison.health import Finding, flagged
 from gaprun.comparison.table import Comparison
 from gaprun.errors import UserError
-from gaprun.evaluation.names import transform_of
+from gaprun.evaluation.catalogue import transform_of
 from gaprun.paper.claims import Verdict, judge_claims
 from gaprun.paper.settings import WORDS, MethodSetting, SetupResults, load_study, setting_of
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from gaprun.errors import UserError
+from gaprun.evaluation.catalogue import declared
 from gaprun.evaluation.composition import score_composition
 from gaprun.evaluation.composition_data import read_composition
-from gaprun.evaluation.names import DIRECTION
 
 
 def picture(path):
@@ -138,7 +138,7 @@ def test_every_metric_has_a_registered_name(tmp_path):
         images = np.ones((len(questions.images), 3), dtype=np.float32)
         texts = np.ones((len(questions.texts), 3), dtype=np.float32)
         metrics = score_composition(questions, images, texts).metrics
-        assert set(metrics) <= set(DIRECTION)
+        assert set(metrics) <= set(declared())
         assert set(metrics.values()) == {0.0}  # a model that sees no difference
 
 

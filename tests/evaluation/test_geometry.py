@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from measure_reference import KINDS, clouds, geometry, unit
 
 from gaprun.errors import UserError
+from gaprun.evaluation.catalogue import families
 from gaprun.evaluation.geometry import measure_geometry
 from gaprun.evaluation.moments import Moments, pair_moments
-from gaprun.evaluation.names import METRIC_FAMILIES
 from gaprun.evaluation.pairwise import pairwise_measures
 
 RANGES = {
@@ -59,7 +59,7 @@ def test_alignment_splits_into_gap_and_distribution_gap(kind):
 def test_ranges_and_names(kind):
     x, y = clouds(kind, n=50)
     measured = measure_geometry(x, y)
-    assert set(measured) == set(METRIC_FAMILIES["geometry"])
+    assert set(measured) == {metric.name for metric in families()["geometry"]}
     for name, (low, high) in RANGES.items():
         assert low - 1e-6 <= measured[name] <= high + 1e-6, name
     assert all(math.isfinite(value) for value in measured.values())

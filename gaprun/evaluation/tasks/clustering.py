@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
 from gaprun.evaluation.tasks.labelled import labelled_texts
+from gaprun.metrics import DOWN, UP, Metric
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
@@ -27,6 +28,13 @@ class Clustering(Task):
 
     task: Literal["clustering"] = "clustering"
     needs: ClassVar[Needs] = "labels"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("cluster_v_measure", UP, "V-measure of clusters and classes"),
+        Metric("cluster_nmi", UP, "mutual information of clusters and classes, normalised"),
+        Metric("cluster_ari", UP, "adjusted Rand index of clusters and classes"),
+        Metric("cluster_modality", DOWN, "mutual information of clusters and modality, normalised"),
+        Metric("cluster_purity_modality", DOWN, "share of rows of their cluster's larger modality"),
+    )
     templates: str | list[str] | None = Field(
         None,
         description="Where images have no captions: `simple`, `openai`, or own prompts with {}; null takes the data "

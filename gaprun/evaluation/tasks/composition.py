@@ -12,7 +12,9 @@ from pydantic import Field
 from gaprun.data.split import data_root
 from gaprun.errors import UserError
 from gaprun.evaluation.composition_data import CompositionSet, read_composition
+from gaprun.evaluation.outcomes import hits
 from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
+from gaprun.metrics import Metric, percentage
 
 
 class CompositionSource:
@@ -108,6 +110,21 @@ class SugarCrepe(Composition):
     """SugarCrepe (Hsieh et al. 2023): is the image nearer to its caption than to the hard negative?"""
 
     task: Literal["sugarcrepe"] = "sugarcrepe"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        percentage("sugarcrepe", "SugarCrepe, mean over categories"),
+        *(
+            percentage(f"sugarcrepe_{category}", f"SugarCrepe, {category.replace('_', ' ')}")
+            for category in (
+                "add_att",
+                "add_obj",
+                "replace_att",
+                "replace_obj",
+                "replace_rel",
+                "swap_att",
+                "swap_obj",
+            )
+        ),
+    )
 
 
 @TASKS.register
@@ -115,6 +132,10 @@ class Winoground(Composition):
     """Winoground (Thrush et al. 2022): text, image and group score of two images with swapped captions."""
 
     task: Literal["winoground"] = "winoground"
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(
+        percentage(f"winoground_{score}", f"Winoground, {score} score", outcome=hits(f"winoground_{score}"))
+        for score in ("text", "image", "group")
+    )
 
 
 @TASKS.register
@@ -122,3 +143,20 @@ class Mmvp(Composition):
     """MMVP-VLM (Tong et al. 2024): pairs of images that CLIP takes for alike, by visual pattern."""
 
     task: Literal["mmvp"] = "mmvp"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        percentage("mmvp", "MMVP-VLM, mean over patterns"),
+        *(
+            percentage(f"mmvp_{pattern}", f"MMVP-VLM, {pattern.replace('_', ' ')}")
+            for pattern in (
+                "camera_perspective",
+                "color",
+                "orientation",
+                "presence",
+                "quantity",
+                "spatial",
+                "state",
+                "structural_character",
+                "text",
+            )
+        ),
+    )

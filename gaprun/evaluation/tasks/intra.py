@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
+from gaprun.metrics import Metric, percentage
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
@@ -16,6 +17,11 @@ class Intra(Task):
 
     task: Literal["intra"] = "intra"
     needs: ClassVar[Needs] = "labels"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        percentage("intra_precision@1", "nearest image of the same class"),
+        percentage("intra_recall@5", "one of the five nearest images of the same class"),
+        percentage("intra_map", "mean average precision of images by class"),
+    )
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """The measures of docs/metrics.md's section on image-to-image retrieval."""

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from gaprun.errors import UserError
+from gaprun.evaluation.outcomes import hits
 from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, open_source, sibling
 from gaprun.evaluation.transforms import Identity
+from gaprun.metrics import NONE, Metric, percentage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,10 @@ class Probe(Task):
 
     task: Literal["probe"] = "probe"
     needs: ClassVar[Needs] = "labels"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        percentage("probe_top1", "linear probe top-1", outcome=hits("correct")),
+        Metric("probe_penalty", NONE, "C of the linear probe, chosen on held-out training images"),
+    )
     train: str | None = Field(
         None, description="Split to fit on; null takes the `train` sibling of the measured split."
     )

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from gaprun.evaluation.outcomes import Details, of_ranks, within
 from gaprun.evaluation.task import FULL, POOL_SEED, TASKS, Embedder, Measured, Protocol, Task, pool_protocol
+from gaprun.metrics import DOWN, NONE, Metric, Outcomes, percentage
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
+
+RANKS = (1, 5, 10)
+
+
+def _captions_within(k: int) -> Any:
+    """Outcomes of captions that ask for their image. Files of earlier versions do not say whose each caption is: where
+    every image has equally many, it is known; else there is no test."""
+
+    def read(details: Details) -> Outcomes | None:
+        import numpy as np
+
+        if not {"image_rank", "text_rank"} <= set(details):
+            return None
+        ranks, texts = details["image_rank"], details["text_rank"]
+        if "owner" in details:
+            return of_ranks(ranks, k, details["owner"])
+        if len(ranks) % len(texts) == 0 and (texts > 0).all():
+            return of_ranks(ranks, k, np.repeat(np.arange(len(texts)), len(ranks) // len(texts)))
+        return None
+
+    return read
 
 
 @TASKS.register
@@ -17,6 +40,25 @@ class Retrieval(Task):
     """Image and text retrieval: recall@{1,5,10} and median rank, in the full gallery and in pools of 512 pairs."""
 
     task: Literal["retrieval"] = "retrieval"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *(
+            percentage(
+                f"image_recall@{k}", f"image recall@{k}", short=f"recall@{k}", outcome=_captions_within(k)
+            )
+            for k in RANKS
+        ),
+        *(
+            percentage(
+                f"text_recall@{k}", f"text recall@{k}", short=f"recall@{k}", outcome=within("text_rank", k)
+            )
+            for k in RANKS
+        ),
+        Metric("image_median_rank", DOWN, "median rank of the right image", places=1, short="median_rank"),
+        Metric(
+            "text_median_rank", DOWN, "median rank of the best right caption", places=1, short="median_rank"
+        ),
+        Metric("repeated_captions", NONE, "captions that stand with another image too", places=0),
+    )
     ties: Literal["pessimistic", "expected", "optimistic"] = Field(
         "pessimistic", description="Rank among equal scores; pessimistic gives a collapsed model no credit."
     )

@@ -10,6 +10,7 @@ from pydantic import Field
 from gaprun.errors import UserError
 from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, open_source, sibling
 from gaprun.evaluation.tasks.labelled import labelled_texts
+from gaprun.metrics import UP, Metric, percentage
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
@@ -25,6 +26,13 @@ class Transfer(Task):
 
     task: Literal["transfer"] = "transfer"
     needs: ClassVar[Needs] = "labels"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        percentage("transfer_text_to_image", "classifier of texts, tested on images"),
+        percentage("transfer_image_to_text", "classifier of images, tested on texts"),
+        percentage("transfer_image_to_image", "classifier of images, tested on images"),
+        percentage("transfer_text_to_text", "classifier of texts, tested on texts"),
+        Metric("transfer_kept", UP, "accuracy across modalities over accuracy within"),
+    )
     templates: str | list[str] | None = Field(
         None,
         description="Where images have no captions: `simple`, `openai`, or own prompts with {} (two or more); null "

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from gaprun.evaluation.outcomes import within
 from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
+from gaprun.metrics import Metric, percentage
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
@@ -18,6 +20,11 @@ class ZeroShot(Task):
 
     task: Literal["zeroshot"] = "zeroshot"
     needs: ClassVar[Needs] = "labels"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        percentage("zeroshot_top1", "zero-shot top-1", outcome=within("class_rank", 1)),
+        percentage("zeroshot_top5", "zero-shot top-5", outcome=within("class_rank", 5)),
+        percentage("zeroshot_mean_class", "zero-shot top-1, mean over classes"),
+    )
     templates: str | list[str] | None = Field(
         None,
         description="`simple`, `openai`, or own prompts with {}; null takes the data set's, else simple.",
