@@ -31,7 +31,7 @@ from typing import Any
 from sqlalchemy import insert
 
 from gaprun.store import EvaluationKey, open_store
-from gaprun.store.models import Evaluation, Metric, Run
+from gaprun.store.models import Evaluation, Run, StoredMetric
 
 SEEDS, METRICS = 5, 60
 NAMES = ["gap", *(f"metric_{index}" for index in range(1, METRICS))]
@@ -72,7 +72,7 @@ def fill_gaprun(path: Path, runs: int) -> None:
         "total_steps": 100,
     }
     recipe = {"temperature": {"rule": "exp", "init": 0.07}, "optimizer": {"lr": 0.002, "betas": [0.9, 0.98]}}
-    batch: dict[Any, list[dict[str, Any]]] = {Run: [], Evaluation: [], Metric: []}
+    batch: dict[Any, list[dict[str, Any]]] = {Run: [], Evaluation: [], StoredMetric: []}
 
     def flush() -> None:
         with store.engine.execution_options(gaprun_write=True).begin() as connection:
@@ -104,7 +104,7 @@ def fill_gaprun(path: Path, runs: int) -> None:
             | {"data_fingerprint": "f", "options": {}, "options_hash": key.options_hash, "definition": 1}
             | {"code_version": "0", "created": now}
         )
-        batch[Metric] += [
+        batch[StoredMetric] += [
             {
                 "evaluation_id": number + 1,
                 "run_id": run_id,

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPO = Path(__file__).parent.parent
 RECIPES = REPO / "recipes"
 # One thread: tests run side by side, and results must not depend on the machine's core count.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 Gaprun = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -32,6 +32,7 @@ SAFE = {
     "data/identity.py": "through write_atomically",
     "data/write.py": "moves whole shards out of its working folder",
     "evaluation/keep.py": "writes a folder of its own beside its place and moves it",
+    "evaluation/reference.py": "writes beside its place and moves",
     "evaluation/run.py": "writes beside its place and moves",
     "exchange/openclip.py": "writes into the temporary folder that is moved when whole",
     "store/parquet.py": "writes into the temporary folder of an export",

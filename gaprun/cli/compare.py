@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption, console, print_json
+from gaprun.cli.common import DbOption, console
+from gaprun.cli.output import (
+    CaptionOption,
+    DigitsOption,
+    Format,
+    FormatOption,
+    JsonOption,
+    LabelOption,
+    NamesOption,
+    check_paper_options,
+    chosen,
+    named,
+    show,
+)
 from gaprun.errors import UserError
 
 
@@ -19,16 +32,6 @@ class FamilyName(StrEnum):
     metric = "metric"
     table = "table"
     none = "none"
-
-
-class Format(StrEnum):
-    """What `--format` takes."""
-
-    table = "table"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
 
 
 def register(app: typer.Typer) -> None:
@@ -62,8 +65,11 @@ def compare(
         list[str] | None, typer.Option(help="Only this data set, or exactly this dataset/split (repeatable).")
     ] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Only this protocol, e.g. full.")] = None,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="All protocols; means, intervals and tests, not differences alone.")
+    ] = False,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +83,7 @@ def compare(
         FamilyName,
         typer.Option(help="Correct p-values within each metric, over the whole table, or not at all."),
     ] = FamilyName.metric,
-    brief: Annotated[bool, typer.Option("--brief", help="Without intervals and differences.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Means alone, of all protocols.")] = False,
     all_statuses: Annotated[
         bool, typer.Option("--all-statuses", help="Also runs that are not finished.")
     ] = False,
@@ -112,13 +118,24 @@ def compare(
             "--health/--no-health", help="Mark rows with flagged runs.", show_default="up to 200 runs"
         ),
     ] = None,
+    caption: CaptionOption = None,
+    label: LabelOption = None,
+    digits: DigitsOption = None,
+    names: NamesOption = None,
     db: DbOption = None,
 ) -> None:
-    """Compare runs: mean and spread over seeds, n, 95 % interval, difference from the baseline."""
+    """Compare runs: the difference from the baseline with its 95 % interval, over seeds; --wide for all that is known.
+
+    Every metric stands in one protocol unless --protocol or --wide says otherwise. csv and json hold everything.
+    """
     from gaprun.comparison import compare as comparison_of
-    from gaprun.comparison import render
+    from gaprun.comparison import shown
     from gaprun.evaluation.catalogue import expand_metric
 
+    how = chosen(format, json)
+    check_paper_options(how, caption, label)
+    if wide and brief:
+        raise UserError("--wide shows more and --brief less: ask for one at a time")
     if correlate and pareto:
         raise UserError("--correlate and --pareto are two views: ask for one at a time")
     if margin is not None and not 0 < margin < math.inf:
@@ -146,26 +163,18 @@ def compare(
         margin=margin,
     )
     if correlate or pareto:
-        from gaprun.comparison import plain, views
+        from gaprun.comparison import views
 
         view = views.correlations(found, predictors, top) if correlate else views.pareto(found, top)
-        _print(view, format, json, plain)
+        show(view, how, caption=caption, label=label)
         return
-    if json or format is Format.json:
-        print_json(found.records())
-    elif format is Format.table:
-        console.print(render.table(found, console.width, brief))
-    elif format is Format.csv:
-        print(render.comma_separated(found))
+    look = shown.Look(digits, named(names, [*found.groups, *(column.metric for column in found.columns)]))
+    if wide or brief or queries:
+        table = shown.whole(found, brief, look)
+    elif how is Format.table:
+        table = shown.fitting(found, console.width, look, every=bool(protocol))
     else:
-        print((render.markdown if format is Format.markdown else render.latex)(found, brief))
-
-
-def _print(view: Any, format: Format, json: bool, plain: Any) -> None:
-    if json or format is Format.json:
-        print_json(list(view.records))
-    elif format is Format.table:
-        console.print(plain.table(view))
-    else:
-        printers = {"markdown": plain.markdown, "latex": plain.latex, "csv": plain.comma_separated}
-        print(printers[format.value](view))
+        table = shown.differences(
+            found, "p" if how is Format.markdown else "interval", look, every=bool(protocol)
+        )
+    show(table, how, caption=caption, label=label)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gaprun.cli.common import console, err_console, print_json
+from gaprun.cli.common import err_console
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.progress import bar
+from gaprun.tables import Cell, Heading, Table
 
 if TYPE_CHECKING:
     from gaprun.data.check import SplitReport
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 data = typer.Typer(no_args_is_help=True, help="Write, index and check data sets.", rich_markup_mode="rich")
 
 Force = Annotated[bool, typer.Option("--force", help="Replace a split written with other settings.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -46,14 +47,20 @@ def scenes(
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 32,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     force: Force = False,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Draw captioned scenes: one to three shapes on a background, five partial captions each; no download."""
     from gaprun.data.scenes import scenes_plans
     from gaprun.data.split import data_root
 
     folder = out or data_root() / "scenes"
-    _write(scenes_plans(folder, train, test, classes_train, classes_test, size, seed), force, 1, json)
+    _write(
+        scenes_plans(folder, train, test, classes_train, classes_test, size, seed),
+        force,
+        1,
+        chosen(format, json),
+    )
 
 
 Images = Annotated[list[Path], typer.Option("--images", help="Folder of pictures; repeatable.")]
@@ -84,7 +91,8 @@ def coco(
     seed: Seed = 0,
     workers: Workers = None,
     force: Force = False,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """MSCOCO: official pictures and captions (2014 or 2017 names), with Karpathy's splits where given."""
     from gaprun.data.division import Division
@@ -112,7 +120,8 @@ def flickr30k(
     seed: Seed = 0,
     workers: Workers = None,
     force: Force = False,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Flickr30k: Karpathy's JSON with its splits, or the original token file."""
     from gaprun.data.division import Division
@@ -146,7 +155,8 @@ def flickr8k(
     seed: Seed = 0,
     workers: Workers = None,
     force: Force = False,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Flickr8k: the official token file, with the official split lists where given."""
     from gaprun.data.division import Division
@@ -177,7 +187,8 @@ def captions(
     seed: Seed = 0,
     workers: Workers = None,
     force: Force = False,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Any captioned set: COCO captions format, or a table of (image, caption) rows."""
     from gaprun.data.division import Division
@@ -201,14 +212,17 @@ def classes(
     download: Annotated[bool, typer.Option("--download", help="Let torchvision fetch CIFAR.")] = False,
     workers: Workers = None,
     force: Force = False,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Labelled pictures for zero-shot and probe: CIFAR, npz, class folders, or scikit-learn's digits."""
     from gaprun.data.classes import class_plans
     from gaprun.data.split import data_root
 
     folder = out or data_root() / Path(source).resolve().stem
-    _write(class_plans(source, folder, test_share, seed, root, download), force, workers, json)
+    _write(
+        class_plans(source, folder, test_share, seed, root, download), force, workers, chosen(format, json)
+    )
 
 
 @data.command(epilog="Example: gaprun data index '/data/cc3m/{00000..00331}.tar' --out data/cc3m/train")
@@ -225,9 +239,11 @@ def index(
     ] = None,
     workers: Workers = None,
     force: Force = False,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Make shards of img2dataset or open_clip (jpg, png or webp with txt or json) a split, where they are."""
+    how = chosen(format, json)
     from gaprun.data.foreign import index_folder, may_index
     from gaprun.data.linked import link_shards
     from gaprun.data.parallel import usable_cores
@@ -241,9 +257,9 @@ def index(
     if out is not None:
         may_index(out, force)
         link_shards(shards, out)
-    with _progress("reading shards") as progress:
+    with bar("reading shards") as progress:
         made = index_folder(folder, force, workers or usable_cores(), progress)
-    _show([(folder, made, True)], json)
+    _show([(folder, made, True)], how)
     if out is not None:
         _say_where(folder)
 
@@ -252,9 +268,11 @@ def index(
 def check(
     paths: Annotated[list[Path], typer.Argument(help="Split folders, or folders of splits.")],
     workers: Workers = None,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Verify checksums and tar structure, decode every picture; exit code 1 where something is damaged."""
+    how = chosen(format, json)
     from gaprun.data.check import check_split, find_splits
     from gaprun.data.parallel import usable_cores
     from gaprun.errors import UserError
@@ -267,44 +285,38 @@ def check(
             absent.append(error)
     if absent and not folders:
         raise absent[0]
-    with _progress("decoding") as progress:
+    with bar("decoding", "pictures") as progress:
         reports = [check_split(folder, workers or usable_cores(), progress) for folder in folders]
-    if json:
-        print_json([report.as_dict() for report in reports])
-    else:
-        _show_reports(reports)
+    show(_reports_table(reports), how)
     for reason in absent:
         err_console.print(f"not checked: {reason}", soft_wrap=True, markup=False, highlight=False)
     if absent or any(report.damage for report in reports):
         raise typer.Exit(1)
 
 
-def _show_reports(reports: Sequence[SplitReport]) -> None:
-    """A table of what was checked, and below it every damage with its shard and key."""
-    from rich.table import Column, Table
-
+def _reports_table(reports: Sequence[SplitReport]) -> Table:
+    """What was checked, and below it every damage with its shard and key."""
     from gaprun.data.check import shared_pictures
 
-    table = Table(
-        Column("split", overflow="fold"),
-        "samples",
-        "captions",
-        "decoded",
-        "no caption",
-        "repeated pictures",
+    names = ("samples", "captions", "decoded", "no caption", "repeated pictures")
+    heads: list[Heading | str] = [
+        "split",
+        *(Heading(name.replace(" ", "\n"), right=True) for name in names),
         "damage",
-    )
+    ]
+    rows: list[list[Cell | str]] = []
+    legend = [
+        f"{count:,} pictures are in both {first} and {second}"
+        for first, second, count in shared_pictures(reports)
+    ]
     for one in reports:
         numbers = (one.samples, one.captions, one.decoded, one.without_caption, one.repeated_pictures)
-        damage = f"[red]{len(one.damage)}[/]" if one.damage else "none"
-        table.add_row(one.folder, *(f"{number:,}" for number in numbers), damage)
-    console.print(table)
-    for first, second, count in shared_pictures(reports):
-        _line(f"{count:,} pictures are in both {first} and {second}")
-    for one in reports:
+        damage = Cell((str(len(one.damage)) if one.damage else "none",), "bad" if one.damage else "")
+        rows.append([one.folder, *(f"{number:,}" for number in numbers), damage])
         for found in one.damage:
             place = " ".join(part for part in (one.folder, found.shard, found.key) if part)
-            _line(f"{place}: {found.problem}")
+            legend.append(f"{place}: {found.problem}")
+    return Table.of("checked", heads, rows, [report.as_dict() for report in reports], legend=legend)
 
 
 def _captioned(
@@ -346,7 +358,7 @@ def _captioned(
         given["quality"],
         tally,
     )
-    _write(plans, given["force"], given["workers"], given["json"])
+    _write(plans, given["force"], given["workers"], chosen(given["format"], given["json"]))
 
 
 def _refuse_given(context: typer.Context, name: str, why: str) -> None:
@@ -358,14 +370,14 @@ def _refuse_given(context: typer.Context, name: str, why: str) -> None:
         raise UserError(f"--{name} {context.params[name]}: {why}")
 
 
-def _write(plans: Sequence[SplitPlan], force: bool, workers: int | None, json: bool) -> None:
+def _write(plans: Sequence[SplitPlan], force: bool, workers: int | None, how: Format) -> None:
     """Write the splits under a progress bar and print what was written and what was counted."""
     from gaprun.data.parallel import usable_cores
     from gaprun.data.write import write_splits
 
-    with _progress("writing") as progress:
+    with bar("writing", "pictures") as progress:
         results = write_splits(plans, force, workers or usable_cores(), progress)
-    _show([(plan.folder, *result) for plan, result in zip(plans, results, strict=True)], json)
+    _show([(plan.folder, *result) for plan, result in zip(plans, results, strict=True)], how)
     _say_where(plans[0].folder)
 
 
@@ -387,63 +399,31 @@ def _say_where(folder: Path) -> None:
     err_console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-def _show(splits: Sequence[tuple[Path, dict[str, Any], bool]], json: bool) -> None:
+def _show(splits: Sequence[tuple[Path, dict[str, Any], bool]], how: Format) -> None:
     """Print each split's folder, its index in short, and whether it was written now."""
-    if json:
-        keys = (
-            "dataset",
-            "split",
-            "samples",
-            "captions",
-            "shared_captions",
-            "fingerprint",
-            "report",
-            "examples",
-        )
-        print_json(
-            [
-                {"folder": str(folder), "written": written} | {key: index.get(key) for key in keys}
-                for folder, index, written in splits
-            ]
-        )
-        return
     from gaprun.data.tally import REASONS
 
+    keys = ("dataset", "split", "samples", "captions", "shared_captions", "fingerprint", "report", "examples")
+    records = [
+        {"folder": str(folder), "written": written} | {key: index.get(key) for key in keys}
+        for folder, index, written in splits
+    ]
+    rows, legend = [], []
     for folder, index, written in splits:
         size = sum(shard["bytes"] for shard in index["shards"]) / 2**20
         counts = (
-            f"{index['samples']:,} pictures, {index['captions']:,} captions, {len(index['shards'])} shards"
+            f"{index['samples']:,}",
+            f"{index['captions']:,}",
+            str(len(index["shards"])),
+            f"{size:,.1f} MiB",
         )
-        _line(f"{folder}: {counts}, {size:,.1f} MB ({'written' if written else 'already there'})")
+        rows.append((str(folder), *counts, "written" if written else "already there"))
         for reason, count in index["report"].items():
             names = ", ".join(index.get("examples", {}).get(reason, [])[:3])
             such = f" (such as {names})" if names else ""
-            _line(f"  {reason}: {count:,}{such} - {REASONS.get(reason, reason)}")
+            legend.append(f"{folder}: {reason}: {count:,}{such} - {REASONS.get(reason, reason)}")
         if index.get("shared_captions"):
-            _line(f"  {index['shared_captions']:,} captions have a text that another picture has too")
-
-
-def _line(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr with rate and remaining time, driven by calls of (done, total)."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err_console, transient=True) as bar:
-        task = bar.add_task(what, total=None, rate="")
-
-        def advance(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
-
-        yield advance
+            count = index["shared_captions"]
+            legend.append(f"{folder}: {count:,} captions have a text that another picture has too")
+    numbers = [Heading(name, right=True) for name in ("pictures", "captions", "shards", "size")]
+    show(Table.of("splits", ["split", *numbers, ""], rows, records, legend=legend), how)

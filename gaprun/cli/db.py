@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.cli.common import DbOption, console
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.progress import bar
+from gaprun.tables import Heading, Table
 
 db_app = typer.Typer(
     no_args_is_help=True, help="Look at, upgrade and copy the database.", rich_markup_mode="rich"
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 class OnConflict(StrEnum):
@@ -31,7 +32,8 @@ def register(app: typer.Typer) -> None:
 
 @db_app.command(epilog="Example: gaprun db info --db results.db.example")
 def info(
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
     content: Annotated[
         bool, typer.Option("--content", help="Also a hash of each table's content, the same in any database.")
     ] = False,
@@ -41,13 +43,16 @@ def info(
     from gaprun.store.info import describe
 
     facts = describe(db, content)
-    if json:
-        print_json(facts)
-        return
+    rows = []
     for name, value in facts.items():
         if isinstance(value, dict):
             value = ", ".join(f"{count} {status}" for status, count in value.items()) or "none"
-        console.print(f"{name.replace('_', ' '):22}{value}", markup=False, highlight=False, soft_wrap=True)
+        rows.append((name.replace("_", " "), str(value)))
+    show(
+        Table.of("database", ("fact", Heading("value", wrap=True)), rows, [facts]),
+        chosen(format, json),
+        facts,
+    )
 
 
 @db_app.command(epilog="Example: gaprun db upgrade --db old-results.db")
@@ -76,31 +81,22 @@ def copy(
         OnConflict,
         typer.Option(help="A run that both hold with different content: stop, keep TO's, or take FROM's."),
     ] = OnConflict.ERROR,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Copy every run with its metrics and trajectory into another database, and verify it by content hashes.
 
     SQLite and PostgreSQL in either direction. TO changes wholly or not at all; what it holds already is left
     alone. Files beside the database (checkpoints, embeddings) are not copied.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from gaprun.store import open_store
     from gaprun.store.copying import copy_database
 
-    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err_console, transient=True) as bar:
-        task = bar.add_task("", total=None)
+    with bar("copying", "runs") as progress:
         report = copy_database(
-            open_store(source, create=False),
-            open_store(target),
-            on_conflict.value,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            open_store(source, create=False), open_store(target), on_conflict.value, progress
         )
     counts = {name: len(getattr(report, name)) for name in ("copied", "replaced", "equal", "kept")}
-    if json:
-        print_json({**counts, "rows": report.content.rows, "content": report.content.hashes()})
-        return
     words = {
         "copied": "copied",
         "replaced": "replaced",
@@ -108,6 +104,10 @@ def copy(
         "kept": "kept as they were",
     }
     said = ", ".join(f"{counts[name]} {word}" for name, word in words.items() if counts[name])
-    console.print(f"runs: {said or 'none'}; verified by content hash:", markup=False)
-    for name, value in report.content.hashes().items():
-        console.print(f"  {name:12} {report.content.rows[name]:9,} rows  {value}", soft_wrap=True)
+    hashes = report.content.hashes()
+    rows = [(name, f"{report.content.rows[name]:,}", value) for name, value in hashes.items()]
+    records = [{"table": name, "rows": report.content.rows[name], "content": hashes[name]} for name in hashes]
+    heads = ("table", Heading("rows", right=True), "content hash")
+    title = f"runs: {said or 'none'}; verified by content hash:"
+    document = {**counts, "rows": report.content.rows, "content": hashes}
+    show(Table.of("copied", heads, rows, records, title), chosen(format, json), document)

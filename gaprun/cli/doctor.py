@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import DbOption, console, print_json
+from gaprun.cli.common import DbOption
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.progress import waiting
+from gaprun.tables import Cell, Heading, Style, Table
 
 EXAMPLE = """Check device, decoder, data, database, disk and versions, and say what to do.
 
@@ -17,7 +19,7 @@ Example:
 
   gaprun doctor --db postgresql://db/clip
 """
-COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+STYLES: dict[str, Style] = {"ok": "good", "warn": "warn", "fail": "bad"}
 
 
 def register(app: typer.Typer) -> None:
@@ -25,29 +27,20 @@ def register(app: typer.Typer) -> None:
     app.command("doctor", help=EXAMPLE)(doctor)
 
 
-def doctor(
-    db: DbOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-) -> None:
+def doctor(db: DbOption = None, format: FormatOption = Format.table, json: JsonOption = False) -> None:
     """Check this machine; see the help text above."""
-    from rich.markup import escape
-
     from gaprun.doctor import examine
 
-    findings = []
-    for finding in examine(db):
-        findings.append(finding)
-        if not as_json:
-            colour = COLOURS[finding.state]
-            advice = f" [dim]-> {escape(finding.advice)}[/]" if finding.advice else ""
-            line = (
-                f"[{colour}]{finding.state:<4}[/] {escape(finding.check):<16} {escape(finding.said)}{advice}"
-            )
-            console.print(line, highlight=False, soft_wrap=True)
+    how = chosen(format, json)
+    with waiting("looking"):
+        findings = list(examine(db))
     failed = sum(finding.state == "fail" for finding in findings)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    elif failed:
-        console.print(f"{failed} of {len(findings)} checks failed", highlight=False)
+    rows = []
+    for one in findings:
+        said = Cell((one.said, *([f"-> {one.advice}"] if one.advice else [])))
+        rows.append((Cell((one.state,), STYLES[one.state]), one.check, said))
+    heads = ("state", "check", Heading("found", ("", "what to do"), wrap=True))
+    legend = [f"{failed} of {len(findings)} checks failed"] if failed else []
+    show(Table.of("doctor", heads, rows, [asdict(finding) for finding in findings], legend=legend), how)
     if failed:
         raise typer.Exit(1)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gaprun.cli import completion
-from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.cli import completion, output
+from gaprun.cli.common import DbOption, err_console
+from gaprun.cli.output import Format, FormatOption, JsonOption
 from gaprun.errors import UserError
+from gaprun.tables import Heading, Table
 
 if TYPE_CHECKING:
     from gaprun.jobs.measure import Measurement
@@ -82,9 +84,11 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the values as JSON.")] = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Measure a model; see the help text above."""
+    chosen_format = output.chosen(format, json)
     if embeddings is not None:
         _given(
             embeddings,
@@ -94,7 +98,7 @@ def evaluate(
             tasks,
             transform,
             fit,
-            as_json,
+            chosen_format,
             (ckpt, model, pretrained, random or None),
         )
         return
@@ -113,12 +117,13 @@ def evaluate(
         task_names(tasks)
     how = transformed(transform, fit)
     chosen = chosen_tasks(tasks, data, transform, fit) if data or ckpt is None else None
-    from gaprun.jobs.measure import measure_model
     from gaprun.runtime.events import Event
     from gaprun.store import open_store
 
     store = open_store(db)
-    with JobProgress() as progress:
+    with JobProgress(f"{ckpt or model}: loading") as progress:
+        from gaprun.jobs.measure import measure_model  # loads torch
+
         result = measure_model(
             store,
             ckpt=ckpt,
@@ -133,7 +138,7 @@ def evaluate(
             workers=workers,
             progress=lambda phase, done, total: progress(Event(str(ckpt or model), phase, done, total)),
         )
-    _print(result, as_json)
+    _print(result, chosen_format)
 
 
 def _given(
@@ -144,7 +149,7 @@ def _given(
     tasks: str | None,
     transform: list[str] | None,
     fit: str | None,
-    as_json: bool,
+    how_shown: Format,
     others: tuple[object, ...],
 ) -> None:
     """Measure embeddings of another program."""
@@ -161,27 +166,23 @@ def _given(
     from gaprun.store import open_store
 
     embedded = data[0] if data else None
-    _print(measure_given(open_store(db), path, name=name, data=embedded, tasks=tasks, how=how), as_json)
+    _print(measure_given(open_store(db), path, name=name, data=embedded, tasks=tasks, how=how), how_shown)
 
 
-def _print(result: Measurement, as_json: bool) -> None:
+def _print(result: Measurement, format: Format) -> None:
     from gaprun.evaluation.run import said
 
     for remark in [*result.remarks, *_repeated(result)]:
         err_console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
-    if as_json:
-        print_json(
-            {
-                "run": result.run_id,
-                "images_encoded": result.encoded,
-                "device": result.device,
-                "metrics": result.metrics,
-                "notes": result.remarks,
-                "failed": [{"what": what, "why": said(error)} for what, error in result.failures],
-            }
-        )
-    else:
-        _show(result)
+    document = {
+        "run": result.run_id,
+        "images_encoded": result.encoded,
+        "device": result.device,
+        "metrics": result.metrics,
+        "notes": result.remarks,
+        "failed": [{"what": what, "why": said(error)} for what, error in result.failures],
+    }
+    output.show(_table(result), format, document)
     result.raise_failures()
 
 
@@ -194,15 +195,22 @@ def _repeated(result: Measurement) -> list[str]:
     ]
 
 
-def _show(result: Measurement) -> None:
-    from rich.table import Table
+def _table(result: Measurement) -> Table:
+    """A row a value, metrics in the order of all tables."""
+    from gaprun.evaluation.catalogue import in_order, value_text
 
-    table = Table(title=f"{result.run_id} on {result.device} ({result.encoded} images encoded)")
-    for column in ("data", "protocol", "metric", "value", "n"):
-        table.add_column(column, justify="right" if column in ("value", "n") else "left")
-    for row in result.metrics:
-        value = "-" if row["value"] is None else f"{row['value']:.4g}"
-        table.add_row(
-            f"{row['dataset']}/{row['split']}", row["protocol"], row["metric"], value, str(row["n"])
+    order = {name: place for place, name in enumerate(in_order({row["metric"] for row in result.metrics}))}
+    found = sorted(result.metrics, key=lambda row: order[row["metric"]])
+    rows = [
+        (
+            f"{row['dataset']}/{row['split']}",
+            row["protocol"],
+            row["metric"],
+            value_text(row["metric"], row["value"]),
+            str(row["n"]),
         )
-    console.print(table)
+        for row in sorted(found, key=lambda row: (row["dataset"], row["split"], row["protocol"]))
+    ]
+    heads = ("data", "protocol", "metric", Heading("value", right=True), Heading("items", right=True))
+    title = f"{result.run_id} on {result.device} ({result.encoded} images encoded)"
+    return Table.of("measured", heads, rows, found, title)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.progress import bar
 from gaprun.errors import UserError
+from gaprun.tables import Heading, Table
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -84,7 +85,7 @@ def export(
     ] = None,
     experiment: Annotated[str, typer.Option(help="mlflow: the experiment's name.")] = "gaprun",
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
     """Take runs out of the database; see the help text above."""
@@ -132,7 +133,7 @@ def _rows(
 
         return write(store, Path(target), ids, force, parquet=format is ExportFormat.PARQUET), []
     every = ids if ids is not None else [row.id for row in reversed(store.runs(light=True))]
-    with _bar("runs") as progress:
+    with bar("sending", "runs") as progress:
         if format is ExportFormat.TENSORBOARD:
             from gaprun.exchange import tensorboard
 
@@ -175,22 +176,24 @@ def import_(
         bool, typer.Option("--same-data", help="The files call --data's pictures and texts by another name.")
     ] = False,
     name: Annotated[str | None, typer.Option(help="Recipe name instead of model@program.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
     """Bring in others' results; see the help text above."""
     from gaprun.exchange.results import import_files
     from gaprun.store import open_store
 
+    how = chosen(format, json)
     if same_data and data is None:
         raise UserError("--same-data says that --data is what the files call by another name: add --data")
     report = import_files(lambda: open_store(db), files, data, name, same_data)
     if not report.done and len(report.refused) == len(files) == 1:
         raise UserError(report.refused[0])
-    if json:
-        print_json([vars(one) for one in report.done])
-    for one in report.done if not json else []:
-        console.print(f"{one.run_id}: {one.values} values from {one.file}", markup=False, soft_wrap=True)
+    rows = [(one.run_id, str(one.values), str(one.file)) for one in report.done]
+    heads = ("run", Heading("values", right=True), "from")
+    if report.done or how in (Format.json, Format.csv):
+        show(Table.of("imported", heads, rows, [vars(one) for one in report.done]), how)
     for reasons, what in (
         (report.left_out, "left out, gaprun has no such metric"),
         (report.odd, "no numbers"),
@@ -209,14 +212,3 @@ def import_(
 
 def _say(text: str) -> None:
     err_console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Any]:
-    """`progress(done, total)` drawn on stderr while the block runs."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err_console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

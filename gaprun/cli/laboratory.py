@@ -38,9 +38,6 @@ class GapOf(StrEnum):
     batch = "batch"
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
 def check_out(path: Path | None) -> Path | None:
     """Refuse an `--out` that holds somebody else's file before anything is computed for it."""
     from gaprun.files import check_page

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import DbOption, console, print_json
+from gaprun.cli.common import DbOption
+from gaprun.cli.output import (
+    CaptionOption,
+    DigitsOption,
+    Format,
+    FormatOption,
+    JsonOption,
+    LabelOption,
+    check_paper_options,
+    chosen,
+    show,
+)
 
 paper = typer.Typer(
     no_args_is_help=True,
@@ -14,7 +25,6 @@ paper = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="KEY=VALUE", help="Only such runs, e.g. schedule.steps=1000 or seed!=0."),
@@ -31,77 +41,77 @@ def register(app: typer.Typer) -> None:
 
 @paper.command(epilog="Example: gaprun paper table2 --db results.db.example")
 def table2(
-    where: Where = None, all_settings: AllSettings = False, json: Json = False, db: DbOption = None
+    where: Where = None,
+    all_settings: AllSettings = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
+    caption: CaptionOption = None,
+    label: LabelOption = None,
+    digits: DigitsOption = None,
+    db: DbOption = None,
 ) -> None:
     """Table 2: the seven methods, published and ours."""
-    _table("table2", where, all_settings, json, db)
+    _table("table2", where, all_settings, chosen(format, json), caption, label, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper table3 --json")
-def table3(where: Where = None, json: Json = False, db: DbOption = None) -> None:
+def table3(
+    where: Where = None,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
+    caption: CaptionOption = None,
+    label: LabelOption = None,
+    digits: DigitsOption = None,
+    db: DbOption = None,
+) -> None:
     """Table 3: the sweep of fixed temperatures, published and ours."""
-    _table("table3", where, True, json, db)
+    _table("table3", where, True, chosen(format, json), caption, label, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper table5")
-def table5(where: Where = None, json: Json = False, db: DbOption = None) -> None:
+def table5(
+    where: Where = None,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
+    caption: CaptionOption = None,
+    label: LabelOption = None,
+    digits: DigitsOption = None,
+    db: DbOption = None,
+) -> None:
     """Table 5: hard swapping in a growing share of steps, published and ours."""
-    _table("table5", where, True, json, db)
+    _table("table5", where, True, chosen(format, json), caption, label, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper claims --db results.db.example --where schedule.steps=1000")
-def claims(where: Where = None, json: Json = False, db: DbOption = None) -> None:
+def claims(
+    where: Where = None, format: FormatOption = Format.table, json: JsonOption = False, db: DbOption = None
+) -> None:
     """Judge the paper's claims C1 to C8 by the rules of docs/claims.md."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from gaprun.paper.claims import judge_claims
+    from gaprun.paper.claims import claims_table, judge_claims
     from gaprun.paper.settings import load_study
     from gaprun.store import open_store
 
     store = open_store(db, create=False)
     study = load_study(store, where or [])
-    verdicts = judge_claims(store, study)
-    if json:
-        print_json([verdict.record() for verdict in verdicts])
-        return
-    colours = {"supported": "green", "not supported": "red", "undecided": "yellow"}
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 1, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for verdict in verdicts:
-        text = Text(verdict.statement + "\n", style="bold")
-        text.append(verdict.verdict, style=colours[verdict.verdict])
-        text.append(f": {verdict.evidence}", style="not bold")
-        text.append(f"\nrule: {verdict.rule}", style="not bold dim")
-        text.append(f"\nruns: {_runs(verdict.runs)}", style="not bold dim")
-        table.add_row(Text(verdict.claim, style="bold"), text)
-    size = ", ".join(f"{name} {value}" for name, value in study.size().items())
-    console.print(Text(f"Judged at this size: {size}.\n", style="dim"))
-    console.print(table)
-    for line in study.left_out:
-        console.print(Text(f"{line[0].upper()}{line[1:]}.", style="dim"))
-    if study.others:
-        console.print(
-            Text(f"{study.others} other set-up(s) are in the database: --where chooses.", style="dim")
-        )
+    show(claims_table(judge_claims(store, study), study), chosen(format, json))
 
 
-def _runs(runs: tuple[str, ...]) -> str:
-    distinct = list(dict.fromkeys(runs))
-    return (
-        f"{len(distinct)}: {', '.join(distinct[:4])}{', ...' if len(distinct) > 4 else ''}"
-        if distinct
-        else "none"
-    )
-
-
-def _table(name: str, where: list[str] | None, all_settings: bool, json: bool, db: str | None) -> None:
+def _table(
+    name: str,
+    where: list[str] | None,
+    all_settings: bool,
+    format: Format,
+    caption: str | None,
+    label: str | None,
+    digits: int | None,
+    db: str | None,
+) -> None:
     from gaprun.errors import UserError
     from gaprun.paper.settings import load_study
-    from gaprun.paper.tables import beside, records, render
+    from gaprun.paper.tables import beside, cells_table, document, sizes_table
     from gaprun.store import open_store
 
+    check_paper_options(format, caption, label)
     store = open_store(db, create=False)
     try:
         study = load_study(store, where or [])
@@ -110,7 +120,6 @@ def _table(name: str, where: list[str] | None, all_settings: bool, json: bool, d
             raise
         study = None  # the published numbers can be read before anything was run
     found = beside(name, study, all_settings)
-    if json:
-        print_json(records(found))
-    else:
-        console.print(render(found, console.width))
+    cells, sizes = cells_table(found, digits), sizes_table(study.size() if study else {})
+    tables = [cells] if format is Format.latex else [sizes, cells]
+    show(tables, format, document(found), cells, caption, label)

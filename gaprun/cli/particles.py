@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import console, err_console, print_json
 from gaprun.cli.laboratory import OutOption, one_thread, write_page
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.progress import waiting
+from gaprun.tables import Heading, Table
+from gaprun.tables.numbers import significant
 
 
 class SwapName(StrEnum):
@@ -44,16 +47,16 @@ def particles(
     rate: Annotated[float, typer.Option(help="Learning rate of one particle (with --steps).")] = 0.05,
     points: Annotated[int, typer.Option(help="Records along time.")] = 60,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
     """Move every image and every text by the contrastive loss: gradient flow, or descent with swaps."""
-    from rich.table import Table
-
     from gaprun.theory.loss import ParticleSwap
     from gaprun.theory.start import StartSetting
     from gaprun.theory.study import simulate
 
+    how = chosen(format, json)
     setting = StartSetting(
         kind=features,
         pairs=pairs,
@@ -64,19 +67,19 @@ def particles(
         gamma=gamma,
         rate=rate,
     )
-    chosen = None if swap is SwapName.none else ParticleSwap(probability, soft=swap is SwapName.soft)
-    with err_console.status("moving particles"), one_thread() if pairs < MANY else nullcontext():
-        path = simulate(setting, k=k, swap=chosen, steps=steps, horizon=horizon, points=points, seed=seed)
+    swaps = None if swap is SwapName.none else ParticleSwap(probability, soft=swap is SwapName.soft)
+    with waiting("moving particles"), one_thread() if pairs < MANY else nullcontext():
+        path = simulate(setting, k=k, swap=swaps, steps=steps, horizon=horizon, points=points, seed=seed)
     rows = [dict(zip(path.series, row, strict=True)) for row in zip(*path.series.values(), strict=True)]
-    if json:
-        print_json({"series": rows, "stopped": path.stopped})
-    else:
-        table = Table(*COLUMNS, title=f"{pairs} pairs, {features} features, {rule}")
-        for row in rows[:: max(1, len(rows) // 12)]:
-            table.add_row(*(f"{row[name]:.4g}" for name in COLUMNS))
-        console.print(table)
-        if path.stopped:
-            console.print(f"ended early: {path.stopped}")
+    cells = [[significant(row[name]) for name in COLUMNS] for row in rows[:: max(1, len(rows) // 12)]]
+    heads = [Heading(name, right=True) for name in COLUMNS]
+    legend = [f"ended early: {path.stopped}"] if path.stopped else []
+    title = f"{pairs} pairs, {features} features, {rule}"
+    show(
+        Table.of("particles", heads, cells, rows, title, legend),
+        how,
+        {"series": rows, "stopped": path.stopped},
+    )
     if out:
         from gaprun.theory import figures
         from gaprun.theory.page import PageSection, render

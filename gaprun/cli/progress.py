@@ -1,67 +1,79 @@
-"""The progress bars of long work: one line a job with rate and time left, on stderr, plain lines without a terminal."""
+"""The one progress display of all commands, on stderr: a line a job with count, rate and time left.
+
+A line fits the terminal: names are shortened, numbers are not. Without a terminal there are plain lines now and then.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, ProgressColumn, TaskID
 from rich.text import Text
 
 from gaprun.cli.common import err_console
 
+if TYPE_CHECKING:
+    from gaprun.runtime.events import Event
+
 PLAIN_SECONDS = 10.0
+BAR, LEAST_NAME = 12, 12
 
 
-class RateColumn(ProgressColumn):
-    """Items a second, of whatever the phase counts."""
+class LineColumn(ProgressColumn):
+    """A task as one line of the terminal's width."""
 
     def render(self, task: Any) -> Text:
-        """`12.3/s`, or dashes before it is known."""
+        """See `line`."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:7.1f}/s" if speed else "   --/s", style="progress.data.speed")
+        left = 0.0 if task.finished else task.time_remaining
+        fields = task.fields
+        text = line(
+            err_console.width,
+            fields["job"],
+            fields["phase"],
+            int(task.completed),
+            None if task.total is None else int(task.total),
+            speed,
+            left,
+            task.elapsed or 0.0,
+            fields["note"],
+        )
+        return Text(text, no_wrap=True, overflow="crop")
 
 
 class JobProgress:
-    """Shows events that carry `job, phase, done, total, note`; a new phase of a job restarts its bar."""
+    """Shows events that carry `job, phase, done, total, note`; a new phase of a job restarts its line.
 
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.fields[job]:<28.28}"),
-            TextColumn("[cyan]{task.fields[phase]:<22.22}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            RateColumn(),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=err_console,
-        )
+    first: what is going on until the first of them, so that something is seen at once. always: without a terminal
+    also the end of what took less than `PLAIN_SECONDS`.
+    """
+
+    def __init__(self, first: str = "", always: bool = True) -> None:
+        self._progress = Progress(LineColumn(), console=err_console, transient=not always)
         self._tasks: dict[str, tuple[TaskID, str]] = {}
         self._plain: dict[str, tuple[float, float]] = {}
+        self._first, self._always = first, always
 
     def __enter__(self) -> Self:
         if err_console.is_terminal:
             self._progress.start()
+            if self._first:
+                task = self._progress.add_task("", job=self._first, phase="", note="", total=None)
+                self._tasks[""] = (task, "")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if err_console.is_terminal:
+            self.done("")
             self._progress.stop()
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event."""
         if event.phase == "resume":
             self.message(f"{event.job}: {event.note}")
@@ -69,6 +81,7 @@ class JobProgress:
         if not err_console.is_terminal:
             self._line(event)
             return
+        self.done("")
         task, phase = self._tasks.get(event.job, (None, ""))
         if task is None:
             task = self._progress.add_task("", job=event.job, phase=event.phase, note="", total=event.total)
@@ -76,30 +89,92 @@ class JobProgress:
             # rich replaces all fields here, so the job must be named again.
             self._progress.reset(task, total=event.total, job=event.job, phase=event.phase, note="")
         self._tasks[event.job] = (task, event.phase)
-        fields = {"note": event.note} if event.note else {}
-        self._progress.update(task, completed=event.done, total=event.total, **fields)
+        self._progress.update(task, completed=event.done, total=event.total)
+        if event.note:
+            self._progress.update(task, note=event.note)
 
     def done(self, job: str) -> None:
-        """Take a finished job's bar away."""
+        """Take a finished job's line away."""
         if job in self._tasks and err_console.is_terminal:
             self._progress.remove_task(self._tasks.pop(job)[0])
 
     def message(self, text: str) -> None:
-        """A line above the bars."""
+        """A line above the others."""
         err_console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def _line(self, event: Any) -> None:
+    def _line(self, event: Event) -> None:
         key, now = f"{event.job} {event.phase}", time.monotonic()
         if key not in self._plain:
             self._plain[key] = (now, now)
         started, last = self._plain[key]
-        if now - last >= PLAIN_SECONDS or event.done == event.total:
+        late = now - last >= PLAIN_SECONDS
+        if late or (event.done == event.total and (self._always or last > started)):
             self._plain[key] = (started, now)
             rate = event.done / max(now - started, 1e-9)
-            left = f", ETA {(event.total - event.done) / rate:.0f} s" if 0 < event.done < event.total else ""
+            left = f", ETA {clock((event.total - event.done) / rate)}" if 0 < event.done < event.total else ""
             speed = f" ({rate:.1f}/s{left})" if now - started > 0.5 else ""
-            err_console.print(
-                f"{event.job} {event.phase} {event.done}/{event.total}{speed} {event.note}".rstrip(),
-                highlight=False,
-                soft_wrap=True,
-            )
+            self.message(f"{event.job} {event.phase} {event.done}/{event.total}{speed} {event.note}".rstrip())
+
+
+@contextmanager
+def bar(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A line for one piece of work, driven by calls of (done, total)."""
+    from gaprun.runtime.events import Event
+
+    with JobProgress(what, always=False) as progress:
+        yield lambda done, total: progress(Event(what, unit, done, total))
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A line with the time that has passed, for work whose size is not known."""
+    with JobProgress(what, always=False):
+        yield
+
+
+def line(
+    width: int,
+    job: str,
+    phase: str,
+    done: int,
+    total: int | None,
+    rate: float | None,
+    left: float | None,
+    elapsed: float,
+    note: str = "",
+) -> str:
+    """One line of at most `width` characters: job, phase, bar, `done/total`, rate, time left, note.
+
+    A total of None is work of unknown size: job and the time that has passed. The job's name is shortened first, then
+    the phase, the bar goes next; count, rate and time left stay.
+    """
+    if total is None:
+        return f"{shortened(job, width - 10)}  {clock(elapsed)}"
+    speed = f"{rate:.1f}/s" if rate else "--/s"
+    numbers = f"{done}/{total} {speed} ETA {'-:--:--' if left is None else clock(left)}"
+    room = width - len(numbers) - 1
+    if room >= BAR + 1 + 2 * LEAST_NAME:
+        filled = BAR * done // total if total else BAR
+        numbers = f"{'━' * filled}{'─' * (BAR - filled)} {numbers}"
+        room -= BAR + 1
+    phase = shortened(phase, max(LEAST_NAME, room - LEAST_NAME - 1, room - len(job) - 1))[: max(room, 0)]
+    name = shortened(job, max(0, room - len(phase) - (1 if phase else 0)))
+    text = " ".join(filter(None, (name, phase, numbers)))
+    return f"{text} {note}"[:width].rstrip() if note and width - len(text) > LEAST_NAME else text
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in `width` characters, with `…` for its middle: a name's end tells it from its like."""
+    if len(text) <= width:
+        return text
+    if width < 3:
+        return text[: max(width, 0)]
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

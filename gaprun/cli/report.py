@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import DbOption, console, print_json
+from gaprun.cli.common import DbOption
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.tables import Heading, Table
 
 
 def register(app: typer.Typer) -> None:
@@ -23,22 +25,22 @@ def report(
     models: Annotated[
         bool, typer.Option("--models/--no-models", help="Read checkpoints and data for clouds and examples.")
     ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
     """Write the report: comparison, claims, the paper's tables, curves, clouds, examples; one file, no network."""
     from gaprun.report.page import write_report
     from gaprun.store import open_store
 
+    how = chosen(format, json)
     store = open_store(db, create=False)
     material = write_report(store, out, where or [], models)
     size = out.stat().st_size
-    if json:
-        print_json(
-            {"path": str(out), "bytes": size, "runs": len(material.groups), "rows": len(material.labels)}
-        )
-    else:
-        console.print(
-            f"{out}: {len(material.groups)} runs in {len(material.labels)} rows, {size / 1e6:.1f} MB",
-            markup=False,
-        )
+    facts = {"path": str(out), "bytes": size, "runs": len(material.groups), "rows": len(material.labels)}
+    numbers = (str(len(material.groups)), str(len(material.labels)), f"{size / 2**20:.1f} MiB")
+    heads: list[Heading | str] = [
+        "written",
+        *(Heading(name, right=True) for name in ("runs", "rows", "size")),
+    ]
+    show(Table.of("report", heads, [(str(out), *numbers)], [facts]), how, facts)

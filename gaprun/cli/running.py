@@ -41,16 +41,18 @@ def run_together(
 
 def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[Job], list[Outcome]]:
     """The jobs that `check` lets pass, and the others with why. Raises its error where no job passes."""
+    from gaprun.cli.progress import waiting
     from gaprun.jobs.outcome import Outcome
 
     good: list[Job] = []
     bad: list[Outcome] = []
-    for job in jobs:
-        try:
-            check(job)
-            good.append(job)
-        except GaprunError as error:
-            bad.append(Outcome(job, error))
+    with waiting(f"{_runs(len(jobs))}: looking at recipes and data"):  # the first look may load torch
+        for job in jobs:
+            try:
+                check(job)
+                good.append(job)
+            except GaprunError as error:
+                bad.append(Outcome(job, error))
     if bad and not good:
         give_reasons(bad, len(jobs))
     for outcome in bad:
@@ -75,7 +77,7 @@ def _shown(jobs: list[Job], refused: Sequence[Outcome], run: Callable[[Report, F
     from gaprun.cli.progress import JobProgress
 
     failures = list(refused)
-    with JobProgress() as progress:
+    with JobProgress(f"{_runs(len(jobs))}: starting") as progress:
 
         def finished(outcome: Outcome) -> None:
             progress.done(outcome.job.id)
@@ -103,6 +105,10 @@ def give_reasons(failures: Sequence[Outcome], of: int) -> None:
     for outcome in failures:
         _say(outcome)
     raise Failure(f"{len(failures)} of {of} runs could not be done; they are listed above")
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _say(outcome: Outcome) -> None:

@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 from gaprun.cli import completion, exchange
-from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.cli.common import DbOption, console, err_console
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
+from gaprun.cli.output import show as show_tables
 from gaprun.errors import Failure, GaprunError
 
 runs = typer.Typer(
     no_args_is_help=True, help="List, show, remove, export and import runs.", rich_markup_mode="rich"
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RunArgument = Annotated[
     str,
     typer.Argument(
@@ -41,18 +42,18 @@ def register(app: typer.Typer) -> None:
 def list_(
     where: Where = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")] = None,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
     """List runs, newest first."""
-    from gaprun.comparison.runview import list_table, summary
+    from gaprun.comparison.runview import list_table
     from gaprun.store import open_store
 
     found = open_store(db, create=False).runs(where or [], light=True)[:limit]
-    if json:
-        print_json([summary(run) for run in found])
-    elif found:
-        console.print(list_table(found))
+    how = chosen(format, json)
+    if found or how in (Format.json, Format.csv):
+        show_tables(list_table(found), how)
     else:
         err_console.print("no such run" if where else "no runs yet: `gaprun train RECIPE` makes one")
 
@@ -67,7 +68,8 @@ def show(
             "--subsets", help="Also alignment by data set, caption length and class (reads the checkpoint)."
         ),
     ] = False,
-    json: Json = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
     """Show one run: status, curves of training, and every metric with what it was measured on."""
@@ -85,10 +87,27 @@ def show(
 
         parts = alignment_subsets(store, row.id)
         health = [*health[:-1], judge(parts)]
-    if json:
-        print_json(runview.detail(row, metrics, health, parts))
-    else:
-        console.print(runview.show(row, metrics, trajectory, health, parts, recipe=recipe))
+    how = chosen(format, json)
+    facts = runview.facts_table(row)
+    beside = [runview.health_table(health), *([runview.subsets_table(parts)] if parts else [])]
+    values = runview.metric_tables(metrics)
+    if how is not Format.table:
+        document = runview.detail(row, metrics, health, parts)
+        show_tables([facts, *beside, *values], how, document, runview.metrics_table(metrics))
+        return
+    show_tables(facts, how)
+    for curve in runview.curves(trajectory):
+        console.print()
+        console.print(curve)
+    console.print()
+    show_tables([*beside, *values], how)
+    if not values:
+        console.print("\nno metrics: not evaluated yet", style="dim")
+    if recipe:
+        import yaml
+
+        text = yaml.safe_dump(row.resolved_recipe, sort_keys=False).rstrip()
+        console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
 
 
 @runs.command(epilog="Example: gaprun runs rm baseline-s0 --yes")

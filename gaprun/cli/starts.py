@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gaprun.cli.common import console, err_console, print_json
-from gaprun.cli.laboratory import (
-    FeatureKind,
-    GapOf,
-    JsonOption,
-    OutOption,
-    SeedOption,
-    one_thread,
-    write_page,
-)
+from gaprun.cli.laboratory import FeatureKind, GapOf, OutOption, SeedOption, one_thread, write_page
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.progress import waiting
 from gaprun.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,16 +56,17 @@ def init(
     gamma: Annotated[float, typer.Option(help="Half of the particles' gap at the start.")] = 0.1,
     rate: Annotated[float, typer.Option(help="Learning rate of one particle.")] = 0.01,
     seed: SeedOption = 0,
+    format: FormatOption = Format.table,
     json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
     """Does the gap grow in the first steps? Many random inits, the share that grew, its exact interval."""
-    from rich.table import Table
-
-    from gaprun.theory.page import START_HEAD, render, start_cells, start_section
+    from gaprun.theory.page import render, start_section
     from gaprun.theory.start import StartSetting
     from gaprun.theory.study import SHARES, start_outcomes
+    from gaprun.theory.tables import start_table
 
+    how = chosen(format, json)
     outcomes = {}
     batches = gap_of is GapOf.batch
     if batches and model is None:
@@ -99,20 +93,11 @@ def init(
             gamma=gamma,
             rate=rate,
         )
-        with err_console.status(f"{kind.value} features: {inits} inits of each start"), one_thread():
+        with waiting(f"{kind.value} features: {inits} inits of each start"), one_thread():
             outcomes[str(kind.value)] = start_outcomes(
                 setting, inits=inits, steps=steps, seed=seed, shares=mismatched or SHARES
             )
-    flat = [(name, start, found) for name, by_start in outcomes.items() for start, found in by_start.items()]
-    if json:
-        print_json([{"features": name, "start": start} | found.row() for name, start, found in flat])
-    else:
-        table = Table(title=f"Change of the gap over the first {steps} steps")
-        for head in START_HEAD:
-            table.add_column(head, no_wrap=head != "start")
-        for name, start, found in flat:
-            table.add_row(*start_cells(name, start, found))
-        console.print(table)
+    show(start_table(outcomes, f"Change of the gap over the first {steps} steps"), how)
     if out:
         write_page(out, render("The first steps of the modality gap", [start_section(outcomes)]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.cli.common import DbOption, console, err_console
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.errors import UserError
+from gaprun.tables import Heading, Table
 
 if TYPE_CHECKING:
     from gaprun.cluster.plan import Planned
@@ -81,7 +84,8 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be submitted; submit nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Send a recipe's jobs to a cluster; see the help text above."""
     from gaprun.cli.running import checked, give_reasons
@@ -92,6 +96,7 @@ def submit(
     from gaprun.recipe.jobs import load_jobs
     from gaprun.store.engine import locate
 
+    how = chosen(format, json)
     resources = Resources(
         minutes=parse_minutes(time),
         partition=partition,
@@ -121,15 +126,15 @@ def submit(
     name = f"gaprun-{recipe.stem}"
     if dry_run:
         text = slurm_script(planned, store, resources, name) if cluster is Cluster.slurm else None
-        _show(rows(planned), cluster, text, as_json, devices)
+        _show(rows(planned), cluster, text, how, devices)
         return
     assert store is not None
     if cluster is Cluster.local:
         _run_here(planned, store, db, devices)
-        if as_json:
-            print_json(rows(planned))
+        if how is not Format.table:
+            show(_table(rows(planned)), how)
     else:
-        _send(planned, store, resources, name, as_json)
+        _send(planned, store, resources, name, how)
     if refused:
         give_reasons(refused, len(jobs) + len(refused))
 
@@ -145,17 +150,12 @@ def _store(db: str | None, create: bool) -> Store | None:
         return None
 
 
-def _send(planned: list[Planned], store: Store, resources: Resources, name: str, as_json: bool) -> None:
+def _send(planned: list[Planned], store: Store, resources: Resources, name: str, how: Format) -> None:
     from gaprun.cluster.plan import rows, to_slurm
 
     waiting = [item for item in planned if item.action == "submit"]
     ids = to_slurm(planned, store, resources, name) if waiting else {}
-    if as_json:
-        print_json(rows(planned, ids))
-        return
-    for item in planned:
-        said = f"SLURM job {ids[item.job.id]}" if item.job.id in ids else f"{item.action} already"
-        console.print(f"{item.job.id}: {said}", markup=False, highlight=False)
+    show(_table(rows(planned, ids)), how)
     err_console.print(
         f"{len(ids)} of {len(planned)} jobs submitted; logs in {store.artifacts / 'slurm'}; next: gaprun runs list",
         markup=False,
@@ -180,23 +180,31 @@ def _run_here(planned: list[Planned], store: Store, db: str | None, devices: str
 
 
 def _show(
-    plan_rows: list[dict[str, Any]], cluster: Cluster, script: str | None, as_json: bool, devices: str | None
+    plan_rows: list[dict[str, Any]], cluster: Cluster, script: str | None, how: Format, devices: str | None
 ) -> None:
-    if as_json:
-        print_json({"cluster": cluster.value, "jobs": plan_rows, "script": script})
-        return
-    from rich.table import Table
-
-    table = Table(title=f"{len(plan_rows)} runs; nothing was submitted", box=None, padding=(0, 1))
-    for column in ("run", "steps", "action"):
-        table.add_column(column, justify="right" if column == "steps" else "left", no_wrap=True)
-    for row in plan_rows:
-        action = row["action"] if row["action"] == "submit" else f"none: {row['action']}"
-        table.add_row(row["run"], str(row["steps"]), action)
-    console.print(table)
-    if script is not None:
-        console.print(script, markup=False, highlight=False, soft_wrap=True)
-    else:
+    document = {"cluster": cluster.value, "jobs": plan_rows, "script": script}
+    legend = []
+    if script is None and how is not Format.json:
         from gaprun.cluster.devices import chosen_devices
 
-        console.print(f"devices: {', '.join(chosen_devices(devices))}; one job each", highlight=False)
+        legend.append(f"devices: {', '.join(chosen_devices(devices))}; one job each")
+    show(_table(plan_rows, f"{len(plan_rows)} runs; nothing was submitted", legend), how, document)
+    if script is not None and how is Format.table:
+        console.print(script, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(plan_rows: list[dict[str, Any]], title: str = "", legend: Sequence[str] = ()) -> Table:
+    """A row a job: what is, or would be, done with it."""
+    rows = []
+    for row in plan_rows:
+        sent = f"SLURM job {row['slurm_job']}" if row.get("slurm_job") else row["action"]
+        rows.append(
+            (
+                row["run"],
+                str(row["steps"]),
+                sent if sent == "submit" or row.get("slurm_job") else f"none: {sent}",
+            )
+        )
+    return Table.of(
+        "submitted", ("run", Heading("steps", right=True), "action"), rows, plan_rows, title, legend
+    )

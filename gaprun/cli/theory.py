@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption, console, err_console, print_json
-from gaprun.cli.laboratory import JsonOption, OutOption, RuleName, SeedOption, one_thread, write_page
-
-if TYPE_CHECKING:
-    from gaprun.theory.reduced import Flow
+from gaprun.cli.common import DbOption
+from gaprun.cli.laboratory import OutOption, RuleName, SeedOption, one_thread, write_page
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.progress import waiting
 
 theory = typer.Typer(
     no_args_is_help=True, help="Watch the modality gap form and freeze: simulations, rates, fits to runs."
@@ -60,12 +59,16 @@ def flow(
         list[float] | None, typer.Option(help="A gamma whose crossing time is wanted (repeatable).")
     ] = None,
     seed: SeedOption = 0,
+    format: FormatOption = Format.table,
     json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
     """Integrate the paper's (gamma, nu) flow, measure its rates, and show them beside the published ones."""
     from gaprun.theory.rates import flow_rates, windows
     from gaprun.theory.study import FlowSetting
+    from gaprun.theory.tables import flow_tables
+
+    how = chosen(format, json)
 
     setting = FlowSetting(
         gamma=gamma,
@@ -82,26 +85,22 @@ def flow(
     landscape = _given_features(given) if given else None
     found = setting.run(rule.value, landscape, thresholds=threshold or ())
     rates = flow_rates(found)
-    if json:
-        print_json(
-            {
-                "rule": found.rule.name,
-                "trajectory": found.rows(),
-                "rates": {name: rate.row() for name, rate in rates.items()},
-                "windows": [rate.row() for rate in windows(found)],
-                "error": {"value": found.error, "measured_by": found.error_kind},
-                "crossings": [{"gamma": level, "t": t} for level, t in found.crossings.items()],
-                "stopped": found.stopped,
-            }
-        )
-    else:
-        _print_flow(found)
+    document = {
+        "rule": found.rule.name,
+        "trajectory": found.rows(),
+        "rates": {name: rate.row() for name, rate in rates.items()},
+        "windows": [rate.row() for rate in windows(found)],
+        "error": {"value": found.error, "measured_by": found.error_kind},
+        "crossings": [{"gamma": level, "t": t} for level, t in found.crossings.items()],
+        "stopped": found.stopped,
+    }
+    show(flow_tables(found), how, document)
     if out:
         from gaprun.theory.page import study_page
         from gaprun.theory.study import run_study
 
         with (
-            err_console.status("every rule, the particles and the first steps: half a minute or less"),
+            waiting("every rule, the particles and the first steps: half a minute or less"),
             one_thread(),
         ):
             page = study_page(run_study(setting, landscape=landscape, seed=seed))
@@ -114,38 +113,31 @@ def overlay(
         str, typer.Argument(help="A run's id, or the beginning of it.", autocompletion=completion.runs)
     ],
     db: DbOption = None,
+    format: FormatOption = Format.table,
     json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
     """Which law does a recorded run's gap follow: 1/log(t)^2, 1/(t log t), a power, an exponential, or undecided?"""
-    from rich.table import Table
-
     from gaprun.store import open_store
     from gaprun.theory.overlay import overlay_run
+    from gaprun.theory.tables import laws_table
+
+    how = chosen(format, json)
 
     store = open_store(db, create=False)
     found = overlay_run(store, run)
     verdict = found.verdict
     if not store.place.read_only:
         store.annotate(found.run, {"gap_law": found.row()})
-    if json:
-        print_json(found.row())
-    else:
-        console.print(f"[bold]{found.run}[/]: [bold]{verdict.law}[/]. {verdict.reason}", highlight=False)
-        if verdict.fits:
-            table = Table("law", "floor", "scale", "shape", "95 %", "RMSE", "held out", "AICc")
-            for fit in verdict.fits:
-                low_high = "" if fit.shape_interval is None else "{:.3g}-{:.3g}".format(*fit.shape_interval)
-                shape = "" if fit.shape is None else f"{fit.shape:.3g}"
-                numbers = (f"{fit.rmse:.2g}", f"{fit.held_out:.2g}", f"{fit.aicc:.1f}")
-                table.add_row(fit.text, f"{fit.floor:.3g}", f"{fit.scale:.3g}", shape, low_high, *numbers)
-            console.print(table)
+    show(laws_table(found), how, found.row())
     if out:
+        from markupsafe import Markup
+
         from gaprun.theory import figures
         from gaprun.theory.page import PageSection, render
 
         title = f"The gap of {found.run} and the laws of the theory"
-        words = (f"Verdict: <b>{verdict.law}</b>. {verdict.reason}.",)
+        words = (Markup("Verdict: <b>{}</b>. {}.").format(verdict.law, verdict.reason),)
         section = PageSection(
             "Recorded path and fits", words, (figures.overlay(found.step, found.gap, verdict, found.run),)
         )
@@ -163,35 +155,3 @@ def _given_features(path: Path) -> Any:
             return GivenFeatures(arrays["u"], arrays["v"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} does not hold arrays u and v as numpy.savez writes them: {error}") from error
-
-
-def _print_flow(found: Flow) -> None:
-    from rich.table import Table
-
-    from gaprun.theory.page import RATE_HEAD, rate_cells
-    from gaprun.theory.rates import flow_rates, windows
-
-    first, last = found.rows()[0], found.rows()[-1]
-    console.print(
-        f"[bold]{found.rule.name}[/]: Δ {first['delta']:.3g} at t = 0, {last['delta']:.3g} at t = {last['t']:.3g} "
-        f"(ln γ {last['ln_gamma']:.6g}, β {last['beta']:.4g}); relative error {found.error:.1e} by {found.error_kind}"
-    )
-    if found.stopped:
-        console.print(f"ended early: {found.stopped}")
-    for level, t in found.crossings.items():
-        console.print(f"γ = {level:g} " + ("is not crossed" if t is None else f"at t = {t:.6g}"))
-    table = Table(*RATE_HEAD, title="Rates")
-    for rate in flow_rates(found).values():
-        table.add_row(*rate_cells(rate))
-    console.print(table)
-    if not (slopes := windows(found)):
-        return
-    table = Table("t from", "to", "d ln γ / d ln ln t", "± 95 %", title="Local slopes against log log t")
-    for rate in slopes:
-        table.add_row(
-            f"{rate.window[0]:.0e}",
-            f"{rate.window[1]:.0e}",
-            f"{rate.value:.4g}",
-            f"{rate.high - rate.value:.2g}",
-        )
-    console.print(table)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.cli.common import DbOption, err_console
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,20 +62,23 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show jobs, sizes and what is done; train nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
 ) -> None:
     """Train a recipe's jobs; see the help text above."""
     from gaprun.jobs.launch import is_follower, is_shared, launch
 
+    how = chosen(format, json)
+    if how is not Format.table and not dry_run:
+        raise UserError("--format and --json go with --dry-run: they print the plan")
     if is_follower():
         _follow(db, device, dry_run)
         return
     jobs = _jobs(recipe, resume, overrides or [], seeds, db)
     if dry_run:
-        from gaprun.jobs.plan import plan_rows, render_plan
+        from gaprun.jobs.plan import plan_rows, plan_table
 
-        rows = plan_rows(jobs, db)
-        print_json(rows) if as_json else render_plan(rows, console)
+        show(plan_table(plan_rows(jobs, db)), how)
         return
     from gaprun.cli.running import checked, closing_words, give_reasons, run_all, run_together
     from gaprun.jobs.preflight import check_folder, is_finished, prepare_job

@@ -9,6 +9,7 @@ from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from gaprun.evaluation.catalogue import transform_of
+from gaprun.tables.numbers import signed
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -103,8 +104,8 @@ def _gap(recipe: Mapping[str, Any], path: Rows) -> tuple[str, str]:
     fall = max(mean(row["loss"] for row in rows[:5]) - loss, 1e-12)
     peak = max(gap, max(median(row["gap"] for row in rows[i : i + 5]) for i in range(len(rows) - 4)))
     text = (
-        f"gap {gap:.3f} (peak {peak:.3f}, moved by {gap - gap_before:+.3f}), loss moved by {loss - loss_before:+.3f} "
-        f"of a fall of {fall:.2f} over the last part of training"
+        f"gap {gap:.3f} (peak {peak:.3f}, moved by {signed(gap - gap_before, 3)}), "
+        f"loss moved by {signed(loss - loss_before, 3)} of a fall of {fall:.2f} over the last part of training"
     )
     converged = abs(loss - loss_before) <= FLAT * fall
     # Two clouds with one mean still show a gap of up to sqrt(2/B) in a batch of B pairs.

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from gaprun.comparison.health import CLEAR, FLAGGED, NOT_RECORDED, SIGNS, Finding
 from gaprun.comparison.sparkline import chart, resample
+from gaprun.evaluation.catalogue import in_order, metric, value_text
+from gaprun.tables import Cell, Heading, Style, Table
+from gaprun.tables.numbers import bracketed, fixed, significant
 
 if TYPE_CHECKING:
     from gaprun.comparison.subsets import Subset
     from gaprun.store.models import Run
 
-COLOURS = {"finished": "green", "running": "cyan", "queued": "blue", "failed": "red", "interrupted": "yellow"}
+STYLES: dict[str, Style] = {"finished": "good", "running": "strong", "failed": "bad", "interrupted": "warn"}
 CURVES = ("gap", "temperature", "loss")
 WIDTH, HEIGHT = 60, 3
 
@@ -73,53 +72,40 @@ def detail(
 def list_table(runs: Sequence[Run]) -> Table:
     """A row a run; the recipe stands in a column of its own unless every id begins with it."""
     named = all(run.id.startswith(run.recipe) for run in runs)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("id", overflow="fold")
-    if not named:
-        table.add_column("recipe", overflow="fold")
-    for name in ("seed", "status", "progress", "started", "took"):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("status", "started") else "right")
-    for run in runs:
-        table.add_row(
-            escape(run.id),
-            *([] if named else [escape(run.recipe)]),
+    right = [Heading(name, right=True) for name in ("seed", "progress", "took")]
+    heads: list[Heading | str] = [
+        "id",
+        *([] if named else ["recipe"]),
+        right[0],
+        "status",
+        right[1],
+        "started",
+        right[2],
+    ]
+    rows: list[list[Cell | str]] = [
+        [
+            run.id,
+            *([] if named else [run.recipe]),
             "-" if run.seed is None else str(run.seed),
-            _status(run.status),
+            Cell((run.status,), STYLES.get(run.status, "")),
             _progress(run),
             _minute(run.started),
             _took(run),
-        )
-    return table
+        ]
+        for run in runs
+    ]
+    return Table.of("runs", heads, rows, [summary(run) for run in runs])
 
 
-def show(
-    run: Run,
-    metrics: Sequence[dict[str, Any]],
-    trajectory: Sequence[dict[str, Any]],
-    health: Sequence[Finding] = (),
-    subsets: Sequence[Subset] = (),
-    recipe: bool = False,
-) -> RenderableType:
-    """One run for the terminal: facts, curves of training, metrics with their origin, the recipe if asked."""
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
-    for name, value in _facts(run):
-        facts.add_row(name, value if isinstance(value, Text) else escape(str(value)))
-    parts: list[RenderableType] = [facts]
-    for name in CURVES:
-        if (curve := curve_text(trajectory, name)) is not None:
-            parts += ["", curve]
-    if health:
-        parts.append(health_text(health))
-    if subsets:
-        parts += ["", subsets_table(subsets)]
-    parts.append(metrics_text(metrics) if metrics else Text("\nno metrics: not evaluated yet", style="dim"))
-    if recipe:
-        import yaml
+def facts_table(run: Run) -> Table:
+    """What is known of one run, a fact a row."""
+    rows = [(Cell((name,), "strong"), cell) for name, cell in _facts(run)]
+    return Table.of("run", ("", Heading("", wrap=True)), rows, [summary(run)])
 
-        parts += ["", Text(yaml.safe_dump(run.resolved_recipe, sort_keys=False).rstrip())]
-    return Group(*parts)
+
+def curves(trajectory: Sequence[dict[str, Any]]) -> list[Text]:
+    """The curves of training that were recorded, for the terminal."""
+    return [curve for name in CURVES if (curve := curve_text(trajectory, name)) is not None]
 
 
 def curve_text(trajectory: Sequence[dict[str, Any]], name: str) -> Text | None:
@@ -129,81 +115,83 @@ def curve_text(trajectory: Sequence[dict[str, Any]], name: str) -> Text | None:
         return None
     steps, values = [p[0] for p in points], [p[1] for p in points]
     lines = chart(resample(steps, values, min(WIDTH, max(len(points), 8))), HEIGHT)
-    extremes = f"(min {number(min(values))}, max {number(max(values))})"
-    head = f"{name}  {number(values[0])} → {number(values[-1])}  {extremes}"
+    extremes = f"(min {significant(min(values))}, max {significant(max(values))})"
+    head = f"{name}  {significant(values[0])} → {significant(values[-1])}  {extremes}"
     text = Text(head + "\n", style="bold")
     text.append("\n".join(lines), style="not bold cyan")
     text.append(f"\nstep {steps[0]} … {steps[-1]}", style="not bold dim")
     return text
 
 
-def health_text(findings: Sequence[Finding]) -> Text:
-    """The failure signatures, one a line, those found first."""
-    styles = {FLAGGED: "yellow", CLEAR: "green", NOT_RECORDED: "dim"}
-    text = Text("\nhealth  (rules: docs/health.md)", style="bold")
-    for finding in sorted(findings, key=lambda f: list(styles).index(f.status)):
-        text.append(f"\n  {finding.status:13}", style=f"not bold {styles[finding.status]}")
-        text.append(f"{SIGNS[finding.sign]}: {finding.text}", style="not bold")
-    return text
+def health_table(findings: Sequence[Finding]) -> Table:
+    """The failure signatures, one a row, those found first."""
+    styles: dict[str, Style] = {FLAGGED: "warn", CLEAR: "good", NOT_RECORDED: "faint"}
+    rows = [
+        (Cell((finding.status,), styles[finding.status]), f"{SIGNS[finding.sign]}: {finding.text}")
+        for finding in sorted(findings, key=lambda f: list(styles).index(f.status))
+    ]
+    heads = ("status", Heading("signature and numbers", wrap=True))
+    records = [asdict(finding) for finding in findings]
+    return Table.of("health", heads, rows, records, "health (rules: docs/health.md)")
 
 
 def subsets_table(subsets: Sequence[Subset]) -> Table:
     """Alignment by data set, caption length and class, with 95 % intervals over pairs."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for name in ("measured on", "by", "group", "pairs", "alignment", "95 % interval"):
-        table.add_column(name, justify="right" if name in ("pairs", "alignment") else "left")
-    for s in subsets:
-        interval = f"[{number(s.ci95[0])}, {number(s.ci95[1])}]" if s.ci95 else "-"
-        table.add_row(escape(s.place), s.by, escape(s.group), str(s.n), number(s.alignment), interval)
-    return table
+    right = Heading("pairs", right=True), Heading("alignment", right=True)
+    heads = ("measured on", "by", "group", *right, "95 % interval")
+    places = metric("alignment").places
+    rows = [
+        (s.place, s.by, s.group, str(s.n), fixed(s.alignment, places), bracketed(s.ci95, places) or "-")
+        for s in subsets
+    ]
+    return Table.of("subsets", heads, rows, [asdict(subset) for subset in subsets])
 
 
-def metrics_text(metrics: Sequence[dict[str, Any]]) -> Text:
-    """The metrics by evaluation: data, protocol, size, step, checkpoint and fingerprint, then values."""
-    text = Text()
-    head = None
-    for row in sorted(metrics, key=_place):
-        if _place(row)[:-2] != head:
-            head = _place(row)[:-2]
-            text.append(f"\n{row['dataset']}/{row['split']}, protocol {row['protocol']}", style="bold")
-            size = "?" if row["n"] is None else row["n"]
-            origin = f"checkpoint {row['checkpoint_hash'][:8]}, data {row['data_fingerprint'][:8]}"
-            text.append(f"  (n {size}, step {row['step']}, {origin})\n", style="dim")
-        text.append(f"  {row['metric']:24}{number(row['value']):>10}\n")
-    text.rstrip()
-    return text
+def metric_tables(metrics: Sequence[dict[str, Any]]) -> list[Table]:
+    """The metrics by evaluation: data, protocol, size, step, checkpoint and fingerprint above, then the values."""
+    order = {name: place for place, name in enumerate(in_order({row["metric"] for row in metrics}))}
+    parts: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in sorted(metrics, key=lambda row: (_place(row), order[row["metric"]])):
+        parts.setdefault(_place(row), []).append(row)
+    found = []
+    for rows in parts.values():
+        first = rows[0]
+        size = "?" if first["n"] is None else first["n"]
+        origin = f"checkpoint {first['checkpoint_hash'][:8]}, data {first['data_fingerprint'][:8]}"
+        where = f"{first['dataset']}/{first['split']}, protocol {first['protocol']}"
+        values = [(row["metric"], value_text(row["metric"], row["value"])) for row in rows]
+        title = f"{where} (n {size}, step {first['step']}, {origin})"
+        heads = ("metric", Heading("value", right=True))
+        found.append(Table.of(f"metrics {where}", heads, values, rows, title))
+    return found
+
+
+def metrics_table(metrics: Sequence[dict[str, Any]]) -> Table:
+    """All of them in one table, a row a value: what CSV prints of a run."""
+    return Table("metrics", (), (), tuple(metrics))
 
 
 def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    stem, _, k = row["metric"].partition("@")
     origin = (row["step"], row["checkpoint_hash"], row["data_fingerprint"], row["n"] or 0)
-    return (row["dataset"], row["split"], row["protocol"], *origin, stem, int(k) if k.isdigit() else 0)
+    return (row["dataset"], row["split"], row["protocol"], *origin)
 
 
-def number(value: float | None) -> str:
-    """A value to four significant digits, or n/a where it is not defined."""
-    return "n/a" if value is None or not math.isfinite(value) else f"{value:.4g}"
-
-
-def _facts(run: Run) -> list[tuple[str, Any]]:
-    facts: list[tuple[str, Any]] = [
+def _facts(run: Run) -> list[tuple[str, Cell]]:
+    facts = [
         ("run", run.id),
         ("recipe", f"{run.recipe} ({run.recipe_hash[:8]})"),
-        ("seed", "-" if run.seed is None else run.seed),
-        ("status", Text.from_markup(_status(run.status))),
-    ]
-    if run.error:
-        facts.append(("error", run.error))
-    facts += [
+        ("seed", "-" if run.seed is None else str(run.seed)),
+        ("status", run.status),
+        *([("error", run.error)] if run.error else []),
         ("progress", _progress(run)),
         ("started", f"{_minute(run.started)} on {run.host or '-'}"),
         ("took", _took(run)),
         ("code", run.code_version),
         ("folder", run.folder),
         ("checkpoint", f"{run.checkpoint} ({(run.checkpoint_hash or '?')[:8]})" if run.checkpoint else "-"),
+        *((name.replace("_", " "), str(_note(value))) for name, value in (run.notes or {}).items()),
     ]
-    facts += [(name.replace("_", " "), _note(value)) for name, value in (run.notes or {}).items()]
-    return facts
+    return [(name, Cell((text,), STYLES.get(text, "") if name == "status" else "")) for name, text in facts]
 
 
 def _note(value: Any) -> Any:
@@ -211,10 +199,6 @@ def _note(value: Any) -> Any:
     if isinstance(value, dict) and {"law", "reason"} <= set(value):
         return f"{value['law']}: {value['reason']}"
     return value
-
-
-def _status(status: str) -> str:
-    return f"[{COLOURS.get(status, 'white')}]{status}[/]"
 
 
 def _progress(run: Run) -> str:

@@ -42,7 +42,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Reached:
     """What a group reached in a column. `best` marks the best mean of the column, several on a tie.
 
     `p_holm` is corrected over `family` tests (None without correction); `mixed` says what differs among the values
@@ -83,7 +83,7 @@ class Comparison:
     by: str
     groups: list[str]
     columns: list[Column]
-    cells: dict[tuple[str, Column], Cell]
+    cells: dict[tuple[str, Column], Reached]
     baselines: dict[str, str]
     unit: str
     notes: list[str]
@@ -202,7 +202,7 @@ def _cells(
     baselines: dict[str, str],
     family: Family,
     margin: float | None,
-) -> dict[tuple[str, Column], Cell]:
+) -> dict[tuple[str, Column], Reached]:
     keys = [(group, column) for group in groups for column in columns if (group, column) in values]
     summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
     differences: dict[tuple[str, Column], Difference | None] = {}
@@ -225,7 +225,7 @@ def _cells(
         if len(means) > 1 and column.direction in (UP, DOWN):
             best[column] = max(means) if column.direction == UP else min(means)
     return {
-        key: Cell(
+        key: Reached(
             summaries[key],
             differences[key],
             *tested[key],
@@ -285,7 +285,7 @@ def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
     return sorted(comparison.groups, key=key)
 
 
-def _record(comparison: Comparison, group: str, column: Column, cell: Cell | None) -> dict[str, Any]:
+def _record(comparison: Comparison, group: str, column: Column, cell: Reached | None) -> dict[str, Any]:
     found, summary = (cell.difference, cell.summary) if cell else (None, None)
     return {
         "recipe": group if comparison.by == "recipe" else ", ".join(cell.recipes if cell else ()),

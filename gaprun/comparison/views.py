@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gaprun.comparison.correlation import Correlation, correlate
-from gaprun.comparison.render import fixed
+from gaprun.comparison.shown import mean_text, places_of, sentences
 from gaprun.comparison.statistics import settled
 from gaprun.comparison.table import Column, Comparison
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import transform_of
 from gaprun.metrics import NONE, UP
+from gaprun.tables import Heading, Table
+from gaprun.tables.numbers import bracketed, fixed, p_value
 
 
-@dataclass(frozen=True)
-class View:
-    """A plain table: heads and rows of text, sentences about it, and the records that JSON and CSV print."""
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    legend: tuple[str, ...]
-    records: tuple[dict[str, Any], ...]
-
-
-def correlations(comparison: Comparison, predictors: Sequence[str], top: int | None = None) -> View:
+def correlations(comparison: Comparison, predictors: Sequence[str], top: int | None = None) -> Table:
     """Spearman's and Pearson's correlation of every other column with each predictor, over the groups' means.
 
     A predictor is taken from the column's own data and protocol if it was measured there, else from the pool
@@ -65,11 +56,11 @@ def correlations(comparison: Comparison, predictors: Sequence[str], top: int | N
         "intervals (Bonett and Wright for Spearman, Fisher's z for Pearson) and p.",
         "A row is one point, whatever its seeds; rows that differ in one knob are not independent of each other.",
     )
-    heads = ("metric", "on", "against", "rows", "Spearman", "Pearson")
-    return _view(comparison, heads, rows, legend, records, top)
+    heads = ("metric", "on", "against", Heading("rows", right=True), "Spearman", "Pearson")
+    return _view("correlations", comparison, heads, rows, legend, records, top)
 
 
-def pareto(comparison: Comparison, top: int | None = None) -> View:
+def pareto(comparison: Comparison, top: int | None = None) -> Table:
     """Which groups no other group beats in every column at once (by means); one protocol a metric and split counts.
 
     That is the pool's, which gap and retrieval share, else the first, and a transformed one only where nothing else
@@ -93,49 +84,49 @@ def pareto(comparison: Comparison, top: int | None = None) -> View:
         if all((g, c) in comparison.cells for c in columns)
     }
     rows, records = [], []
+    places = {c: places_of(comparison, c) for c in columns}
     for group, point in sorted(points.items(), key=lambda item: item[1], reverse=True):
         beaten = [g for g, other in points.items() if _dominates(other, point)]
-        cells = [comparison.cells[group, c].summary for c in columns]
-        rows.append(
-            (
-                group,
-                *(fixed(s.mean, 3) + (f" ± {fixed(s.std, 3)}" if s.std is not None else "") for s in cells),
-                "no" if beaten else "yes",
-                ", ".join(beaten),
-            )
-        )
+        cells = [comparison.cells[group, c] for c in columns]
+        texts = [mean_text(cell, places[c]) for c, cell in zip(columns, cells, strict=True)]
+        rows.append((group, *texts, "no" if beaten else "yes", ", ".join(beaten)))
         means = {
-            f"{c.metric} {c.dataset}/{c.split} {c.protocol}": s.mean
-            for c, s in zip(columns, cells, strict=True)
+            f"{c.metric} {c.dataset}/{c.split} {c.protocol}": cell.summary.mean
+            for c, cell in zip(columns, cells, strict=True)
         }
         found = {"group": group, "means": means, "front": not beaten, "dominated_by": beaten}
         records.append(found | {"mixed": _mixed(comparison, columns, [group])})
-    heads = [f"{c.metric}{c.about.arrow} {c.dataset}/{c.split} {c.protocol}" for c in columns]
+    measured = [
+        Heading(f"{c.metric}{c.about.arrow}\n{c.dataset}/{c.split}\n{c.protocol}", right=True)
+        for c in columns
+    ]
     missing = len(comparison.groups) - len(points)
     legend = [
         "On the front: no other row is at least as good in every column and better in one (means only)."
     ]
     if missing:
         legend.append(f"{missing} row(s) without all columns are left out.")
-    return _view(comparison, (comparison.by, *heads, "front", "beaten by"), rows, legend, records, top)
+    heads: list[Heading | str] = [comparison.by, *measured, "front", Heading("beaten by", wrap=True)]
+    return _view("pareto front", comparison, heads, rows, legend, records, top)
 
 
 def _view(
+    name: str,
     comparison: Comparison,
-    heads: Sequence[str],
+    heads: Sequence[Heading | str],
     rows: Sequence[tuple[str, ...]],
     legend: Sequence[str],
     records: Sequence[dict[str, Any]],
     top: int | None,
-) -> View:
+) -> Table:
     """The view of `top` rows, with a column that says what was mixed, where something was, and the notes below."""
     if any(record["mixed"] for record in records):
         heads = (*heads, "mixed")
         rows = [(*row, record["mixed"] or "") for row, record in zip(rows, records, strict=True)]
-    notes = [note[0].upper() + note[1:] + "." for note in comparison.notes]
+    notes = sentences(comparison.notes)
     if top is not None and top < len(rows):
         notes.append(f"{len(rows) - top} more rows are not shown; they count in every number.")
-    return View(tuple(heads), tuple(rows[:top]), (*legend, *notes), tuple(records[:top]))
+    return Table.of(name, heads, rows[:top], records[:top], legend=(*legend, *notes))
 
 
 def _mixed(
@@ -182,12 +173,7 @@ def _where(source: Column, column: Column) -> str:
 def _r(found: Correlation | None) -> str:
     if found is None:
         return "-"
-    text = fixed(found.r, 2)
-    if found.ci95:
-        text += f" [{fixed(found.ci95[0], 2)}, {fixed(found.ci95[1], 2)}]"
-    if found.p_value is not None:
-        text += " p<.001" if found.p_value < 0.001 else f" p={found.p_value:.3f}".replace("=0.", "=.")
-    return text
+    return " ".join(filter(None, (fixed(found.r, 2), bracketed(found.ci95, 2), p_value(found.p_value))))
 
 
 def _correlation_record(

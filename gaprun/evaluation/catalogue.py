@@ -6,10 +6,12 @@ Reading it imports the tasks' declarations and no torch.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 from gaprun.errors import UserError
 from gaprun.metrics import NONE, Metric
+from gaprun.tables.numbers import fixed, places_for
 
 
 def families() -> dict[str, tuple[Metric, ...]]:
@@ -18,7 +20,7 @@ def families() -> dict[str, tuple[Metric, ...]]:
     Raises UserError where two tasks declare one name.
     """
     from gaprun.evaluation.tasks import DEFAULT_TASKS, TASKS
-    from gaprun.evaluation.tasks.training import TRAINING
+    from gaprun.evaluation.tasks.training import IMPORTED, TRAINING
     from gaprun.registry import load_plugins
 
     load_plugins()
@@ -34,7 +36,7 @@ def families() -> dict[str, tuple[Metric, ...]]:
                 )
         if task.metrics:
             found[family] = task.metrics
-    return found | {"training": TRAINING}
+    return found | {"training": TRAINING, "imported": IMPORTED}
 
 
 def declared() -> dict[str, Metric]:
@@ -45,6 +47,13 @@ def declared() -> dict[str, Metric]:
 def metric(name: str) -> Metric:
     """The metric of that name; a name that nobody declared (of an import, say) has no better side and no words."""
     return declared().get(name) or Metric(name, NONE, name)
+
+
+def value_text(name: str, value: float | None) -> str:
+    """One value of the metric `name` as tables show it; n/a where it is not defined."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return fixed(value, places_for(metric(name).places, abs(value)))
 
 
 def short_names() -> dict[str, tuple[str, ...]]:

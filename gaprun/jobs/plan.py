@@ -10,9 +10,10 @@ from gaprun.data.crops import kept_sizes
 from gaprun.errors import UserError
 from gaprun.jobs.preflight import Prepared, prepare_job
 from gaprun.recipe.jobs import Job
+from gaprun.tables import Heading, Table
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 GIB = 2**30
 
@@ -132,36 +133,31 @@ def _statuses(db: str | None) -> dict[tuple[str, int | None], str]:
     return {(run.recipe_hash, run.seed): run.status for run in runs}
 
 
-def render_plan(rows: list[dict[str, Any]], console: Console) -> None:
-    """The plan as a table with totals; narrow enough for a terminal of 80 columns."""
-    from rich.table import Table
+def plan_table(rows: list[dict[str, Any]]) -> Table:
+    """A row a job; below, the disk in all and what a card cannot hold."""
+    from gaprun.jobs.memory import card_gib
 
-    table = Table(title=f"{len(rows)} runs; nothing was trained", box=None, padding=(0, 1))
-    for column in ("run", "status", "images", "batch", "steps", "warm-up", "params", "step", "cache", "disk"):
-        table.add_column(column, justify="left" if column in ("run", "status") else "right", no_wrap=True)
+    names = ("images", "batch", "steps", "warm-up", "params", "step", "cache", "disk")
+    heads: list[Heading | str] = ["run", "status", *(Heading(name, right=True) for name in names)]
+    cells = []
     for row in rows:
         activations = row["activation_memory_gib"]
         step = "?" if activations is None else f"{row['model_memory_gib'] + activations:.2f}G"
-        table.add_row(
-            row["run"],
-            row["status"],
-            str(row["images"]),
-            str(row["batch_size"]),
-            str(row["steps"]),
-            str(row["warmup_steps"]),
-            f"{row['parameters'] / 1e6:.1f}M",
-            step,
-            f"{row['cache_memory_gib']:.2f}G",
-            f"{row['disk_gib']:.2f}G",
+        cells.append(
+            (
+                row["run"],
+                row["status"],
+                *(str(row[name]) for name in ("images", "batch_size", "steps", "warmup_steps")),
+                f"{row['parameters'] / 1e6:.1f}M",
+                step,
+                f"{row['cache_memory_gib']:.2f}G",
+                f"{row['disk_gib']:.2f}G",
+            )
         )
-    console.print(table)
     total = sum(row["disk_gib"] for row in rows)
-    console.print(
+    legend = [
         f"Disk for checkpoints in all: {total:.2f} GiB. Memory of a step: weights, gradients, optimiser, activations "
         "(captions of full length); about a tenth more for kernels. The cache is in the host's memory.",
-        highlight=False,
-    )
-    from gaprun.jobs.memory import card_gib
-
-    for line in too_large(rows, card_gib()):
-        console.print(f"[yellow]warning:[/] {line}", highlight=False)
+        *(f"warning: {line}" for line in too_large(rows, card_gib())),
+    ]
+    return Table.of("plan", heads, cells, rows, f"{len(rows)} runs; nothing was trained", legend)

@@ -16,6 +16,8 @@ from gaprun.comparison.correlation import correlate, slope
 from gaprun.comparison.statistics import Summary, summarise
 from gaprun.paper.effects import Effect, effects, retrieval, setting_means
 from gaprun.paper.settings import MethodSetting, Result, SetupResults
+from gaprun.tables import Cell, Heading, Style, Table
+from gaprun.tables.numbers import bracketed, fixed, signed
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -70,6 +72,28 @@ def judge_study(study: SetupResults, paths: Paths) -> list[Verdict]:
         verdict, evidence, runs = claim.judge(study, paths)
         verdicts.append(Verdict(claim.name, claim.statement, verdict, evidence, claim.rule, tuple(runs)))
     return verdicts
+
+
+def claims_table(verdicts: Sequence[Verdict], study: SetupResults) -> Table:
+    """A row a claim: the verdict, and in one column statement, evidence, rule and runs."""
+    styles: dict[str, Style] = {SUPPORTED: "good", NOT_SUPPORTED: "bad", UNDECIDED: "warn"}
+    rows = []
+    for one in verdicts:
+        texts = (one.statement, one.evidence, f"rule: {one.rule}", f"runs: {_named(one.runs)}")
+        rows.append((Cell((one.claim,), "strong"), Cell((one.verdict,), styles[one.verdict]), Cell(texts)))
+    heads = ("claim", "verdict", Heading("what is claimed", ("", "evidence", "rule", "runs"), wrap=True))
+    size = ", ".join(f"{name} {value}" for name, value in study.size().items())
+    legend = [f"{line[0].upper()}{line[1:]}." for line in study.left_out]
+    if study.others:
+        legend.append(f"{study.others} other set-up(s) are in the database: --where chooses.")
+    title = f"Judged at this size: {size}."
+    return Table.of("claims", heads, rows, [one.record() for one in verdicts], title, legend)
+
+
+def _named(runs: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(runs))
+    more = ", ..." if len(distinct) > 4 else ""
+    return f"{len(distinct)}: {', '.join(distinct[:4])}{more}" if distinct else "none"
 
 
 def _rate_law(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
@@ -157,7 +181,7 @@ def _retrieval(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     first = UNDECIDED
     if len(inside) >= FEWEST_SETTINGS and (found := correlate(*_columns(inside))) and found.ci95:
         first = SUPPORTED if found.ci95[1] < 0 else NOT_SUPPORTED if found.ci95[0] > 0 else UNDECIDED
-        text += f", correlation there {found.r:.2f} {_interval(found.ci95)}"
+        text += f", correlation there {fixed(found.r, 2)} {bracketed(found.ci95, 2)}"
     second = UNDECIDED
     if inside and below:
         best = max(inside, key=lambda s: inside[s][1])
@@ -169,7 +193,7 @@ def _retrieval(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     else:
         text += "; none lies below it" if not below else ""
     if whole and whole.ci95:
-        text += f"; over all settings the correlation is {whole.r:.2f} {_interval(whole.ci95)}"
+        text += f"; over all settings the correlation is {fixed(whole.r, 2)} {bracketed(whole.ci95, 2)}"
     runs = [r.run for r in study.results if r.setting in points]
     if NOT_SUPPORTED in (first, second):
         return NOT_SUPPORTED, text, runs
@@ -190,8 +214,8 @@ def _little_effect(study: SetupResults, paths: Paths) -> tuple[str, str, list[st
         much = low > LITTLE or high < -LITTLE
         verdicts.append(SUPPORTED if little else NOT_SUPPORTED if much else UNDECIDED)
         parts.append(
-            f"{words}: {WIDTH * line.slope:+.2f} points [{low:.2f}, {high:.2f}] for {WIDTH:g} of gap "
-            f"({line.n} settings)"
+            f"{words}: {signed(WIDTH * line.slope, 2)} points {bracketed((low, high), 2, sign=True)} "
+            f"for {WIDTH:g} of gap ({line.n} settings)"
         )
         runs |= {r.run for r in study.results if r.setting in points}
     return _both(verdicts), "; ".join(parts), sorted(runs)
@@ -208,7 +232,9 @@ def _uniformity(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]
             continue
         low, high = found.ci95
         verdicts.append(SUPPORTED if low > 0 else NOT_SUPPORTED if high < WEAK else UNDECIDED)
-        parts.append(f"{words}: correlation {found.r:.2f} {_interval(found.ci95)} ({found.n} settings)")
+        parts.append(
+            f"{words}: correlation {fixed(found.r, 2)} {bracketed(found.ci95, 2)} ({found.n} settings)"
+        )
         runs |= {r.run for r in study.results if r.setting in points}
     return _both(verdicts), "; ".join(parts), sorted(runs)
 
@@ -334,13 +360,4 @@ def _within(interval: tuple[float, float], low: float, high: float) -> bool:
 
 
 def _spread(found: Summary, places: int) -> str:
-    text = f"{found.mean:+.{places}f}"
-    return (
-        f"{text} [{found.ci95[0]:.{places}f}, {found.ci95[1]:.{places}f}]"
-        if found.ci95
-        else f"{text} (one seed)"
-    )
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return f"[{ends[0]:.2f}, {ends[1]:.2f}]"
+    return f"{signed(found.mean, places)} {bracketed(found.ci95, places, sign=True) or '(one seed)'}"

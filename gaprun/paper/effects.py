@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from gaprun.comparison.statistics import Difference, holm, paired_t, summarise
 from gaprun.paper.settings import MethodSetting, Result, SetupResults
+from gaprun.tables.numbers import bracketed, p_value, signed
 
 Value = str | Callable[[Result], float | None]
 FEWEST_SEEDS = 3
@@ -25,12 +26,9 @@ class Effect:
 
     def __str__(self) -> str:
         found = self.difference
-        text = f"{self.setting} {self.kind} ({found.delta:+.3f}"
-        if found.ci95:
-            text += f" [{found.ci95[0]:.3f}, {found.ci95[1]:.3f}]"
-        return (
-            text + f", {found.pairs} seeds" + (f", p {self.p_holm:.2g})" if self.p_holm is not None else ")")
-        )
+        numbers = f"{signed(found.delta, 3)} {bracketed(found.ci95, 3, sign=True)}".rstrip()
+        tested = f", {p_value(self.p_holm)}" if self.p_holm is not None else ""
+        return f"{self.setting} {self.kind} ({numbers}, {found.pairs} seeds{tested})"
 
 
 def effects(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from gaprun.comparison.render import fixed
+from gaprun.comparison.shown import sentences
 from gaprun.comparison.statistics import Summary, summarise
 from gaprun.paper.published import SETTING, SOURCE, TABLES, Measure, PublishedTable, Row
 from gaprun.paper.settings import WORDS, MethodSetting, SetupResults
+from gaprun.tables import Cell, Heading, Table
+from gaprun.tables.numbers import fixed
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,23 @@ def beside(name: str, study: SetupResults | None, all_settings: bool = False) ->
     return Beside(table, tuple(lines), study)
 
 
-def records(found: Beside) -> dict[str, Any]:
+def document(found: Beside) -> dict[str, Any]:
     """What `--json` prints: source, both sizes, and one object a cell."""
+    study = found.study
+    return {
+        "table": found.table.name,
+        "title": found.table.title,
+        "source": SOURCE,
+        "published_size": SETTING,
+        "our_size": study.size() if study else None,
+        "other_setups": study.others if study else 0,
+        "notes": notes(found),
+        "cells": records(found),
+    }
+
+
+def records(found: Beside) -> list[dict[str, Any]]:
+    """One object a cell."""
     cells = []
     for line in found.lines:
         setting = line.setting or (MethodSetting(line.row.method, line.row.value) if line.row else None)
@@ -80,17 +94,7 @@ def records(found: Beside) -> dict[str, Any]:
                     "runs": list(line.runs),
                 }
             )
-    study = found.study
-    return {
-        "table": found.table.name,
-        "title": found.table.title,
-        "source": SOURCE,
-        "published_size": SETTING,
-        "our_size": study.size() if study else None,
-        "other_setups": study.others if study else 0,
-        "notes": notes(found),
-        "cells": cells,
-    }
+    return cells
 
 
 def notes(found: Beside) -> list[str]:
@@ -116,37 +120,50 @@ def notes(found: Beside) -> list[str]:
     return lines
 
 
-def render(found: Beside, width: int) -> RenderableType:
-    """The table for a terminal: in each cell the published value over ours (mean ± standard deviation, n)."""
-    head = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "paper", "ours"):
-        head.add_column(column, overflow="fold")
-    ours = found.study.size() if found.study else {}
-    for name, value in SETTING.items():
-        head.add_row(Text(name, style="bold"), Text(value), Text(ours.get(name, "no runs")))
-    parts: list[RenderableType] = [Text(f"{found.table.title}  ({SOURCE})", style="bold"), head, ""]
-    room = max(1, (width - 26) // 21)
-    for start in range(0, len(found.table.measures), room):
-        parts += [_part(found, found.table.measures[start : start + room]), ""]
-    parts.append(
-        Text(
-            "Each cell: published mean of 3 seeds, below it ours: mean ± standard deviation (n seeds).",
-            style="dim",
-        )
+def cells_table(found: Beside, digits: int | None = None) -> Table:
+    """In each cell the published value and below it ours: mean ± standard deviation (n seeds), to the same decimals."""
+    measures = found.table.measures
+    heads = [
+        Heading("method", ("", "in words")),
+        *(Heading(m.label, ("paper", "ours"), right=True) for m in measures),
+    ]
+    rows = [
+        [Cell(label(line)), *(Cell(cell_texts(line, measure, found.table, digits)) for measure in measures)]
+        for line in found.lines
+    ]
+    legend = [
+        "Published: means of 3 seeds. Ours: mean ± standard deviation (n seeds).",
+        *sentences(notes(found)),
+    ]
+    return Table.of(found.table.name, heads, rows, records(found), f"{found.table.title} ({SOURCE})", legend)
+
+
+def sizes_table(ours: Mapping[str, str]) -> Table:
+    """What differs in size between the paper and the runs whose sizes are `ours`."""
+    heads = ("size", Heading("paper", wrap=True), Heading("ours", wrap=True))
+    return Table.of(
+        "sizes", heads, [(name, said, ours.get(name, "no runs")) for name, said in SETTING.items()]
     )
-    parts += [Text(f"{line[0].upper()}{line[1:]}.", style="dim") for line in notes(found)]
-    return Group(*parts)
 
 
-def cell_texts(line: Line, measure: Measure, table: PublishedTable) -> tuple[str, str]:
-    """The published value and ours as text; `-` where there is none."""
-    places = 3 if measure.metric in ("gap", "uniformity_w2_joint") else 2
+def cell_texts(
+    line: Line, measure: Measure, table: PublishedTable, digits: int | None = None
+) -> tuple[str, str]:
+    """The published value as it was published, and ours to as many decimals (or `digits`); `-` where there is none."""
     published, summary = _published(line, measure, table), line.ours.get(measure.label)
+    places = _places(measure, table)
     theirs = "-" if published is None else fixed(published, places)
     if summary is None:
         return theirs, "-"
+    places = places if digits is None else digits
     spread = "" if summary.std is None else f" ± {fixed(summary.std, places)}"
     return theirs, f"{fixed(summary.mean, places)}{spread} ({summary.n})"
+
+
+def _places(measure: Measure, table: PublishedTable) -> int:
+    """The decimals of the published column."""
+    own = [row.published[table.measures.index(measure)] for row in table.rows]
+    return max(len(str(value).partition(".")[2]) for value in own if value is not None)
 
 
 def label(line: Line) -> tuple[str, str]:
@@ -154,25 +171,6 @@ def label(line: Line) -> tuple[str, str]:
     setting = line.setting or (MethodSetting(line.row.method, line.row.value) if line.row else None)
     assert setting is not None
     return str(setting), WORDS[setting.method]
-
-
-def _part(found: Beside, measures: tuple[Measure, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("method", no_wrap=True)
-    for measure in measures:
-        table.add_column(measure.label, justify="right", no_wrap=True)
-    for line in found.lines:
-        name, words = label(line)
-        first = Text(name)
-        first.append(f"\n{words}", style="dim")
-        cells = []
-        for measure in measures:
-            theirs, ours = cell_texts(line, measure, found.table)
-            text = Text(theirs, style="dim")
-            text.append(f"\n{ours}", style="not dim")
-            cells.append(text)
-        table.add_row(first, *cells)
-    return table
 
 
 def _line(

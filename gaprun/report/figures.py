@@ -17,6 +17,7 @@ from gaprun.paper.settings import MethodSetting
 from gaprun.report import charts
 from gaprun.report.charts import Chart, layout
 from gaprun.report.gather import Material
+from gaprun.tables.numbers import bracketed, fixed, signed, significant
 
 Found = list[Chart] | str
 FIRST_STEPS = 10
@@ -92,7 +93,7 @@ def closing(material: Material) -> Found:
     for name, runs in paths.items():
         x, y = _after_peak([p for run in runs for p in run])
         slope, intercept, share = _fit(x, y)
-        texts.append(f"{name}: slope {slope:+.3g}, R² {share:.2f}")
+        texts.append(f"{name}: slope {significant(slope, 3)}, R² {share:.2f}")
         data.append(
             charts.straight(
                 [min(x), max(x)],
@@ -126,7 +127,9 @@ def first_steps(material: Material) -> Found:
     for name, runs in paths.items():
         ends = [run[-1][1] for run in runs]
         grown = sum(end > 0 for end in ends)
-        parts.append(f"{name} in {grown} of {len(ends)} runs, by {sum(ends) / len(ends):+.3f} on average")
+        parts.append(
+            f"{name} in {grown} of {len(ends)} runs, by {signed(sum(ends) / len(ends), 3)} on average"
+        )
     alt = f"Change of the gap over the first ten steps. It grows: {'; '.join(parts)}."
     alt += " Runs with one seed begin with the same weights."
     return [
@@ -284,5 +287,4 @@ def _correlation(x: Sequence[float], y: Sequence[float]) -> str:
     found = correlate(x, y)
     if found is None:
         return "too few for a correlation"
-    interval = f" [{found.ci95[0]:.2f}, {found.ci95[1]:.2f}]" if found.ci95 else ""
-    return f"Spearman's correlation of their means {found.r:.2f}{interval}"
+    return f"Spearman's correlation of their means {fixed(found.r, 2)} {bracketed(found.ci95, 2)}".rstrip()

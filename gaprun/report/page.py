@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaprun.comparison import render, views
+from markupsafe import Markup
+
+from gaprun.comparison import shown, views
 from gaprun.comparison.health import SIGNS
 from gaprun.files import PAGE_MARK, check_page, replace_page
-from gaprun.paper.published import SETTING, SOURCE, TABLES
+from gaprun.paper.published import SOURCE, TABLES
 from gaprun.paper.settings import MethodSetting
-from gaprun.paper.tables import beside
+from gaprun.paper.tables import beside, cells_table, sizes_table
 from gaprun.report import blocks, figures
-from gaprun.report.blocks import escape
 from gaprun.report.gather import Material
+from gaprun.tables import Heading, Table, html
 
 if TYPE_CHECKING:
     from gaprun.report.pictures import RunPictures
@@ -28,12 +30,12 @@ MOST_OPEN = 12  # rows of a list that is shown without a click
 
 @dataclass(frozen=True)
 class ReportSection:
-    """One part of the page; `words` and `content` are HTML."""
+    """One part of the page: `words` as plain text, `content` as HTML."""
 
     name: str
     title: str
     words: str
-    content: str
+    content: Markup
 
 
 def write_report(store: Store, out: Path, where: Sequence[str] = (), models: bool = True) -> Material:
@@ -56,22 +58,22 @@ def write_report(store: Store, out: Path, where: Sequence[str] = (), models: boo
 def sections(material: Material, pictures: Mapping[str, RunPictures | str]) -> list[ReportSection]:
     """Every section of the report, also those without data."""
     comparison, study = material.comparison, material.study
-    legend = " ".join(render.legend(comparison) + [f"{note}." for note in material.notes])
+    legend = " ".join(shown.about(comparison) + [f"{note}." for note in material.notes])
     size = study.size() if study else {}
-    flags = _flags(material)
+    flagged = replace(comparison, marks=_flags(material))
     return [
         ReportSection(
             "compare",
             "Which method is better, and how surely",
-            f"{escape(legend)} Small print in a cell: the interval, the difference from the baseline, its corrected p. "
-            "Click a column to sort.",
-            blocks.compared(comparison, flags),
+            f"{legend} Small print in a cell: the difference from the baseline with its interval and corrected p, "
+            "then the interval of the mean. Click a column to sort.",
+            blocks.compared(flagged),
         ),
         ReportSection(
             "claims",
             "What the paper claims, and what these runs say",
-            f"Verdicts on the claims of {escape(SOURCE)}, by rules that were written before they were run "
-            "(docs/claims.md). They speak about this size: " + escape(_size(size)) + ".",
+            f"Verdicts on the claims of {SOURCE}, by rules that were written before they were run "
+            f"(docs/claims.md). They speak about this size: {_size(size)}.",
             blocks.claims(material.verdicts)
             if material.verdicts
             else blocks.no_data("no finished run is one of the paper's methods"),
@@ -81,8 +83,8 @@ def sections(material: Material, pictures: Mapping[str, RunPictures | str]) -> l
             "The published numbers beside ours",
             "Published means of three seeds in small print (no spread was published), ours below: mean ± standard "
             "deviation (n seeds). The sizes differ, so compare orders and signs rather than values.",
-            _sizes(size)
-            + "".join(blocks.published(beside(name, study, name != "table2")) for name in TABLES),
+            html.render(sizes_table(size), wrap=True)
+            + _joined(html.render(cells_table(beside(name, study, name != "table2"))) for name in TABLES),
         ),
         ReportSection(
             "training",
@@ -146,22 +148,16 @@ def document(title: str, parts: Sequence[ReportSection]) -> str:
     """The whole page."""
     from plotly.offline import get_plotlyjs
 
-    links = "".join(f'<li><a href="#{part.name}">{escape(part.title)}</a></li>' for part in parts)
-    body = "".join(
-        f'<section id="{p.name}"><h2>{escape(p.title)}</h2><p>{p.words}</p>{p.content}</section>'
-        for p in parts
-    )
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"{PAGE_MARK}"
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
-        f'<header><h1>{escape(title)}</h1><p class="soft">Written {now}.</p>'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header><main>{body}</main>'
-        '<footer><p class="soft">Made by gaprun report. Charts by plotly.js, inside this file; nothing is loaded.'
-        f"</p></footer><script>{get_plotlyjs()}</script><script>{script}</script></body></html>\n"
+    style, script = (Markup((ASSETS / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+    return blocks.filled(
+        "page.html",
+        title=title,
+        parts=parts,
+        now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        mark=Markup(PAGE_MARK),
+        style=style,
+        script=script,
+        plotly=Markup(get_plotlyjs()),
     )
 
 
@@ -190,39 +186,38 @@ def _pictures(store: Store, material: Material) -> dict[str, RunPictures | str]:
     return found
 
 
-def _clouds(pictures: Mapping[str, RunPictures | str]) -> str:
-    parts = []
-    for index, (name, found) in enumerate(pictures.items()):
-        if isinstance(found, str):
-            parts.append(blocks.no_data(f"{name}: {found}" if name else found))
-        else:
-            parts.append(
-                blocks.charts(figures.clouds(f"{name} ({found.run})", found.sides, found.names, index))
-            )
-    return "".join(parts)
+def _joined(parts: Iterable[Markup]) -> Markup:
+    return Markup("").join(parts)
 
 
-def _examples(pictures: Mapping[str, RunPictures | str]) -> str:
-    parts = []
-    for name, found in pictures.items():
-        if isinstance(found, str):
-            parts.append(blocks.no_data(f"{name}: {found}" if name else found))
-        else:
-            parts.append(f"<h3>{escape(name)} ({escape(found.run)}), {escape(found.place)}</h3>")
-            parts.append(blocks.examples(found.examples))
-    return "".join(parts)
+def _clouds(pictures: Mapping[str, RunPictures | str]) -> Markup:
+    return _joined(
+        blocks.no_data(f"{name}: {found}" if name else found)
+        if isinstance(found, str)
+        else blocks.charts(figures.clouds(f"{name} ({found.run})", found.sides, found.names, index))
+        for index, (name, found) in enumerate(pictures.items())
+    )
 
 
-def _correlations(material: Material) -> str:
+def _examples(pictures: Mapping[str, RunPictures | str]) -> Markup:
+    return _joined(
+        blocks.no_data(f"{name}: {found}" if name else found)
+        if isinstance(found, str)
+        else blocks.examples(f"{name} ({found.run}), {found.place}", found.examples)
+        for name, found in pictures.items()
+    )
+
+
+def _correlations(material: Material) -> Markup:
     wanted = ("gap", "uniformity_w2_joint")
-    shown = ("image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
+    listed = ("image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
     comparison = replace(material.comparison, groups=material.main, notes=[])
     predictors = [name for name in wanted if any(c.metric == name for c in comparison.columns)]
     if not predictors:
-        return ""
+        return Markup("")
     view = views.correlations(comparison, predictors)
-    rows = [row for row in view.rows if row[0] in shown]
-    return blocks.plain(view.heads, rows) + f'<p class="note">{escape(" ".join(view.legend))}</p>'
+    rows = tuple(row for row in view.rows if row[0].lines[0] in listed)
+    return html.render(replace(view, rows=rows))
 
 
 def _flags(material: Material) -> dict[str, str]:
@@ -238,24 +233,21 @@ def _flags(material: Material) -> dict[str, str]:
     return found
 
 
-def _health(material: Material) -> str:
+def _health(material: Material) -> Markup:
     rows = [
         (run, SIGNS[finding.sign], finding.text)
         for run, found in material.health.items()
         for finding in found
     ]
-    count = f"<p>{len(material.health)} of {len(material.paths)} runs with recorded curves are flagged.</p>"
-    if not rows:
-        return count
-    listed = blocks.plain(("run", "signature", "numbers"), sorted(rows), wrap=True)
-    if len(rows) > MOST_OPEN:
-        listed = f"<details><summary>All of them</summary>{listed}</details>"
-    return count + listed
-
-
-def _sizes(ours: Mapping[str, str]) -> str:
-    rows = [(name, paper, ours.get(name, "no runs")) for name, paper in SETTING.items()]
-    return blocks.plain(("size", "paper", "ours"), rows, wrap=True)
+    heads = ("run", "signature", Heading("numbers", wrap=True))
+    table = html.render(Table.of("health", heads, sorted(rows)), wrap=True) if rows else None
+    return blocks.filled(
+        "health.html",
+        flagged=len(material.health),
+        recorded=len(material.paths),
+        table=table,
+        folded=len(rows) > MOST_OPEN,
+    )
 
 
 def _size(size: Mapping[str, Any]) -> str:

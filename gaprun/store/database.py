@@ -11,14 +11,14 @@ from numbers import Integral
 from typing import Any
 
 from sqlalchemy import Table, delete, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure
 from gaprun.store import claims
 from gaprun.store.engine import check_file, locate, make_engine
 from gaprun.store.liveness import this_host
-from gaprun.store.models import STATUSES, Evaluation, Metric, Run, Trajectory
+from gaprun.store.models import STATUSES, Evaluation, Run, StoredMetric, Trajectory
 from gaprun.store.reading import TRAJECTORY_COLUMNS, Reading, by_key
 from gaprun.store.schema import ensure_schema
 from gaprun.store.values import EvaluationKey, NewRun
@@ -210,10 +210,10 @@ class Store(Reading):
             row.device = key.device
             row.code_version, row.created = code_version or run.code_version, datetime.now(UTC)
             session.flush()
-            session.execute(delete(Metric).where(Metric.evaluation_id == row.id))
+            session.execute(delete(StoredMetric).where(StoredMetric.evaluation_id == row.id))
             labels = {"dataset": key.dataset, "split": key.split, "protocol": key.protocol, "n": n, "d": d}
             session.add_all(
-                Metric(evaluation_id=row.id, run_id=run_id, name=name, value=_stored(value), **labels)
+                StoredMetric(evaluation_id=row.id, run_id=run_id, name=name, value=_stored(value), **labels)
                 for name, value in metrics.items()
             )
             return row.id
@@ -226,7 +226,11 @@ class Store(Reading):
 
     def _insert(self, table: Any) -> Any:
         assert isinstance(table, Table)
-        return (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert(table)
+        if self.engine.dialect.name == "sqlite":
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # a tenth of the start of every command
+
+        return postgresql.insert(table)
 
 
 def _beat_now(run_id: str, session: Session) -> claims.Beat | None:

@@ -168,7 +168,7 @@ class Evaluation(Base):
     device: Mapped[str] = mapped_column(default="", server_default="")
 
 
-class Metric(Base):
+class StoredMetric(Base):
     """One number. `n` items of dimension `d` went into it; NaN and infinity are kept as NULL."""
 
     __tablename__ = "metrics"

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, String, Text, case, cast, func, no
 from sqlalchemy.orm import Session, aliased, defer
 
 from gaprun.errors import UserError
-from gaprun.store.models import Evaluation, Metric, Run, Trajectory
+from gaprun.store.models import Evaluation, Run, StoredMetric, Trajectory
 from gaprun.store.standing import LOST, lost_runs, stand
 from gaprun.store.where import Condition, dotted_keys, lookup
 
@@ -32,8 +32,8 @@ RUN_KEYS = {
     )
 }
 METRIC_KEYS = {
-    "metric": Metric.name,
-    **{name: getattr(Metric, name) for name in ("dataset", "split", "protocol", "n", "d")},
+    "metric": StoredMetric.name,
+    **{name: getattr(StoredMetric, name) for name in ("dataset", "split", "protocol", "n", "d")},
     **{
         name: getattr(Evaluation, name)
         for name in (
@@ -96,12 +96,12 @@ def metric_rows(
     """
     known = RUN_KEYS | METRIC_KEYS
     own, dotted = _split(conditions, known)
-    columns = [*(column.label(name) for name, column in known.items()), *_ORIGIN, Metric.value]
+    columns = [*(column.label(name) for name, column in known.items()), *_ORIGIN, StoredMetric.value]
     columns.append(_trained_on(session).label("trained_on"))
     values = recipe_values(session, [c.key for c in dotted] + list(keys), known)
-    wanted = [] if run_ids is None else [Metric.run_id.in_(run_ids)]
+    wanted = [] if run_ids is None else [StoredMetric.run_id.in_(run_ids)]
     if names is not None:
-        wanted.append(Metric.name.in_(sorted(set(names))))
+        wanted.append(StoredMetric.name.in_(sorted(set(names))))
     lost = lost_runs(session)
     sql = _in_sql(own, lost)
     query = _latest(columns, [*wanted, *_prefilter(sql, known)], _choosing(session, own))
@@ -140,8 +140,12 @@ def _of_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str, Any]]:
     """The metrics of these evaluations and no others, in `metrics_of`'s order; rows as `metrics_of` gives them."""
-    columns = [*(column.label(name) for name, column in METRIC_KEYS.items()), *_ORIGIN, Metric.value]
-    query = select(*columns).select_from(Metric).join(Evaluation, Metric.evaluation_id == Evaluation.id)
+    columns = [*(column.label(name) for name, column in METRIC_KEYS.items()), *_ORIGIN, StoredMetric.value]
+    query = (
+        select(*columns)
+        .select_from(StoredMetric)
+        .join(Evaluation, StoredMetric.evaluation_id == Evaluation.id)
+    )
     rows = [dict(row) for row in session.execute(query.where(Evaluation.id.in_(ids))).mappings()]
     rows.sort(key=lambda row: (row["dataset"], row["split"], row["protocol"], row["metric"]))
     return [_of_evaluation(row) for row in rows]
@@ -150,10 +154,10 @@ def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str
 def metric_names(session: Session) -> list[str]:
     """Every metric's name in the database, by one seek in the index a name."""
     names: list[str] = []
-    name = session.scalar(select(func.min(Metric.name)))
+    name = session.scalar(select(func.min(StoredMetric.name)))
     while name is not None:
         names.append(name)
-        name = session.scalar(select(func.min(Metric.name)).where(Metric.name > name))
+        name = session.scalar(select(func.min(StoredMetric.name)).where(StoredMetric.name > name))
     return names
 
 
@@ -272,9 +276,9 @@ def _latest(columns: Sequence[Any], where: Sequence[ColumnElement[bool]], choosi
     )
     return (
         select(*columns)
-        .select_from(Metric)
-        .join(Evaluation, Metric.evaluation_id == Evaluation.id)
-        .join(Run, Metric.run_id == Run.id)
+        .select_from(StoredMetric)
+        .join(Evaluation, StoredMetric.evaluation_id == Evaluation.id)
+        .join(Run, StoredMetric.run_id == Run.id)
         .where(*where, *choosing(Evaluation), newest)
     )
 
@@ -303,7 +307,7 @@ def _clauses(made: Sequence[tuple[str, list[Any]]], table: Any) -> list[ColumnEl
         if hasattr(table, name):
             clauses.append(_among(getattr(table, name), kept))
         else:  # a column of metrics
-            of = aliased(Metric)
+            of = aliased(StoredMetric)
             fits = select(of.id).where(of.evaluation_id == table.id, _among(getattr(of, name), kept))
             clauses.append(fits.exists())
     return clauses
@@ -365,6 +369,6 @@ def _prefilter(conditions: Sequence[Condition], known: Mapping[str, Any]) -> lis
         if isinstance(column.type, String) and condition.plain:
             clause = column.in_(condition.values)
             if condition.key == "dataset":
-                clause = or_(clause, (Metric.dataset + "/" + Metric.split).in_(condition.values))
+                clause = or_(clause, (StoredMetric.dataset + "/" + StoredMetric.split).in_(condition.values))
             clauses.append(clause)
     return clauses

@@ -2,97 +2,52 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from gaprun.files import PAGE_MARK
+from gaprun.tables import Table, html
 from gaprun.theory import figures
-from gaprun.theory.rates import ASSUMPTIONS, AppendixC, Rate
+from gaprun.theory.rates import ASSUMPTIONS, AppendixC
 from gaprun.theory.start import StartOutcome
 from gaprun.theory.study import Study
-
-STYLE = """ body { font: 16px/1.55 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0
-1rem; color: #222 } h1 { font-size: 1.9rem } h2 { margin-top: 2.6rem; font-size: 1.35rem } table {
-border-collapse: collapse; font-size: 0.9rem; margin: 1rem 0 } td, th { padding: 0.25rem 0.7rem;
-border-bottom: 1px solid #ddd; text-align: left } .tag { color: #666; font-size: 0.9rem }
-"""
+from gaprun.theory.tables import rates_table, start_table
 
 
 @dataclass(frozen=True)
 class PageSection:
-    """A heading, paragraphs in plain words (HTML allowed), then figures and tables in order."""
+    """A heading, paragraphs in plain words (or `Markup`), then figures, tables and ready HTML in order."""
 
     title: str
     words: Sequence[str]
-    content: Sequence[Any] = ()  # plotly figures or ready HTML strings
+    content: Sequence[Any] = ()  # plotly figures, Tables, Markup
 
 
 def render(title: str, sections: Iterable[PageSection]) -> str:
     """One self-contained HTML document; plotly's script is written once, inside."""
     import plotly.io as pio
 
-    body: list[str] = []
+    parts: list[PageSection] = []
     script_written = False
     for section in sections:
-        body.append(f"<h2>{html.escape(section.title)}</h2>")
-        body += [f"<p>{words}</p>" for words in section.words]
+        items = []
         for item in section.content:
-            if isinstance(item, str):
-                body.append(item)
-                continue
-            body.append(pio.to_html(item, full_html=False, include_plotlyjs=not script_written))
-            script_written = True
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{PAGE_MARK}<title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>{''.join(body)}</body></html>\n"
-    )
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """An HTML table of escaped cells."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
-
-
-RATE_HEAD = ("rate", "measured", "± 95 %", "expected", "source", "verdict")
-
-
-def rate_cells(rate: Rate) -> tuple[str, ...]:
-    """One rate as the cells of RATE_HEAD."""
-    expected = "" if rate.expected is None else f"{rate.expected:.6g}"
-    cells = (rate.name, f"{rate.value:.6g}", f"{rate.high - rate.value:.2g}", expected)
-    return (*cells, rate.source or "", rate.verdict or "")
-
-
-START_HEAD = ("features", "start", "grew", "share", "95 % interval", "gap before", "change")
-
-
-def start_cells(features: str, start: str, outcome: StartOutcome) -> tuple[str, ...]:
-    """One first-steps experiment as the cells of START_HEAD."""
-    low, high = outcome.interval
-    return (
-        features,
-        start,
-        f"{outcome.increases}/{len(outcome.changes)}",
-        f"{outcome.share:.2f}",
-        f"{low:.3f}-{high:.3f}",
-        f"{outcome.before.mean():.4f}",
-        f"{outcome.changes.mean():+.4f}",
-    )
+            if isinstance(item, Table):
+                items.append(html.render(item))
+            elif isinstance(item, str):
+                items.append(Markup(item))
+            else:
+                items.append(Markup(pio.to_html(item, full_html=False, include_plotlyjs=not script_written)))
+                script_written = True
+        parts.append(PageSection(section.title, section.words, items))
+    return html.filled("gaprun.theory", "page.html", title=title, sections=parts, mark=Markup(PAGE_MARK))
 
 
 def start_section(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> PageSection:
     """The first-steps experiments (Fig. 4b), with their table."""
-    rows = [
-        start_cells(features, start, outcome)
-        for features, by_start in outcomes.items()
-        for start, outcome in by_start.items()
-    ]
     first = next(iter(next(iter(outcomes.values())).values()))
     return PageSection(
         "At the start: does the gap grow?",
@@ -110,7 +65,7 @@ def start_section(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> PageSec
             if all("random" in starts for starts in outcomes.values())
             else "",
             figures.share_of_increases(outcomes),
-            table(START_HEAD, rows),
+            start_table(outcomes),
         ),
     )
 
@@ -128,14 +83,18 @@ def study_page(study: Study) -> str:
         PageSection(
             "What this page shows",
             (
-                "CLIP puts pictures and texts on one sphere, yet the two end up in separate regions: the "
-                "<b>modality gap</b> Δ, the distance between the two clouds' centres. The theory of Yaras et al. "
-                "(arXiv 2412.07909) follows two numbers along training: γ, half of the gap, and β = 1/temperature. "
-                "Everything below was computed on this machine from their equations; where the paper states a rate, "
-                "it stands beside what was measured.",
-                f"<span class=tag>Start: γ = {setting.gamma:g}, temperature {setting.temperature:g} (schedule: "
-                f"0.01 to {setting.schedule_end:g}), {setting.pairs} pairs, margin {setting.margin:g}, k = "
-                f"{setting.k:g}. Assumptions: {ASSUMPTIONS}.</span>",
+                Markup(
+                    "CLIP puts pictures and texts on one sphere, yet the two end up in separate regions: the "
+                    "<b>modality gap</b> Δ, the distance between the two clouds' centres. The theory of Yaras et al. "
+                    "(arXiv 2412.07909) follows two numbers along training: γ, half of the gap, and β = 1/temperature. "
+                    "Everything below was computed on this machine from their equations; where the paper states a "
+                    "rate, it stands beside what was measured."
+                ),
+                Markup(
+                    f"<span class=tag>Start: γ = {setting.gamma:g}, temperature {setting.temperature:g} (schedule: "
+                    f"0.01 to {setting.schedule_end:g}), {setting.pairs} pairs, margin {setting.margin:g}, k = "
+                    f"{setting.k:g}. Assumptions: {ASSUMPTIONS}.</span>"
+                ),
             ),
         ),
         PageSection(
@@ -161,7 +120,7 @@ def study_page(study: Study) -> str:
             ),
             (
                 figures.freezing(study.flows),
-                table(("rule", *RATE_HEAD), [(study.flows[n].rule.name, *rate_cells(r)) for n, r in rates]),
+                rates_table((study.flows[name].rule.name, rate) for name, rate in rates),
             ),
         ),
         PageSection(
@@ -213,7 +172,11 @@ def study_page(study: Study) -> str:
                 "Each learned rule conserves a quantity exactly, so its drift is the integration's error. A fixed "
                 "temperature has an exact time by quadrature instead; a schedule is integrated twice.",
             ),
-            (table(("rule", "relative error", "measured by", "reached t", "ended early"), errors),),
+            (
+                Table.of(
+                    "errors", ("rule", "relative error", "measured by", "reached t", "ended early"), errors
+                ),
+            ),
         ),
     ]
     return render("The modality gap: a theory laboratory", sections)
@@ -227,13 +190,17 @@ def _claim_sections(claim: AppendixC | None) -> list[PageSection]:
         PageSection(
             "The softplus rate of Appendix C, checked",
             (
-                "As others report it, Appendix C claims γ(t) = Θ(1/(t log t)) for softplus; we could not read the "
-                f"appendix. Assumptions here: {ASSUMPTIONS}. The measured slope against log t is "
-                f"{claim.softplus_slope[-1]:.4g} at t = {claim.t[-1]:.2g}, where 1/(t log t) would give "
-                f"{claim.claimed_slope[-1]:.4g}. The claim {verdict}.",
-                "Our reading: what behaves like 1/(t log t) is the relative rate ½ |d ln γ/dt| under <i>exp</i> "
-                "(right, tends to 1). Under softplus the relative rate is like log(t)/t, so γ falls like "
-                "exp(−log(t)²), faster than any power of t: softplus does close the gap faster, as the paper says.",
+                Markup(
+                    "As others report it, Appendix C claims γ(t) = Θ(1/(t log t)) for softplus; we could not read the "
+                    f"appendix. Assumptions here: {ASSUMPTIONS}. The measured slope against log t is "
+                    f"{claim.softplus_slope[-1]:.4g} at t = {claim.t[-1]:.2g}, where 1/(t log t) would give "
+                    f"{claim.claimed_slope[-1]:.4g}. The claim {verdict}."
+                ),
+                Markup(
+                    "Our reading: what behaves like 1/(t log t) is the relative rate ½ |d ln γ/dt| under <i>exp</i> "
+                    "(right, tends to 1). Under softplus the relative rate is like log(t)/t, so γ falls like "
+                    "exp(−log(t)²), faster than any power of t: softplus does close the gap faster, as the paper says."
+                ),
             ),
             (figures.softplus_claim(claim),),
         )

@@ -3,6 +3,8 @@
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from gaprun.cli import progress
@@ -18,11 +20,16 @@ EVENTS = [
 ]
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_phases_of_jobs_side_by_side(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.StringIO()
-    console = Console(file=written, force_terminal=terminal, width=160)
-    monkeypatch.setattr(progress, "err_console", console)
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> io.StringIO:
+    """What a terminal, or a log, of 80 columns gets."""
+    text = io.StringIO()
+    monkeypatch.setattr(progress, "err_console", Console(file=text, force_terminal=request.param, width=80))
+    return text
+
+
+@pytest.mark.parametrize(("written", "terminal"), [(True, True), (False, False)], indirect=["written"])
+def test_phases_of_jobs_side_by_side(written: io.StringIO, terminal: bool) -> None:
     with progress.JobProgress() as bars:
         for event in EVENTS:
             bars(event)
@@ -34,3 +41,49 @@ def test_phases_of_jobs_side_by_side(terminal: bool, monkeypatch: pytest.MonkeyP
     assert "train" in shown and "100/100" in shown and "loss 2.5" in shown and "finished flt-s1" in shown
     if terminal:
         assert "scenes/test images" in shown and "flt-s1" in shown and "/s" in shown and "ETA" in shown
+
+
+@pytest.mark.parametrize("written", [True], indirect=True)
+def test_something_is_seen_at_once(written: io.StringIO) -> None:
+    with progress.bar("writing", "pictures") as advance:
+        assert "writing" in written.getvalue() and "0:00:00" in written.getvalue()
+        advance(1, 4)
+    with progress.waiting("moving particles"):
+        assert "moving particles" in written.getvalue()
+
+
+@pytest.mark.parametrize("written", [False], indirect=True)
+def test_a_log_gets_no_lines_of_quick_work(written: io.StringIO) -> None:
+    with progress.bar("writing", "pictures") as advance:
+        advance(4, 4)
+    assert written.getvalue() == ""
+
+
+def test_a_line_of_80_columns_keeps_rate_and_time_left() -> None:
+    name = "soft-swap-probability=0.001-s3-e402e578"
+    text = progress.line(80, name, "train", 1234, 6000, 12.34, 3725.0, 60.0, "loss 4.123")
+    assert len(text) <= 80 and "1234/6000 12.3/s ETA 1:02:05" in text and "train" in text
+    assert text.startswith("soft-swap-pro") and "…" in text and "e402e578" in text.split(" ")[0]
+    assert (
+        progress.line(80, "a", "train", 1, 2, None, None, 0.0) == "a train ━━━━━━────── 1/2 --/s ETA -:--:--"
+    )
+    assert progress.line(80, "loading", "", 0, None, None, None, 61.0) == "loading  0:01:01"
+
+
+@given(
+    st.integers(40, 200),
+    st.text("abc-", max_size=60),
+    st.text("train/images ", max_size=40).map(str.strip),
+    st.integers(0, 10**6),
+    st.sampled_from(["", "loss 4.1"]),
+)
+def test_a_line_fits_and_never_loses_its_numbers(
+    width: int, name: str, phase: str, done: int, note: str
+) -> None:
+    text = progress.line(width, name, phase, done, 10**6, 3.0, 5.0, 1.0, note)
+    assert len(text) <= width and f"{done}/1000000 3.0/s ETA 0:00:05" in text
+
+
+def test_names_are_shortened_in_the_middle() -> None:
+    assert progress.shortened("abcdefghij", 10) == "abcdefghij"
+    assert progress.shortened("abcdefghij", 5) == "ab…ij" and progress.shortened("abcdefghij", 2) == "ab"

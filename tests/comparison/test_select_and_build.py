@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from gaprun.comparison import compare, select
-from gaprun.comparison.render import legend
+from gaprun.comparison.shown import about
 from gaprun.errors import UserError
 
 
@@ -157,13 +157,13 @@ def test_each_length_has_its_own_baseline(store, add):
         (long, long, None), ("flt", long, -0.2), ("reparam [steps=6000]", long, -0.5),
         ("slrt", None, None),
     ]  # fmt: skip
-    assert f"difference from {short} or {long}, whichever shares the row's set-up" in " ".join(legend(found))
+    assert f"difference from {short} or {long}, whichever shares the row's set-up" in " ".join(about(found))
     chosen = compare("gap", db=store.place.name, baseline=short)
     assert [r["baseline"] for r in chosen.records()] == [short, short, None, None, None, None]
     assert "4 row(s) share no set-up with" in " ".join(chosen.notes)
     forced = compare("gap", db=store.place.name, baseline=short, allow_mixed=True)
     assert {r["baseline"] for r in forced.records()} == {short}
-    assert "compared with a baseline of another set-up" in " ".join(legend(forced))
+    assert "compared with a baseline of another set-up" in " ".join(about(forced))
 
 
 def test_a_repeated_seed_is_no_further_evidence(store, add):

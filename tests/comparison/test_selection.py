@@ -9,12 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from sqlalchemy import text
 from typer.testing import CliRunner
 
 from gaprun.cli.main import app
-from gaprun.comparison import compare, plain, render, views
+from gaprun.comparison import compare, shown, views
 from gaprun.errors import UserError
 from gaprun.paper.settings import MethodSetting, load_study
 from gaprun.paper.tables import beside, notes
@@ -22,6 +21,8 @@ from gaprun.report import figures
 from gaprun.report.gather import gather
 from gaprun.store import EvaluationKey, NewRun
 from gaprun.store.values import EvaluationKey as Key
+from gaprun.tables import csv as comma
+from gaprun.tables import markdown, terminal
 from tests.paper.conftest import recipe_of
 
 
@@ -360,11 +361,9 @@ def test_a_column_without_any_value_prints_beside_the_others(store, measured):
         ("baseline", None, 0, 2), ("flt-0.1", None, 0, 2),
     ]  # fmt: skip
     both = compare(["rmg", "gap"], db=db(store))
-    text_ = render.markdown(both)
-    assert "n/a" in text_ and "0.505" in text_ and "0.210" in text_
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(render.table(both, 100))
-    assert "0.505 ± 0.007" in console.export_text()
+    printed = markdown.render(shown.whole(both))
+    assert "n/a" in printed and "0.505" in printed and "0.210" in printed
+    assert any("0.505 ± 0.007" in line.plain for line in terminal.lines(shown.whole(both), 100))
     assert gather(store).comparison.groups == ["baseline", "flt-0.1"]
 
 
@@ -384,15 +383,15 @@ def test_a_contrast_has_one_p_value_whatever_is_shown(store, measured):
 
     alone = p_values("gap")
     assert alone == p_values(["rmg", "gap"]) and alone[("slrt", "full")][2] == 4
-    shown = p_values("gap", top=3)
-    assert len(shown) == 6 and all(alone[key] == found for key, found in shown.items())
+    top = p_values("gap", top=3)
+    assert len(top) == 6 and all(alone[key] == found for key, found in top.items())
     assert p_values("gap", protocol=["full"]) == {k: v for k, v in alone.items() if k[1] == "full"}
     # The whole table: gap and rmg of four rows are eight tests, though each was measured by two protocols.
     table = p_values(["gap", "rmg"], family="table")
     assert {size for _, _, size in table.values() if size} == {8}
     assert all(table[key][1] is None or table[key][1] >= alone[key][1] for key in alone)
     assert {holm for _, holm, _ in p_values("gap", family="none").values()} == {None}
-    said = {family: " ".join(render.legend(compare("gap", db=db(store), family=family)))
+    said = {family: " ".join(shown.about(compare("gap", db=db(store), family=family)))
             for family in ("metric", "table", "none")}  # fmt: skip
     assert "within each metric" in said["metric"] and "(family of 4)" in said["metric"]
     assert "all contrasts of the comparison" in said["table"] and "not corrected" in said["none"]
@@ -453,7 +452,7 @@ def test_views_print_in_every_format(store, measured):
     for number in range(4):
         measured(f"flt-0.{number + 1}", 0, "gap", {"gap": number / 10, "image_recall@1": 40.0 + number})
     view = views.pareto(compare(["gap", "image_recall@1"], db=db(store)))
-    assert "mixed" not in view.heads and plain.comma_separated(view).count("\n") == 4
+    assert "mixed" not in [head.text for head in view.heads] and comma.render(view).count("\n") == 4
 
 
 def test_a_margin_says_where_there_is_no_difference(store, measured):
@@ -465,7 +464,9 @@ def test_a_margin_says_where_there_is_no_difference(store, measured):
     found = compare("gap", db=db(store), margin=0.05)
     alike = {r["group"]: (r["equivalent"], r["margin"], r["family_size"]) for r in found.records()}
     assert alike == {"baseline": (None, 0.05, 0), "flt-0.1": (True, 0.05, 2), "flt-0.2": (False, 0.05, 2)}
-    assert "≈" in render.markdown(found) and "no difference of 0.05 or more" in " ".join(render.legend(found))
+    assert "≈" in markdown.render(shown.whole(found)) and "no difference of 0.05 or more" in " ".join(
+        shown.about(found)
+    )
     assert {r["p_equivalent"] for r in compare("gap", db=db(store)).records()} == {None}
     assert {r["p_value"] for r in found.records()} == {
         r["p_value"] for r in compare("gap", db=db(store)).records()

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gaprun.comparison import compare, plain, render, views
+from gaprun.comparison import compare, shown, views
 from gaprun.comparison.perquery import mcnemar
 from gaprun.comparison.querytests import read_outcomes
 from gaprun.errors import UserError
 from gaprun.store import EvaluationKey
+from gaprun.tables import csv as comma
+from gaprun.tables import latex, markdown
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ def test_outcomes_are_paired_by_seed_and_captions_clustered(with_files):
     )
     tested = next(iter(one.queries.values()))
     assert tested.test == "exact McNemar" and tested.p_value == expected
-    assert "| Q |" in render.markdown(found) and "over the same queries" in render.markdown(found)
+    printed = markdown.render(shown.whole(found))
+    assert " Q |" in printed and "over the same queries" in printed
 
 
 def test_what_has_no_files_says_so(with_files, tmp_path):
@@ -142,6 +145,6 @@ def test_the_pareto_front(store, add):
     assert front == {"a": [], "b": [], "c": ["b"], "d": ["b"], "e": []}
     with pytest.raises(UserError, match="at least two"):
         views.pareto(compare("gap", db=str(store.place.path), health=False))
-    rows = list(csv.reader(io.StringIO(plain.comma_separated(view))))
-    assert rows[0][0] == "recipe" and len(rows) == 6
-    assert r"\uparrow" in plain.latex(view) and plain.markdown(view).count("\n| ") == 5
+    rows = list(csv.reader(io.StringIO(comma.render(view))))
+    assert rows[0][0] == "group" and len(rows) == 6
+    assert r"\uparrow" in latex.render(view) and markdown.render(view).count("\n| ") == 5

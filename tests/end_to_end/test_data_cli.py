@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def test_scenes_are_drawn_found_again_checked_and_damage_is_named(gaprun, tmp_pa
     command = ("data", "scenes", "--out", "data/scenes", "--train", "40", "--test", "10")
     command += ("--classes-train", "16", "--classes-test", "8")
     code, out, err = gaprun(*command)
-    assert code == 0 and out.count("(written)") == 4 and "40 pictures, 200 captions" in out
+    assert code == 0 and out.count(" written") == 4 and re.search(r"scenes/train +40 +200 +1 ", out)
     code, out, _ = gaprun(*command, "--json")
     made = json.loads(out)
     assert [(one["samples"], one["written"]) for one in made] == [
@@ -126,7 +127,7 @@ def test_flickr_tokens_class_folders_digits_and_foreign_shards(gaprun, pictures,
     foreign.mkdir(parents=True)
     shutil.copy(tmp_path / "data" / "flickr30k" / "train" / "00000.tar", foreign)
     code, out, _ = gaprun("data", "index", foreign)
-    assert code == 0 and "7 pictures, 7 captions" in out
+    assert code == 0 and re.search(r"other/train +7 +7 +1 ", out)
     assert open_split("other/train").captions == open_split("flickr30k/train").captions
 
 
@@ -144,7 +145,7 @@ def test_a_killed_command_is_finished_by_the_same_command(gaprun, tmp_path):
     process.wait()
     assert not (folder / "index.json").exists()
     code, out, _ = gaprun(*command)
-    assert code == 0 and "1,300 pictures" in out and "(written)" in out
+    assert code == 0 and re.search(r" 1,300 .* written", out)
     write_splits(scenes_plans(tmp_path / "b", 1300, 0, 0, 0, 16, 0))
     assert open_split(folder).fingerprint == open_split(tmp_path / "b" / "train").fingerprint
     for name in ("00000.tar", "00001.tar", "samples.jsonl"):

@@ -188,7 +188,7 @@ def test_imported_values_stand_beside_ours_and_agree(peers, tmp_path, which):
         assert done.returncode == 2 and "measured on flickr8k, not on many" in done.stderr
         words.append("--same-data")
     done = run_gaprun(*words, cwd=peers)
-    assert done.returncode == 0 and "values from" in done.stdout, done.stderr
+    assert done.returncode == 0 and "values  from" in done.stdout, done.stderr
     names = [f"{side}_recall@{k}" for side in ("image", "text") for k in (1, 5, 10)]
     asked = [word for name in names for word in ("--metric", name)]
     compared = run_gaprun("compare", *asked, "--format", "json", "--where", "protocol=full", "--db", db)

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from gaprun.tables import Table
 from gaprun.theory import figures
 from gaprun.theory.fits import judge, log_bins
-from gaprun.theory.page import PageSection, rate_cells, render, start_section, study_page, table
+from gaprun.theory.page import PageSection, render, start_section, study_page
 from gaprun.theory.rates import flow_rates
 from gaprun.theory.start import StartSetting
 from gaprun.theory.study import FlowSetting, circles, run_study, start_outcomes, swap_paths
+from gaprun.theory.tables import rates_table
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def test_the_page_needs_no_network_and_explains_each_figure(study):
     assert page.startswith("<!doctype html>") and page.count("Plotly.newPlot(") == 13
     assert page.count("<h2>") == 10
     head, *sections = page.split("<h2>")
-    assert all(section.split("</h2>")[1].startswith("<p>") for section in sections)
+    assert all(section.split("</h2>")[1].lstrip().startswith("<p>") for section in sections)
     assert "<script src=" not in page and "<link" not in page
     assert "not</b> hold" in page and "App. C" in page
 
@@ -95,13 +97,16 @@ def test_overlay_names_every_law():
 
 
 def test_tables_are_escaped_and_rates_are_cells():
-    assert "&lt;b&gt;" in table(("<b>",), [("x",)])
-    rate = flow_rates(FlowSetting(horizon=1e300).run("exp"))["d ln gamma / d ln beta"]
-    assert rate_cells(rate)[0] == "d ln gamma / d ln beta" and rate_cells(rate)[-1] == "agrees"
-    assert "<h2>A &amp; B</h2>" in render("T", [PageSection("A & B", ("words",))])
+    rates = flow_rates(FlowSetting(horizon=1e300).run("exp"))
+    table = rates_table([(None, rates["d ln gamma / d ln beta"])])
+    assert table.rows[0][0].lines[0] == "d ln gamma / d ln beta" and table.rows[0][-1].lines[0] == "agrees"
+    assert table.records[0]["value"] == rates["d ln gamma / d ln beta"].value
+    page = render("T", [PageSection("A & B", ("<words>",), (Table.of("t", ("<b>",), [("x",)]),))])
+    assert "<h2>A &amp; B</h2>" in page and "&lt;words&gt;" in page and "&lt;b&gt;" in page
 
 
 def test_the_start_section_shows_every_start():
     outcomes = {"free": start_outcomes(StartSetting("free", pairs=32, dimension=8), inits=4, shares=(0.5,))}
     section = start_section(outcomes)
-    assert all(name in section.content[-1] for name in ("random", "50% shuffled", "centred"))
+    starts = [row[1].lines[0] for row in section.content[-1].rows]
+    assert starts == ["random", "50% shuffled", "centred"]

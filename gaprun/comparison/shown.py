@@ -1,0 +1,305 @@
+"""A comparison as a table: its differences alone, as they answer the question, or everything that is known of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from gaprun.comparison.table import Column, Comparison, Reached
+from gaprun.evaluation.catalogue import transform_of
+from gaprun.tables import Cell, Heading, Table, terminal
+from gaprun.tables.numbers import bracketed, fixed, p_value, places_for, signed
+
+Detail = Literal["interval", "p", "mean"]
+DETAILS: tuple[Detail, ...] = ("mean", "p", "interval")  # the richest first
+MOST_NAMED = 6
+SURE = 0.05
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the reader wants it: decimals of all numbers (None: the metrics' own), other names of rows and metrics."""
+
+    digits: int | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, name: str) -> str:
+        """What a row or a metric is called."""
+        return self.names.get(name, name)
+
+
+PLAIN = Look()
+
+
+def fitting(comparison: Comparison, width: int, look: Look = PLAIN, every: bool = False) -> Table:
+    """The differences with as much beside them as costs no second block of columns at `width` characters."""
+    found = [_of_differences(comparison, detail, look, every) for detail in DETAILS]
+    blocks = [terminal.blocks(table, width) for table in found]
+    return _with_records(comparison, found[blocks.index(min(blocks))])
+
+
+def differences(
+    comparison: Comparison, detail: Detail = "p", look: Look = PLAIN, every: bool = False
+) -> Table:
+    """A column a metric: the difference from the baseline with its 95 % interval, of a row without one its mean.
+
+    `detail` p adds the p-value (without it a star marks p < .05), `mean` the mean too. One protocol a metric and split,
+    that of the pools where there are any: the legend names the others; `every`: all protocols.
+    """
+    return _with_records(comparison, _of_differences(comparison, detail, look, every))
+
+
+def _of_differences(comparison: Comparison, detail: Detail, look: Look, every: bool) -> Table:
+    shown = comparison if every else _usual(comparison)
+    heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.unit}s", right=True)]
+    columns = [_differences(shown, column, detail, look) for column in shown.columns]
+    heads += [Heading("\n".join(_heads(shown, column, look)), right=True) for column in shown.columns]
+    rows = [
+        (Cell((look.name(group),)), Cell((_counts(shown, group),)), *cells)
+        for group, *cells in zip(shown.groups, *columns, strict=True)
+    ]
+    legend, hints = _about_differences(shown, detail), _hints(comparison, shown)
+    return Table("comparison", tuple(heads), tuple(rows), (), "", tuple(legend), tuple(hints))
+
+
+def _with_records(comparison: Comparison, table: Table) -> Table:
+    return replace(table, records=tuple(comparison.records()))
+
+
+def whole(comparison: Comparison, brief: bool = False, look: Look = PLAIN) -> Table:
+    """Everything: mean and spread, difference with its interval, interval of the mean, tests over queries.
+
+    All of a metric stands in one cell; `brief`: the mean alone.
+    """
+    heads = [Heading(comparison.by), Heading(f"{comparison.unit}s", right=True)]
+    for column in comparison.columns:
+        text = "\n".join(_heads(comparison, column, look))
+        heads.append(Heading(text, () if brief else ("", "Δ", "95 % CI", "Q"), right=True))
+    rows = []
+    places = {column: places_of(comparison, column, look) for column in comparison.columns}
+    for group in comparison.groups:
+        flags = comparison.marks.get(group, "")
+        name = f"{look.name(group)} †" if flags else look.name(group)
+        cells = [_whole(comparison, group, column, places[column], brief) for column in comparison.columns]
+        rows.append(
+            (
+                Cell((name,), sort=group, hint=flags),
+                Cell((_counts(comparison, group),), sort=_most(comparison, group)),
+                *cells,
+            )
+        )
+    legend = about(comparison, brief)
+    return _with_records(comparison, Table("comparison", tuple(heads), tuple(rows), (), legend=tuple(legend)))
+
+
+def about(comparison: Comparison, brief: bool = False) -> list[str]:
+    """What the numbers of `whole` are, in sentences: data if all columns share it, spread, interval, tests, notes."""
+    unit = comparison.unit
+    lines = _about_place(comparison)
+    words = f"Mean ± standard deviation over {unit}s"
+    if not brief and any(cell.summary.ci95 for cell in comparison.cells.values()):
+        words += ", [95 % Student-t interval of the mean]"
+    lines.append(words + "; ↑ higher is better, ↓ lower is better; the best mean of a column is marked.")
+    if comparison.baselines and not brief:
+        lines.append(_about_delta(comparison) + ".")
+    if comparison.queries and not brief:
+        tests = sorted({found.test for found in comparison.queries.values()})
+        lines.append(
+            f"Q: difference in points over the same queries, [95 % paired bootstrap]; p: {' or '.join(tests)} test, "
+            "corrected likewise; says nothing about another training run."
+        )
+    if comparison.marks:
+        flags = "; ".join(f"{group}: {text}" for group, text in comparison.marks.items())
+        lines.append(f"† Health (docs/health.md): {flags}.")
+    return lines + sentences(comparison.notes)
+
+
+def about_family(comparison: Comparison) -> str:
+    """What the p-values are corrected over."""
+    if comparison.family == "none":
+        return "not corrected for their number"
+    what = "all contrasts of the comparison, one protocol of each metric and split at a time"
+    if comparison.family == "metric":
+        what = "each metric on each split under one protocol"
+    sizes = comparison.sizes
+    counts = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "".join(map(str, sizes)) or "0"
+    return f"Holm-corrected within {what} (family of {counts})"
+
+
+def sentences(notes: Sequence[str]) -> list[str]:
+    """Notes with a capital letter and a full stop."""
+    return [f"{note[0].upper()}{note[1:]}." for note in notes]
+
+
+def places_of(comparison: Comparison, column: Column, look: Look = PLAIN) -> int:
+    """Decimals for a column: those of its metric, more where its means are small."""
+    if look.digits is not None:
+        return look.digits
+    found = (comparison.cells.get((group, column)) for group in comparison.groups)
+    means = [abs(cell.summary.mean) for cell in found if cell]
+    return places_for(column.about.places, max(means, default=0.0))
+
+
+def mean_text(cell: Reached, places: int) -> str:
+    """`0.600 ± 0.141`, without the spread for one value."""
+    mean = fixed(cell.summary.mean, places)
+    return mean if cell.summary.std is None else f"{mean} ± {fixed(cell.summary.std, places)}"
+
+
+def _usual(comparison: Comparison) -> Comparison:
+    """One protocol a metric and split: as the model is, then of most rows, then the pool's."""
+    several: dict[tuple[str, str, str], list[Column]] = {}
+    for column in comparison.columns:
+        several.setdefault((column.metric, column.dataset, column.split), []).append(column)
+
+    rows = Counter(column for _, column in comparison.cells)
+
+    def rank(column: Column) -> tuple[bool, int, bool, str]:
+        name = column.protocol
+        return transform_of(name) != "", -rows[column], not name.startswith("pool"), name
+
+    return replace(comparison, columns=[min(own, key=rank) for own in several.values()])
+
+
+def _differences(comparison: Comparison, column: Column, detail: Detail, look: Look) -> list[Cell]:
+    """The column's cells; the parts of each stand below each other."""
+    places = places_of(comparison, column, look)
+    cells = [comparison.cells.get((group, column)) for group in comparison.groups]
+    parts = [_parts(cell, detail, places) for cell in cells]
+    wide = [max(len(row[part]) for row in parts) for part in range(3)]
+    starred = any(row[3] for row in parts)
+    found = []
+    for group, cell, row in zip(comparison.groups, cells, parts, strict=True):
+        if cell is None:
+            found.append(Cell((_no_value(comparison, group, column),), "faint"))
+            continue
+        texts = [text.rjust(width) for text, width in zip(row[:3], wide, strict=True) if width]
+        text = "  ".join(texts) + (row[3] or " " if starred else "")
+        found.append(Cell((text,), "" if cell.difference else "strong", cell.summary.mean))
+    return found
+
+
+def _parts(cell: Reached | None, detail: Detail, places: int) -> tuple[str, str, str, str]:
+    """Mean, difference, p-value and star of one cell, each "" where it is not shown."""
+    if cell is None:
+        return "", "", "", ""
+    if cell.difference is None:
+        mean = mean_text(cell, places)
+        return (mean, "", "", "") if detail == "mean" else ("", mean, "", "")
+    delta = _delta(cell, places)
+    sure = cell.p_shown is not None and cell.p_shown < SURE
+    p_text = p_value(cell.p_shown) if detail != "interval" else ""
+    star = "*" if sure and detail == "interval" else ""
+    return mean_text(cell, places) if detail == "mean" else "", delta, p_text, star
+
+
+def _delta(cell: Reached, places: int) -> str:
+    if cell.difference is None:
+        return ""
+    interval = bracketed(cell.difference.ci95, places, sign=True)
+    return " ".join(
+        filter(None, (signed(cell.difference.delta, places), interval, "≈" if cell.equivalent else ""))
+    )
+
+
+def _whole(comparison: Comparison, group: str, column: Column, places: int, brief: bool) -> Cell:
+    cell = comparison.cells.get((group, column))
+    if cell is None:
+        return Cell((_no_value(comparison, group, column),))
+    lines = [mean_text(cell, places)]
+    if not brief:
+        delta = " ".join(filter(None, (_delta(cell, places), p_value(cell.p_shown))))
+        lines += [
+            f"Δ {delta}" if delta else "",
+            bracketed(cell.summary.ci95, places),
+            _queries(comparison, group, column),
+        ]
+    return Cell(tuple(lines), "best" if cell.best else "", cell.summary.mean)
+
+
+def _about_differences(comparison: Comparison, detail: Detail) -> list[str]:
+    """The legend of `differences`."""
+    lines = _about_place(comparison)
+    means = f"mean ± standard deviation over {comparison.unit}s"
+    if comparison.baselines:
+        words = _about_delta(comparison, starred=detail == "interval")
+        first = f"Left of it: {means}." if detail == "mean" else f"Rows without a sign: {means}."
+        lines.append(f"{words}. {first}")
+    else:
+        lines.append(f"{means[0].upper()}{means[1:]}.")
+    return lines + sentences(comparison.notes)
+
+
+def _hints(comparison: Comparison, shown: Comparison) -> list[str]:
+    """What `differences` leaves out, and how to see it."""
+    hidden = list(dict.fromkeys(c.protocol for c in comparison.columns if c not in shown.columns))
+    hints = []
+    if hidden:
+        more = f" and {len(hidden) - MOST_NAMED} more" if len(hidden) > MOST_NAMED else ""
+        hints.append(f"--protocol or --wide: also measured by {', '.join(hidden[:MOST_NAMED])}{more}.")
+    if comparison.marks:
+        count = len(comparison.marks)
+        hints.append(f"--wide: {count} row{'s' if count > 1 else ''} with health flags.")
+    return hints
+
+
+def _about_place(comparison: Comparison) -> list[str]:
+    columns = comparison.columns
+    if len({_place(column) for column in columns}) != 1:
+        return []
+    return [f"{columns[0].dataset}/{columns[0].split}, protocol {columns[0].protocol}."]
+
+
+def _about_delta(comparison: Comparison, starred: bool = False) -> str:
+    tests = sorted({d.test for cell in comparison.cells.values() if (d := cell.difference) and d.test})
+    baselines = list(dict.fromkeys(comparison.baselines.values()))
+    delta = f"Δ: difference from {' or '.join(baselines)}"
+    if len(baselines) > 1:
+        delta += ", whichever shares the row's set-up (all but temperature, swap and loss)"
+    if any(cell.difference and cell.difference.pairs for cell in comparison.cells.values()):
+        delta += f", paired by {comparison.unit}"
+    if tests:
+        delta += f", with its 95 % interval; {'*: p < .05' if starred else 'p'}: {' or '.join(tests)}-test, "
+        delta += about_family(comparison)
+    if comparison.margin is not None:
+        alike = f"no difference of {comparison.margin:g} or more"
+        delta += f"; ≈: {alike} (two one-sided t-tests at 5 %, corrected likewise)"
+    return delta
+
+
+def _heads(comparison: Comparison, column: Column, look: Look) -> list[str]:
+    lines = [look.name(column.metric) + column.about.arrow]
+    if len({_place(c) for c in comparison.columns}) > 1:
+        lines += [f"{column.dataset}/{column.split}", column.protocol]
+    return lines
+
+
+def _most(comparison: Comparison, group: str) -> int:
+    found = (comparison.cells.get((group, column)) for column in comparison.columns)
+    return max((cell.summary.n for cell in found if cell), default=0)
+
+
+def _counts(comparison: Comparison, group: str) -> str:
+    found = (comparison.cells.get((group, column)) for column in comparison.columns)
+    counts = {cell.summary.n for cell in found if cell}
+    return "-".join(map(str, sorted(counts))) or "0"
+
+
+def _no_value(comparison: Comparison, group: str, column: Column) -> str:
+    """What stands where nothing was measured, and where nothing that was is defined (NaN)."""
+    return "n/a" if (group, column) in comparison.undefined else "-"
+
+
+def _queries(comparison: Comparison, group: str, column: Column) -> str:
+    found = comparison.queries.get((group, column))
+    if found is None:
+        return ""
+    interval = bracketed(found.ci95 or (found.delta, found.delta), 1, sign=True)
+    tested = p_value(comparison.query_p.get((group, column)))
+    return " ".join(filter(None, (f"Q {signed(found.delta, 1)}", interval, tested)))
+
+
+def _place(column: Column) -> tuple[str, str, str]:
+    return column.dataset, column.split, column.protocol

@@ -1,0 +1,38 @@
+"""A table as HTML, and the environment of every page: jinja2 templates that lie in the package, all text escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gaprun.tables.value import Table
+
+
+@cache
+def environment(package: str) -> Environment:
+    """The templates in `package`'s folder `templates`.
+
+    What a template is given is escaped, but for `Markup`; a name that it is not given is an error.
+    """
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def filled(package: str, name: str, **values: object) -> Markup:
+    """The template `name` of `package` with these values."""
+    return Markup(environment(package).get_template(name).render(**values))
+
+
+def render(table: Table, sortable: str = "", wrap: bool = False) -> Markup:
+    """The table in a box that scrolls, its title above and its legend below.
+
+    sortable: the id of a table whose heads are buttons (a script sorts it); wrap: sentences in cells may break.
+    """
+    return filled("gaprun.tables", "table.html", table=table, sortable=sortable, wrap=wrap)

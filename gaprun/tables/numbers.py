@@ -1,0 +1,46 @@
+"""Numbers as people read them: one sign for minus, one form of an interval, one form of a p-value."""
+
+from __future__ import annotations
+
+import math
+
+MINUS = "−"
+
+
+def fixed(value: float, places: int) -> str:
+    """`value` with so many decimals and a true minus sign; never a negative zero."""
+    text = f"{value:.{places}f}"
+    text = text.lstrip("-") if not text.strip("-0.") else text
+    return text.replace("-", MINUS)
+
+
+def signed(value: float, places: int) -> str:
+    """A difference: with its own sign, also where it rounds to zero."""
+    return (MINUS if value < 0 else "+") + fixed(abs(value), places)
+
+
+def bracketed(interval: tuple[float, float] | None, places: int, sign: bool = False) -> str:
+    """`[low, high]`, "" for None; `sign`: of a difference."""
+    shown = signed if sign else fixed
+    return f"[{shown(interval[0], places)}, {shown(interval[1], places)}]" if interval else ""
+
+
+def p_value(value: float | None) -> str:
+    """`p=.012`, `p<.001`; "" for None."""
+    if value is None:
+        return ""
+    return "p<.001" if value < 0.001 else f"p={value:.3f}".replace("=0.", "=.")
+
+
+def significant(value: float | None, digits: int = 4) -> str:
+    """`value` to so many significant digits; n/a where it is not defined."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return f"{value:.{digits}g}".replace("-", MINUS)
+
+
+def places_for(places: int, largest: float) -> int:
+    """Decimals of a column whose largest absolute value is `largest`: `places`, or more so that two digits show."""
+    if not 0 < largest < 1:
+        return places
+    return max(places, min(6, 1 - math.floor(math.log10(largest))))
