@@ -208,9 +208,9 @@ def _search(law: Law, t: Array, gap: Array) -> tuple[float, float, float, Array]
 
 def _linear(basis: Array, gap: Array) -> tuple[float, float, Array]:
     """Least squares of gap on floor + scale * basis with floor, scale >= 0 (both bounds tried in turn)."""
-    centred = basis - basis.mean()
-    spread = float(centred @ centred)
-    scale = max(float(centred @ gap) / spread, 0.0) if spread > 0 else 0.0
+    from scipy.stats import linregress
+
+    scale = max(float(linregress(basis, gap).slope), 0.0) if np.ptp(basis) > 0 else 0.0
     floor = float(gap.mean() - scale * basis.mean())
     if floor < 0:
         floor, scale = 0.0, max(float(basis @ gap) / float(basis @ basis), 0.0)

@@ -65,14 +65,15 @@ def slope(x: Array, y: Array, uncertainty: float = 0.0) -> tuple[float, float]:
     Student's over the slopes of consecutive batches (they see curvature, which ordinary residuals
     understate), plus 2 * uncertainty / span. Returns (nan, nan) for an x without span.
     """
+    from scipy.stats import linregress
     from scipy.stats import t as student
 
     span = float(np.ptp(x)) if len(x) >= 4 else 0.0
     if span == 0:
         return math.nan, math.nan
-    value = _least_squares(x, y)
+    value = float(linregress(x, y).slope)
     batches = min(BATCHES, len(x) // 2)
-    parts = [_least_squares(a, b) for a, b in zip(_split(x, batches), _split(y, batches), strict=True)]
+    parts = [linregress(a, b).slope for a, b in zip(_split(x, batches), _split(y, batches), strict=True)]
     spread = float(np.std(parts, ddof=1)) / math.sqrt(batches)
     return value, float(student.ppf(0.975, batches - 1)) * spread + 2 * uncertainty / span
 
@@ -201,11 +202,6 @@ def appendix_c(softplus: Flow, exponential: Flow, start: float = 1e3) -> Appendi
         exp_rate=-slopes[1] * ln_t / 2,
         softplus_rate=-slopes[0] / ln_t / 2,
     )
-
-
-def _least_squares(x: Array, y: Array) -> float:
-    centred = x - x.mean()
-    return float(centred @ (y - y.mean()) / (centred @ centred))
 
 
 def _split(values: Array, parts: int) -> list[Array]:
