@@ -1,4 +1,4 @@
-"""The training stream: WebDataset shards to batches, loaded by worker processes in the plan's order."""
+"""The training stream: shards to batches, loaded by worker processes in the plan's order."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import webdataset as wds
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from gaprun.data.errors import DamagedSample
 from gaprun.data.plan import Plan
@@ -41,19 +40,7 @@ class Batch:
         return replace(self, pictures=pictures, tokens=self.tokens.pin_memory())
 
 
-class _Steps(IterableDataset):
-    """The steps of this worker: worker w of W takes every W-th, so that the loader's turn order is the plan's."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.start, self.stop = start, stop
-
-    def __iter__(self) -> Iterator[int]:
-        worker = get_worker_info()
-        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        return iter(range(self.start + first, self.stop, stride))
-
-
-class LoadBatch:
+class LoadBatch(Dataset[Any]):
     """Turns a step's number into its Batch; picklable, so that it runs in any worker."""
 
     def __init__(
@@ -71,7 +58,7 @@ class LoadBatch:
         self.rows = rows or slice(0, plan.batch_size)
         self.in_place = in_place and plan.pool.cache is not None
 
-    def __call__(self, step: int) -> Batch | GaprunError:
+    def __getitem__(self, step: int) -> Batch | GaprunError:
         """`load(step)`, or the error that it ended with: raised in a worker it would come back as a traceback."""
         try:
             return self._with_pixels(self.load(step), NO_PIXELS)
@@ -127,12 +114,11 @@ class LoadBatch:
 
 def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = False) -> Iterator[Batch]:
     """Batches of steps start..stop-1 in order, loaded by `workers` processes (0: in this one)."""
-    pipeline = wds.DataPipeline(_Steps(start, stop), wds.map(load, handler=wds.reraise_exception))
     options: dict[str, Any] = {}
     if workers:
         ahead = max(1, min(4, IN_FLIGHT // (load.bytes_a_batch * workers)))
         options = {"num_workers": workers, "prefetch_factor": ahead, "multiprocessing_context": "fork"}
-    loader = iter(wds.WebLoader(pipeline, batch_size=None, pin_memory=pin, **options))
+    loader = iter(DataLoader(load, batch_size=None, sampler=range(start, stop), pin_memory=pin, **options))
     first = list(itertools.islice(loader, 1))  # the workers start here, and with them torch's handler
     if workers and threading.current_thread() is threading.main_thread():
         # torch's handler raises wherever the process happens to be, even halfway through an optimiser step; without
