@@ -94,7 +94,7 @@ def test_a_truncated_shard_loses_only_what_was_cut_off(
     split = open_split("scenes/train", copied)
     last = max(range(split.samples), key=lambda i: tuple(split.places[i][:2]))
     shard, offset, size = split.places[last]
-    original = LoadBatch.__call__
+    original = LoadBatch.__getitem__
 
     def cut(self, step: int):
         if step == 1:  # before the first epoch reaches it, and after the data were checked
@@ -102,7 +102,7 @@ def test_a_truncated_shard_loses_only_what_was_cut_off(
                 file.truncate(int(offset + size // 2))
         return original(self, step)
 
-    monkeypatch.setattr(LoadBatch, "__call__", cut)
+    monkeypatch.setattr(LoadBatch, "__getitem__", cut)
     run_small("baseline", *STREAM)
     _, run = ended(tmp_path)
     assert run.status == "finished" and len(run.notes["damaged"]) == 1
@@ -165,17 +165,17 @@ def test_a_killed_loader_process_ends_cleanly_and_resumes(
     from gaprun.data.stream import LoadBatch
 
     whole = run_small("baseline", *STREAM, db="whole")[1].runs()[0].checkpoint_hash
-    original = LoadBatch.__call__
+    original = LoadBatch.__getitem__
 
     def killed(self, step: int):
         if step == 7:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, step)
 
-    monkeypatch.setattr(LoadBatch, "__call__", killed)
+    monkeypatch.setattr(LoadBatch, "__getitem__", killed)
     with pytest.raises(Failure, match="a loader process was killed"):
         run_small("baseline", "data.cache=none", "data.workers=2")
-    monkeypatch.setattr(LoadBatch, "__call__", original)
+    monkeypatch.setattr(LoadBatch, "__getitem__", original)
     store, run = ended(tmp_path)
     assert run.status == "failed" and newest_checkpoint(store.artifacts / run.id / "checkpoints")
     resumed = run_small("baseline", "data.cache=none", "data.workers=2")[1]
