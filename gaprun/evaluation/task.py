@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from typing import Protocol as Interface
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.transforms import TRANSFORMS, AnyTransform, Identity, Transform
 from gaprun.metrics import Metric
 from gaprun.registry import Registry
+from gaprun.section import Section
 from gaprun.store.values import EvaluationKey
 
 if TYPE_CHECKING:
@@ -113,10 +114,9 @@ class Measured:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class Task(BaseModel):
+class Task(Section):
     """Options that every task has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     definition: ClassVar[int] = 1  # raised when the meaning of a stored value changes
     needs: ClassVar[Needs] = "captions"
     metrics: ClassVar[

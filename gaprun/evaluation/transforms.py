@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array, Embeddings, unit_rows
 from gaprun.evaluation.moments import Moments, pair_moments
 from gaprun.registry import Registry
+from gaprun.section import Section
 
 _NO_DIRECTION = 1e-6  # shorter than float32 rounding: what direction is left is noise
 
@@ -92,10 +93,9 @@ class Pairs:
         return total / len(self.texts)
 
 
-class Transform(BaseModel):
+class Transform(Section):
     """What every transform offers: options of its own, and `fit`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
 
     @property

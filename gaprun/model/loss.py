@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gaprun.model.terms import TERMS, AnyTerm
 from gaprun.registry import Registry
+from gaprun.section import Section
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
 
-class Loss(BaseModel):
+class Loss(Section):
     """What every loss offers: what some rows of a batch add to it, and what it learns.
 
     The whole loss is `weight` times this contrastive loss, of features after the swap, plus each term times its own
     weight, of features before the swap.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     needs_unit_rows: ClassVar[bool] = False
 
     weight: float = Field(

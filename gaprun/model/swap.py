@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gaprun.model.drawn import beside
 from gaprun.registry import Registry
+from gaprun.section import Section
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-class Swap(BaseModel):
+class Swap(Section):
     """What every swap offers: the features that the contrastive loss sees in place of the towers'."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
     def keeps_unit_rows(self) -> bool:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gaprun.registry import Registry
+from gaprun.section import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 Tau = Annotated[float, Field(gt=1e-4, le=100.0)]
 
 
-class TemperatureRule(BaseModel):
+class TemperatureRule(Section):
     """What every rule offers; `nu` is a 0-d tensor, None for rules that learn nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     def initial_nu(self) -> float | None:
         """Start of the learned parameter, or None."""

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gaprun.registry import Registry
+from gaprun.section import Section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,10 +36,9 @@ class StepInputs:
     teacher: tuple[Tensor, Tensor] | None = None
 
 
-class Term(BaseModel):
+class Term(Section):
     """A term of the loss; the whole loss is the contrastive loss plus each term times its weight."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     needs_teacher: ClassVar[bool] = False
 
     weight: float = Field(1.0, allow_inf_nan=False, description="Factor on this term.")
