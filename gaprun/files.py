@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -239,9 +238,3 @@ def check_owned(folder: Path, way_out: str = "name another --out") -> None:
     for path in sorted(folder.rglob("*")):
         if (path.is_symlink() or not path.is_dir()) and str(path.relative_to(folder)) not in listed:
             raise UserError(f"{folder} holds {path.name}, which gaprun did not write: {way_out}")
-
-
-def remove_owned(folder: Path) -> None:
-    """Remove a folder that `check_owned` accepts. Raises UserError, OSError."""
-    check_owned(folder)
-    shutil.rmtree(folder)

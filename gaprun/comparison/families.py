@@ -28,7 +28,6 @@ class Question(Protocol):
 
 
 Family = Literal["metric", "table", "none"]
-FAMILIES: tuple[Family, ...] = ("metric", "table", "none")
 Group = TypeVar("Group", bound=Hashable)
 Column = TypeVar("Column", bound=Question)
 

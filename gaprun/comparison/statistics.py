@@ -1,8 +1,8 @@
 """Means over seeds, Student-t intervals and tests, and Holm's correction, on a handful of plain numbers.
 
 Student's t is computed here from the regularised incomplete beta function (continued fraction, to about
-1e-12), because importing scipy for it would cost `compare` more time than its query; the tests compare with
-scipy. Where a quantity is not defined (one value, no spread) the answer is None, never NaN.
+1e-12): scipy.special and the numpy under it would add 0.35 s of CPU to a `compare` that takes 1.2; the tests compare
+with scipy. Where a quantity is not defined (one value, no spread) the answer is None, never NaN.
 """
 
 from __future__ import annotations
