@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -42,16 +43,9 @@ class Retrieval(Task):
     task: Literal["retrieval"] = "retrieval"
     metrics: ClassVar[tuple[Metric, ...]] = (
         *(
-            percentage(
-                f"image_recall@{k}", f"image recall@{k}", short=f"recall@{k}", outcome=_captions_within(k)
-            )
+            percentage(f"{side}_recall@{k}", f"{side} recall@{k}", short=f"recall@{k}", outcome=outcome(k))
             for k in RANKS
-        ),
-        *(
-            percentage(
-                f"text_recall@{k}", f"text recall@{k}", short=f"recall@{k}", outcome=within("text_rank", k)
-            )
-            for k in RANKS
+            for side, outcome in (("image", _captions_within), ("text", partial(within, "text_rank")))
         ),
         Metric("image_median_rank", DOWN, "median rank of the right image", places=1, short="median_rank"),
         Metric(
