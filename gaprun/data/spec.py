@@ -19,7 +19,8 @@ class Data(Section):
     subset: int | None = Field(
         None,
         ge=2,
-        description="Only so many captioned pictures, drawn by the run's seed; null for all.",
+        description="Only so many captioned pictures, drawn by the run's seed, no two with a caption in common "
+        "(such pairs cannot be told apart); null for all.",
     )
     crop: Literal["random", "centre"] = Field(
         "random",
