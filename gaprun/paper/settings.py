@@ -155,6 +155,14 @@ def load_study(store: Store, where: Sequence[str] = ()) -> SetupResults:
 
     Raises UserError when no finished run is one of the paper's methods.
     """
+    return load_studies(store, where, most=1)[0]
+
+
+def load_studies(store: Store, where: Sequence[str] = (), most: int | None = None) -> list[SetupResults]:
+    """The study of every set-up (of the first `most`), those with most methods and then most runs first.
+
+    Raises UserError when no finished run is one of the paper's methods.
+    """
     conditions = select.finished(where)
     parsed = parse_conditions(conditions)
     of_values = [c for c in parsed if c.key in METRIC_KEYS]
@@ -177,13 +185,32 @@ def load_study(store: Store, where: Sequence[str] = ()) -> SetupResults:
     studies: dict[str, set[tuple[MethodSetting, int | None]]] = {}
     for run in runs.values():
         studies.setdefault(setups[run.id], set()).add((settings[run.id], run.seed))
-    chosen = max(studies, key=lambda setup: (len({s.method for s, _ in studies[setup]}), len(studies[setup])))
-    rows = [row | {"identity": settings[row["id"]]} for row in rows if setups.get(row["id"]) == chosen]
+    order = sorted(
+        studies,
+        key=lambda setup: (len({s.method for s, _ in studies[setup]}), len(studies[setup])),
+        reverse=True,
+    )
+    return [
+        _study(
+            {name: run for name, run in runs.items() if setups[name] == chosen},
+            settings,
+            rows,
+            len(studies) - 1,
+        )
+        for chosen in order[:most]
+    ]
+
+
+def _study(
+    runs: Mapping[str, Run], settings: Mapping[str, MethodSetting], rows: list[dict[str, Any]], others: int
+) -> SetupResults:
+    """The study of `runs`, which share a set-up."""
+    rows = [row | {"identity": settings[row["id"]]} for row in rows if row["id"] in runs]
     rows = select.latest_of_each_seed(rows)
     places = select.usual_places(rows)
     found: dict[tuple[MethodSetting, int], Result] = {}
     for run in reversed(_by_recency(runs.values(), rows)):  # the latest first
-        if setups[run.id] == chosen and run.seed is not None:
+        if run.seed is not None:
             found.setdefault(
                 (settings[run.id], run.seed), Result(run.id, run.recipe, run.seed, settings[run.id], {})
             )
@@ -200,7 +227,7 @@ def load_study(store: Store, where: Sequence[str] = ()) -> SetupResults:
         tuple(results),
         one.resolved_recipe,
         {metric: f"{p[0]}/{p[1]} ({p[2]}, data {p[4][:8]})" for metric, p in places.items()},
-        len(studies) - 1,
+        others,
         one.total_steps,
         tuple(_left_out(rows, places)),
     )

@@ -137,6 +137,17 @@ def first_steps(material: Material) -> Found:
     ]
 
 
+def first_batches(material: Material) -> dict[str, list[float]]:
+    """By row, each run's gap of the tenth batch (after nine updates) less that of the first."""
+    found: dict[str, list[float]] = {}
+    for label in material.labels:
+        for run in material.runs_of(label):
+            gaps = {row["step"]: row["gap"] for row in material.paths.get(run, ()) if row["gap"] is not None}
+            if 0 in gaps and FIRST_STEPS - 1 in gaps:
+                found.setdefault(label, []).append(gaps[FIRST_STEPS - 1] - gaps[0])
+    return found
+
+
 def against(material: Material) -> Found:
     """Retrieval and classification against gap and against uniformity, a point a run of the set-up that is judged."""
     values, families = _values(material), _families(material)

@@ -205,7 +205,7 @@ def details(session: Session, run_ids: Sequence[str]) -> list[dict[str, Any]]:
 
 def trajectories(session: Session, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """What these runs recorded while training, by run and step (without learning rates and cosines)."""
-    names = ("step", "temperature", "loss", "gap")
+    names = ("step", "temperature", "loss", "gap", "mismatched_share")
     found: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in run_ids}
     for part in _parts(run_ids):
         columns = [getattr(Trajectory, name) for name in ("run_id", *names)]

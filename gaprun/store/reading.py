@@ -102,7 +102,7 @@ class Reading(OpenDatabase):
         return self._read(lambda session: queries.details(session, run_ids))
 
     def trajectories(self, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-        """Step, temperature, loss and gap along these runs, by run."""
+        """Step, temperature, loss, gap and share of mismatched pairs along these runs, by run."""
         return self._read(lambda session: queries.trajectories(session, run_ids))
 
     def metric_names(self) -> list[str]:

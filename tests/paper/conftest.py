@@ -7,6 +7,7 @@ import pytest
 
 from gaprun.store import EvaluationKey, NewRun, open_store
 
+MATCHED = 20  # from this step on every pair is matched
 GAPS = {  # mean gap of each setting, as if closing the gap worked
     "baseline": 0.29,
     "flt-0.02": 0.25,
@@ -20,6 +21,7 @@ GAPS = {  # mean gap of each setting, as if closing the gap worked
     "hard-swap": 0.225,
     "soft-swap": 0.139,
 }
+ENDS = {"schedule": 0.05, "hard-swap": 0.02, "soft-swap": 0.02}  # temperatures; FLT's own, 0.02 of the others
 STEPS = sorted({*range(20), *(round(10 ** (k / 24)) for k in range(20, 109))})
 
 
@@ -69,7 +71,11 @@ def add_run(store, name, seed, values, path=(), recipe=None):
         if given:
             key = EvaluationKey(f"c-{run_id}", 1000, task, dataset, split, fingerprint, protocol)
             store.add_evaluation(run_id, key, given, 512, 64)
-    store.record(run_id, [{"step": step, "gap": gap, "loss": 1.0} for step, gap in path])
+    rows = [
+        {"step": step, "gap": gap, "loss": 1.0, "mismatched_share": float(step < MATCHED)}
+        for step, gap in path
+    ]
+    store.record(run_id, rows)
     store.finish_run(run_id, "finished")
 
 
@@ -101,7 +107,7 @@ def build(store, kind, seeds=5):
                 "probe_top1": accuracy + 10,
                 "image_recall@1": recall,
                 "text_recall@1": recall + 5,
-                "temperature": 0.01,
+                "temperature": ENDS.get(name) or float(name.partition("-")[2] or 0.02),
             }
             add_run(store, name, seed, values, path_of(kind, name, seed, noise))
 

@@ -1,16 +1,20 @@
 """Databases made to support, contradict and leave open every claim get just those verdicts."""
 
 import json
+import math
 import re
+from dataclasses import replace
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from gaprun.cli import paper
-from gaprun.paper.claims import CLAIMS, judge_claims
-from gaprun.paper.settings import load_study
+from gaprun.paper.claims import CLAIMS, _matched, judge_claims
+from gaprun.paper.one_curve import flt_curves, log_ratio
+from gaprun.paper.settings import MethodSetting, Result, SetupResults, load_study
 from tests.conftest import REPO
+from tests.paper.conftest import add_run, recipe_of
 
 
 @pytest.mark.parametrize(
@@ -23,8 +27,8 @@ def test_every_claim_gets_the_verdict_its_database_was_built_for(made_up, kind, 
     paper.register(app)
     done = CliRunner().invoke(app, ["paper", "claims", "--json", "--db", str(path)], catch_exceptions=False)
     found = json.loads(done.stdout)
-    assert [v["claim"] for v in found] == [f"C{i}" for i in range(1, 9)]
-    assert {v["claim"]: v["verdict"] for v in found} == {f"C{i}": expected for i in range(1, 9)}, found
+    assert [v["claim"] for v in found] == [f"C{i}" for i in range(1, 10)]
+    assert {v["claim"]: v["verdict"] for v in found} == {f"C{i}": expected for i in range(1, 10)}, found
     assert all(v["evidence"] and v["rule"] and v["runs"] for v in found)
 
 
@@ -40,9 +44,105 @@ def test_a_temperature_that_learning_reaches_anyway_is_no_intervention(made_up):
     _, store = made_up("support")
     for run in store.runs(["recipe=baseline"], light=True):
         row = next(m for m in store.metrics(run.id) if m["metric"] == "temperature")
-        assert row["value"] == 0.01
+        assert row["value"] == 0.02
     evidence = {v.claim: v.evidence for v in judge_claims(store, load_study(store))}
-    assert "tau 0.010" in evidence["C3"] and "FLT tau 0.02 shrinks" in evidence["C3"]
+    assert "tau 0.020" in evidence["C3"] and "FLT tau 0.04 shrinks" in evidence["C3"]
+    assert "FLT tau 0.02" not in evidence["C3"]
+
+
+def test_without_a_positive_margin_to_the_end_the_law_is_not_judged(made_up):
+    """One mismatched pair in the last record, and Theorem 3.2 says nothing of what came before it."""
+    _, store = made_up("support")
+    for run in store.runs(["recipe=baseline"], light=True):
+        last = store.trajectory(run.id)[-1]["step"]
+        store.record(run.id, [{"step": last, "mismatched_share": 0.01}])
+    found = {v.claim: v for v in judge_claims(store, load_study(store))}
+    assert found["C1"].verdict == "undecided" and "positive margin" in found["C1"].evidence
+    assert found["C4"].verdict == "supported"  # which asks nothing of the margin
+
+
+def test_a_path_counts_from_where_its_margin_stays_positive():
+    path = [{"step": k, "mismatched_share": share} for k, share in enumerate([1, 0, 0.5, 0, 0, 0])]
+    assert [row["step"] for row in _matched(path)] == [3, 4, 5]
+    assert _matched([{"step": 0, "mismatched_share": None}]) == []
+    assert _matched([]) == []
+
+
+def result(method, seed, tau, gap, value=None):
+    return Result(
+        f"{method}-{tau}-{seed}", method, seed, MethodSetting(method, value), {"gap": gap, "temperature": tau}
+    )
+
+
+def of(results):
+    return SetupResults(tuple(results), {}, {})
+
+
+def flt(seed, taus=(0.01, 0.02, 0.04, 0.08, 0.16)):
+    return [result("FLT", seed, tau, 3 * tau**-0.5 * 0.01, tau) for tau in taus]
+
+
+def test_one_curve_is_a_line_between_neighbours_in_logarithms():
+    curves = flt_curves(of([r for seed in range(2) for r in flt(seed)]))
+    on_it = result("TS", 0, 0.03, 3 * 0.03**-0.5 * 0.01, 0.03)
+    assert log_ratio(on_it, curves) == pytest.approx(0, abs=1e-12)  # a power of tau is a line
+    twice = result("TR", 1, 0.1, 6 * 0.1**-0.5 * 0.01)
+    assert log_ratio(twice, curves) == pytest.approx(math.log(2))
+    assert log_ratio(result("TR", 1, 0.17, 0.1), curves) is None  # beyond the largest
+    assert log_ratio(result("TR", 5, 0.02, 0.1), curves) is None  # a seed without FLT
+    wide = flt_curves(of(flt(0, (0.01, 0.02, 0.06, 0.07, 0.08))))
+    assert log_ratio(result("TR", 0, 0.03, 0.1), wide) is None  # neighbours a factor of three apart
+    assert flt_curves(of(flt(0, (0.01, 0.02, 0.04, 0.08)))) == {}
+
+
+def test_one_setting_off_the_curve_contradicts_and_a_missing_method_leaves_open():
+    rows = [r for seed in range(4) for r in flt(seed)]
+    ends = {"baseline": 0.012, "TS": 0.05, "TR": 0.03, "SLRT": 0.02}
+    for seed in range(4):
+        for method, tau in ends.items():
+            gap = 3 * tau**-0.5 * 0.01 * math.exp(0.05 * (-1) ** seed)
+            rows.append(result(method, seed, tau, gap, {"TS": tau, "SLRT": 0.1}.get(method)))
+    judge = next(c.judge for c in CLAIMS if c.name == "C9")
+    assert judge(of(rows), {})[0] == "supported"
+    assert judge(of([r for r in rows if r.setting.method != "SLRT"]), {})[0] == "undecided"
+    assert judge(of([r for r in rows if r.seed < 2]), {})[0] == "undecided"
+    off = [
+        replace(r, values={**r.values, "gap": 1.5 * r.values["gap"]}) if r.setting.method == "TR" else r
+        for r in rows
+    ]
+    verdict, evidence, runs = judge(of(off), {})
+    assert verdict == "not supported" and "TR: 1.5" in evidence and len(runs) == len(set(runs)) == 36
+
+
+def test_every_size_is_judged_by_itself(made_up):
+    """A second set-up, longer, with the contradicting values of C9 in it: two verdicts, each with its size."""
+    path, store = made_up("support")
+    for seed in range(3):
+        for name in ("baseline", "flt-0.04"):
+            longer = recipe_of(name)
+            longer["schedule"] = {**longer["schedule"], "steps": 6000}
+            longer["name"] = f"{name}-long"
+            add_run(store, f"{name}-long", seed, {"gap": 0.1, "temperature": 0.04}, recipe=longer)
+    app = typer.Typer()
+    paper.register(app)
+    words = ["paper", "claims", "--json", "--db", str(path)]
+    one, every = (
+        json.loads(CliRunner().invoke(app, [*words, *more], catch_exceptions=False).stdout)
+        for more in ([], ["--every-size"])
+    )
+    assert (
+        len(one) == 9
+        and len(every) == 18
+        and [v.pop("size")["length"] for v in every[::9]] == ["1000 steps", "6000 steps"]
+    )
+    assert [v["verdict"] for v in every[:9]] == ["supported"] * 9
+    assert {v["verdict"] for v in every[9:]} == {"undecided"}
+    text = (
+        CliRunner()
+        .invoke(app, ["paper", "claims", "--every-size", "--db", str(path)], catch_exceptions=False)
+        .stdout
+    )
+    assert text.count("Judged at this size") == 2
 
 
 def test_every_rule_is_written_down():
