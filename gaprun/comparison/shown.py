@@ -125,7 +125,7 @@ def about_family(comparison: Comparison) -> str:
         what = "each metric on each split under one protocol"
     sizes = comparison.sizes
     counts = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "".join(map(str, sizes)) or "0"
-    return f"Holm-corrected within {what} (family of {counts})"
+    return f"corrected (Dunnett, Holm) within {what} (family of {counts})"
 
 
 def sentences(notes: Sequence[str]) -> list[str]:

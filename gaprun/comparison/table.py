@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,13 +46,13 @@ class Column:
 class Reached:
     """What a group reached in a column. `best` marks the best mean of the column, several on a tie.
 
-    `p_holm` is corrected over `family` tests (None without correction); `mixed` says what differs among the values
+    `p_corrected` is corrected over `family` tests (None without correction); `mixed` says what differs among the values
     that were averaged here on request; `p_equivalent` (corrected likewise) is against a difference of the margin.
     """
 
     summary: Summary
     difference: Difference | None
-    p_holm: float | None
+    p_corrected: float | None
     family: int
     best: bool
     units: tuple[Any, ...]
@@ -67,7 +68,7 @@ class Reached:
     @property
     def p_shown(self) -> float | None:
         """The p-value that a table prints: corrected, or as it is where nothing is corrected."""
-        return self.difference.p_value if self.difference and not self.family else self.p_holm
+        return self.difference.p_value if self.difference and not self.family else self.p_corrected
 
 
 @dataclass
@@ -213,7 +214,11 @@ def _cells(
             None if reference is None else difference(values[group, column], reference)
         )
     p_values = {key: None if (found := differences[key]) is None else found.p_value for key in keys}
-    tested = corrected(p_values, baselines, family)
+    by_unit = {
+        key: {unit: math.fsum(part) / len(part) for unit, part in values[key].items() if unit is not None}
+        for key in keys
+    }
+    tested = corrected(p_values, baselines, family, by_unit)
     alike: dict[tuple[str, Column], float | None] = {}
     if margin is not None:
         alike = {key: equivalence(found, margin) for key, found in differences.items() if found}
@@ -308,7 +313,7 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Reached | 
         "delta": found.delta if found else None,
         "delta_ci95": list(found.ci95) if found and found.ci95 else None,
         "p_value": found.p_value if found else None,
-        "p_holm": cell.p_holm if cell else None,
+        "p_corrected": cell.p_corrected if cell else None,
         "family": comparison.family,
         "family_size": cell.family if cell else 0,
         "margin": comparison.margin,
@@ -330,7 +335,7 @@ def _query_record(comparison: Comparison, group: str, column: Column) -> dict[st
         "query_delta": found.delta if found else None,
         "query_ci95": list(found.ci95) if found and found.ci95 else None,
         "query_p": found.p_value if found else None,
-        "query_p_holm": comparison.query_p.get((group, column)),
+        "query_p_corrected": comparison.query_p.get((group, column)),
         "query_test": found.test if found else None,
         "queries": found.queries if found else None,
         "query_units": found.units if found else None,

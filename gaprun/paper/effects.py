@@ -21,13 +21,13 @@ class Effect:
     setting: MethodSetting
     kind: str
     difference: Difference
-    p_holm: float | None
+    p_corrected: float | None
     runs: tuple[str, ...]
 
     def __str__(self) -> str:
         found = self.difference
         numbers = f"{signed(found.delta, 3)} {bracketed(found.ci95, 3, sign=True)}".rstrip()
-        tested = f", {p_value(self.p_holm)}" if self.p_holm is not None else ""
+        tested = f", {p_value(self.p_corrected)}" if self.p_corrected is not None else ""
         return f"{self.setting} {self.kind} ({numbers}, {found.pairs} seeds{tested})"
 
 
@@ -49,7 +49,7 @@ def effects(
     corrected = holm([effect.difference.p_value for effect in found])
     usual = abs(summarise(list(base.values())).mean) if base else 0.0
     return [
-        replace(effect, p_holm=p, kind=_kind(effect.difference, p, usual))
+        replace(effect, p_corrected=p, kind=_kind(effect.difference, p, usual))
         for effect, p in zip(found, corrected, strict=True)
     ]
 
@@ -76,10 +76,10 @@ def retrieval(result: Result) -> float | None:
     return None if None in values else sum(v for v in values if v is not None) / 2
 
 
-def _kind(found: Difference, p_holm: float | None, usual: float) -> str:
+def _kind(found: Difference, p_corrected: float | None, usual: float) -> str:
     if found.pairs < FEWEST_SEEDS:
         return "open"
-    if p_holm is not None and p_holm < ALPHA:
+    if p_corrected is not None and p_corrected < ALPHA:
         return "shrinks" if found.delta < 0 else "grows"
     if found.ci95 and max(abs(end) for end in found.ci95) <= UNCHANGED * usual:
         return "unchanged"

@@ -26,7 +26,7 @@ def test_the_numbers_of_a_table(store, add):
     )
     expected = stats.ttest_rel(flt, baseline)
     assert row["delta"] == pytest.approx(np.mean(flt) - np.mean(baseline)) and row["best"]
-    assert row["p_value"] == row["p_holm"] == pytest.approx(expected.pvalue)  # a family of one
+    assert row["p_value"] == row["p_corrected"] == pytest.approx(expected.pvalue)  # a family of one
     assert (row["test"], row["pairs"], row["seeds"], row["baseline"]) == (
         "paired t",
         3,

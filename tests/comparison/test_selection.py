@@ -378,7 +378,7 @@ def test_a_contrast_has_one_p_value_whatever_is_shown(store, measured):
 
     def p_values(metrics, **options):
         found = compare(metrics, db=db(store), **options).records()
-        return {(r["group"], r["protocol"]): (r["p_value"], r["p_holm"], r["family_size"])
+        return {(r["group"], r["protocol"]): (r["p_value"], r["p_corrected"], r["family_size"])
                 for r in found if r["metric"] == "gap"}  # fmt: skip
 
     alone = p_values("gap")

@@ -46,7 +46,7 @@ def test_outcomes_are_paired_by_seed_and_captions_clustered(with_files):
     for record in records.values():
         assert record["query_delta"] == pytest.approx(record["delta"])
         assert record["query_ci95"][0] < record["query_delta"] < record["query_ci95"][1]
-        assert record["query_p_holm"] >= record["query_p"]
+        assert record["query_p_corrected"] >= record["query_p"]
     one = compare("text_recall@1", db=str(store.place.path), queries=True, where=["seed=0"])
     right = {r: ranks[f"{r}-s0"][1] == 1 for r in ("baseline", "flt")}
     expected = mcnemar(
