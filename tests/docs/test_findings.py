@@ -105,16 +105,35 @@ def test_what_differs_from_the_baseline():
     answers = ask(sections()["Published values and scaled values"])
     found = {
         (r, m)
-        for (r, m, _), row in answers.items()
-        if row["p_corrected"] is not None and row["p_corrected"] < 0.05
+        for (r, m, protocol), row in answers.items()
+        if protocol in ("full", "final") and row["p_corrected"] is not None and row["p_corrected"] < 0.05
     }
     same = {"baseline", "flt", "schedule", "hard-swap", "soft-swap-probability=0.001"}
     assert {row for row, metric in found if metric == "gap"} == {row for row, _, _ in answers} - same
     assert {(row, metric) for row, metric in found if metric not in ("gap", "temperature")} == {
+        ("flt-tau=0.4", "text_recall@5"),
+        ("flt-tau=0.4", "image_recall@5"),
+        ("flt-tau=0.4", "zeroshot_top1"),
+        ("flt-tau=0.2", "zeroshot_top1"),
+        ("flt-scaled", "image_recall@5"),
+        ("flt-scaled", "probe_top1"),
+        ("hard-swap-probability=1", "text_recall@5"),
         ("soft-swap-probability=1", "text_recall@5"),
         ("soft-swap-probability=1", "image_recall@5"),
-        ("hard-swap-probability=1", "text_recall@5"),
+        ("soft-swap-probability=1", "zeroshot_top1"),
+        ("soft-swap-probability=0.2", "probe_top1"),
     }
+    said = set(
+        re.findall(
+            r"[(+]([+-]?\d+\.\d)", sections()["Published values and scaled values"].split("(all queries):")[1]
+        )
+    )
+    deltas = {
+        f"{row['delta']:.1f}"
+        for (r, m, p), row in answers.items()
+        if (r, m) in found and p == "full" and m != "gap"
+    }
+    assert {one.lstrip("+") for one in said} <= deltas
 
 
 def test_softplus_and_the_schedule_of_its_ends():
