@@ -1,9 +1,10 @@
 """Embeddings that somebody else's model made, as a data set of its own: read, checked, and measured like any split.
 
-A file `NAME.npz`, a folder of `.npy` files, or a `.parquet` table. Arrays: `images` (N, D) and `texts` (M, D), needed;
-`owner` (M,), the image that each text describes (default: row i of one belongs to row i of the other, M = N); `labels`
-(N,), whole numbers, -1 for none; `class_texts` (K, D), one row a class, and `class_names` (K,). Rows are brought to
-length 1. A parquet table has a row an embedding: `modality` (image, text or class), `embedding` (a list), and where
+A file `NAME.npz`, a folder of `.npy` files, or a `.parquet` table. Arrays: `images` (N, D), needed; `texts` (M, D),
+needed where there are no `class_texts`; `owner` (M,), the image that each text describes (default: row i of one belongs
+to row i of the other, M = N); `labels` (N,), whole numbers, -1 for none; `class_texts` (K, D), one row a class, and
+`class_names` (K,); `image_norms` (N,), the lengths that the image rows had before they were brought to 1. Rows are
+brought to length 1; float32 rows that have it already are kept to the last bit. A parquet table has a row an embedding: `modality` (image, text or class), `embedding` (a list), and where
 they apply `owner`, `label` and `name`. No torch here.
 """
 
@@ -24,7 +25,8 @@ from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array, Embeddings, unit_rows
 from gaprun.files import content_hash
 
-ARRAYS = ("images", "texts", "owner", "labels", "class_texts", "class_names")
+ARRAYS = ("images", "texts", "owner", "labels", "class_texts", "class_names", "image_norms")
+_UNIT = 4 * np.finfo(np.float32).eps  # how far a row of length 1 may be from it in float32
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def read_given(path: Path, data: str | None = None) -> Given:
     fingerprint is of the name, the owners and the labels. Without `data` the file is a data set of its own.
     """
     arrays = _arrays(path)
-    for name in ("images", "texts"):
+    needed = ["images"] if "class_texts" in arrays else ["images", "texts"]
+    for name in needed:
         if name not in arrays:
             raise UserError(
                 f"{path} has no array `{name}`; it holds {', '.join(sorted(arrays)) or 'nothing'}"
@@ -132,11 +135,12 @@ def read_given(path: Path, data: str | None = None) -> Given:
     unknown = sorted(set(arrays) - set(ARRAYS))
     if unknown:
         raise UserError(f"{path}: unknown arrays {', '.join(unknown)}; known are {', '.join(ARRAYS)}")
-    images, texts = _unit(path, "images", arrays["images"]), _unit(path, "texts", arrays["texts"])
+    images, norms = _unit(path, "images", arrays["images"]), _norms(path, arrays)
+    texts = _unit(path, "texts", arrays["texts"]) if "texts" in arrays else images[:0]
     if "owner" in arrays:
         owner = _whole(path, "owner", arrays["owner"], len(texts))
-    elif len(images) == len(texts):
-        owner = np.arange(len(images), dtype=np.int64)
+    elif len(texts) in (0, len(images)):
+        owner = np.arange(len(texts), dtype=np.int64)
     else:
         raise UserError(
             f"{path}: {len(images)} images and {len(texts)} texts need an `owner`: the image of each text"
@@ -144,7 +148,7 @@ def read_given(path: Path, data: str | None = None) -> Given:
     labels = _whole(path, "labels", arrays["labels"], len(images)) if "labels" in arrays else None
     class_texts = _unit(path, "class_texts", arrays["class_texts"]) if "class_texts" in arrays else None
     try:
-        rows = Embeddings(images, texts, owner, labels)
+        rows = Embeddings(images, texts, owner, labels, norms)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     classes = _classes(path, arrays, labels, class_texts)
@@ -153,7 +157,11 @@ def read_given(path: Path, data: str | None = None) -> Given:
             f"{path}: class_texts have {class_texts.shape[1]} dimensions and images {images.shape[1]}"
         )
     content = content_hash(
-        [_digest(images), _digest(texts), _digest(owner), _digest(labels), _digest(class_texts), classes]
+        [
+            *map(_digest, (images, texts, owner, labels, class_texts)),
+            classes,
+            *([] if norms is None else [_digest(norms)]),
+        ]
     )
     if data is None:
         name = path.name.removesuffix(path.suffix)
@@ -266,9 +274,36 @@ def _unit(path: Path, name: str, array: Array) -> Array:
             f"{path}: `{name}` must be numbers of shape (rows, dimensions), it is {array.dtype} {array.shape}"
         )
     try:
-        return unit_rows(array, name).astype(np.float32)
+        unit = unit_rows(array, name).astype(np.float32)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    return array if _is_unit(array) else unit
+
+
+def _is_unit(rows: Array) -> bool:
+    return rows.dtype == np.float32 and bool(np.abs(_lengths(rows) - 1).max() < _UNIT)
+
+
+def _lengths(rows: Array) -> Array:
+    return np.linalg.norm(rows.astype(np.float64), axis=1)
+
+
+def _norms(path: Path, arrays: Mapping[str, Array]) -> Array | None:
+    """float32 (N,): the lengths of the image rows as the file says, else of the rows as they stand there; None where
+    those have length 1, since that is not the model's."""
+    images = arrays["images"]
+    if "image_norms" not in arrays:
+        return None if _is_unit(images) else _lengths(images).astype(np.float32)
+    norms = arrays["image_norms"]
+    if (
+        norms.shape != (len(images),)
+        or norms.dtype.kind != "f"
+        or not (np.isfinite(norms) & (norms > 0)).all()
+    ):
+        raise UserError(
+            f"{path}: `image_norms` must be {len(images)} lengths above 0, it is {norms.dtype} {norms.shape}"
+        )
+    return norms.astype(np.float32)
 
 
 def _whole(path: Path, name: str, array: Array, count: int) -> Array:

@@ -63,7 +63,8 @@ def load_model(
 ) -> LoadedModel:
     """The model that `--ckpt`, or `--model` with `--pretrained`, names; `arch` also tells what a bare .pt holds.
 
-    `random` asks for an architecture with random weights. Raises UserError when nothing is found, the file is
+    `ckpt`: hf-hub:NAME, a model folder, a folder of checkpoints (its newest), a checkpoint, a run, or open_clip's
+    ARCH/TAG. `random` asks for an architecture with random weights. Raises UserError when nothing is found, the file is
     damaged, or its architecture is not known.
     """
     if ckpt is None:
@@ -74,17 +75,46 @@ def load_model(
         )
     if ckpt.startswith(HUB):
         return _external(store, foreign.hub_model(ckpt))
-    path = Path(ckpt.removeprefix(FOLDER))
+    path, run = Path(ckpt.removeprefix(FOLDER)), None
     if path.is_dir():
-        return _external(store, foreign.folder_model(path))
-    run = None
-    if not path.exists():
+        newest = None if foreign.is_model(path) else _newest_in(path)
+        if newest is None:
+            return _external(store, foreign.folder_model(path))
+        path = newest
+    elif not path.exists():
+        named, _, tag = ckpt.rpartition("/")
+        if named in open_clip.list_models():
+            return _external(store, foreign.tag_model(named, tag))
         run, path = _checkpoint_of_run(store, ckpt)
     content = read_tensors(path)
     if "clip" in content and "recipe" in content:
         with offline():
             return _ours(store, path, run)
     return _external(store, foreign.file_model(path, content, arch))
+
+
+def _newest_in(folder: Path) -> Path | None:
+    """The newest checkpoint in `folder` or its `checkpoints`, of gaprun's or open_clip's loop; None without any.
+
+    Raises UserError where gaprun's newest is damaged: an older one is measured only if it is named.
+    """
+    for place in (folder, folder / "checkpoints"):
+        try:
+            path, damaged = newest_checkpoint(place)
+        except FileNotFoundError:
+            numbers = {int(p.stem[6:]): p for p in place.glob("epoch_*.pt") if p.stem[6:].isdecimal()}
+            if numbers:
+                return numbers[max(numbers)]
+            if (place / "epoch_latest.pt").is_file():
+                return place / "epoch_latest.pt"
+        else:
+            if damaged:
+                raise UserError(
+                    f"{place}: its newest checkpoint {damaged[0].name} is damaged; name an older one to measure it: "
+                    f"--ckpt {path}"
+                )
+            return path
+    return None
 
 
 def _by_name(store: Store, arch: str, pretrained: str | None, random: bool) -> LoadedModel:
@@ -144,7 +174,14 @@ def _checkpoint_of_run(store: Store, name: str) -> tuple[Run, Path]:
     one is measured only if it is named."""
     if Path(name).suffix in (".pt", ".bin", ".safetensors"):
         raise UserError(f"--ckpt {name}: no such checkpoint file")
-    run = store.run(name)
+    try:
+        run = store.run(name)
+    except UserError:
+        if name in open_clip.list_models():
+            tags = open_clip.list_pretrained_tags_by_model(name)
+            known = f"--ckpt {name}/TAG with a TAG of {', '.join(tags[:6])}" if tags else "a weights file"
+            raise UserError(f"--ckpt {name} is an architecture without weights: name {known}") from None
+        raise
     if run.kind == "external":
         raise UserError(f"run {run.id} was not trained here; name what it measured: {run.checkpoint}")
     folder = store.folder(run) / "checkpoints"

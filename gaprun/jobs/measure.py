@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from gaprun.errors import UserError
+from gaprun.errors import GaprunError, UserError
 from gaprun.evaluation.choose import task_names
 from gaprun.evaluation.embed import Progress
 from gaprun.evaluation.run import Evaluated, evaluate_run
 from gaprun.evaluation.task import Task
 from gaprun.jobs.load import LoadedModel, load_model
 from gaprun.runtime.environment import code_version, environment, pick_device
+from gaprun.runtime.events import Interrupted
 from gaprun.runtime.kernels import set_kernels
 from gaprun.runtime.spec import Compute
 from gaprun.store import NewRun, Store
@@ -88,6 +90,30 @@ def measure_model(
         remarks=[*loaded.remarks, *done.remarks],
         failures=[*failures, *done.failures],
     )
+
+
+def measure_models(
+    store: Store, ckpts: Sequence[str], measure: Callable[[str], Measurement]
+) -> tuple[list[Measurement], list[tuple[str, Exception]]]:
+    """`measure` each of `ckpts`, one after another: what was measured, and (which, why) for what could not be.
+
+    One that fails does not stop the others.
+    """
+    done: list[Measurement] = []
+    failures: list[tuple[str, Exception]] = []
+    for ckpt in ckpts:
+        try:
+            found = measure(ckpt)
+        except Interrupted:
+            raise
+        except Exception as error:
+            if os.environ.get("GAPRUN_DEBUG") and not isinstance(error, GaprunError):
+                raise
+            failures.append((ckpt, error))
+        else:
+            done.append(found)
+            failures += [(f"{ckpt}: {what}", error) for what, error in found.failures]
+    return done, failures
 
 
 def _recipe_tasks(loaded: LoadedModel, names: str | None, how: Mapping[str, Any]) -> list[Task]:

@@ -94,14 +94,19 @@ def hub_model(name: str) -> Foreign:
     return Foreign(towers, name.rsplit("/", 1)[-1], {"hub": name.removeprefix(HUB)}, name)
 
 
+def is_model(folder: Path) -> bool:
+    """Whether `folder` is a model folder of open_clip or transformers."""
+    return (folder / CONFIG).is_file() or is_transformers(folder)
+
+
 def folder_model(folder: Path) -> Foreign:
     """A model folder: open_clip_config.json beside the weights, else transformers' config.json. Raises UserError."""
     if not (folder / CONFIG).is_file():
         if is_transformers(folder):
             return _of_transformers(folder)
         raise UserError(
-            f"--ckpt {folder}: a folder without {CONFIG} or config.json; name a checkpoint file, a run's id or a "
-            "model folder"
+            f"--ckpt {folder}: a folder without {CONFIG}, config.json or checkpoints; name a checkpoint file, a run's "
+            "id or a model folder"
         )
     weights = _weights_in(folder)
     name = f"{FOLDER}{folder}"
