@@ -17,7 +17,8 @@ from gaprun.data.decode import decode_rgb
 from gaprun.data.division import Division
 from gaprun.data.folders import Folders, coco_id
 from gaprun.data.pictures import Picture
-from gaprun.data.sources import coco_entries, flickr_entries
+from gaprun.data.readers.coco import coco_entries
+from gaprun.data.readers.flickr30k import flickr_entries
 from gaprun.data.split import open_split
 from gaprun.data.tables import read_table, read_tokens
 from gaprun.data.tally import Tally

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaprun.data.sources import coco_entries, flickr8k_entries
+from gaprun.data.readers.coco import coco_entries
+from gaprun.data.readers.flickr8k import flickr8k_entries
 from gaprun.data.tables import read_table, read_tokens
 from gaprun.data.tally import Tally
 from gaprun.data.text import clean_caption, decode_text
