@@ -4,8 +4,9 @@ A file `NAME.npz`, a folder of `.npy` files, or a `.parquet` table. Arrays: `ima
 needed where there are no `class_texts`; `owner` (M,), the image that each text describes (default: row i of one belongs
 to row i of the other, M = N); `labels` (N,), whole numbers, -1 for none; `class_texts` (K, D), one row a class, and
 `class_names` (K,); `image_norms` (N,), the lengths that the image rows had before they were brought to 1. Rows are
-brought to length 1; float32 rows that have it already are kept to the last bit. A parquet table has a row an embedding: `modality` (image, text or class), `embedding` (a list), and where
-they apply `owner`, `label` and `name`. No torch here.
+brought to length 1; float32 rows that have it already are kept to the last bit. A parquet table has a row an embedding:
+`modality` (image, text or class), `embedding` (a list), and where they apply `owner`, `label` and `name`. No
+torch here.
 """
 
 from __future__ import annotations

@@ -30,10 +30,10 @@ def export_embeddings(
 ) -> dict[str, Any]:
     """Write the embeddings that `model` (a run, or what else `--ckpt` takes) makes of the split `data` to `out`.
 
-    Arrays as in `gaprun.evaluation.given`: rows of length 1 with the images' lengths before; where the split has classes
-    their labels, names and text rows, the means over its own templates that zero-shot uses. What the store keeps is not
-    encoded again. Returns run, numbers of images and texts, and the content hash that `eval --embeddings` gives the file.
-    Raises UserError, also for a file that is there without `force` or is none of these.
+    Arrays as in `gaprun.evaluation.given`: rows of length 1 with the images' lengths before; where the split has
+    classes their labels, names and text rows, the means over its own templates that zero-shot uses. What the store
+    keeps is not encoded again. Returns run, numbers of images and texts, and the content hash that `eval --embeddings`
+    gives the file. Raises UserError, also for a file that is there without `force` or is none of these.
     """
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: embeddings are written as .npz: give the name that ending")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gaprun.errors import Failure, UserError
 from gaprun.model.hub import hub_asked
 from gaprun.model.openclip import (
+    FOLDER,
     SHARED,
     Settings,
     build,
@@ -30,8 +31,10 @@ from gaprun.model.openclip import (
     named_tokenizer,
     tag_settings,
 )
+from gaprun.model.params import trained_beside
 from gaprun.model.spec import Inline, Model
 from gaprun.model.vocabulary import Tokens, Vocabulary
+from gaprun.model.weights import load_weights, model_state, read_tensors
 
 CLIP_VOCABULARY = 49408
 
@@ -187,8 +190,9 @@ def build_towers(
     """The towers of a recipe, initialised from torch's global generator (seed it first), on the CPU in fp32.
 
     `picture`: settings in the place of the model's own (`data.normalisation`). A pretrained tag is built with the
-    activation and picture settings that its weights were trained with. Raises UserError for an unknown architecture or
-    tag, Failure when a download does not succeed.
+    activation and picture settings that its weights were trained with; a weights file must be of the recipe's
+    architecture by the params.txt beside it. Raises UserError for an unknown architecture or tag, Failure when a
+    download does not succeed.
     """
     settings = Settings()
     if model.arch is not None:
@@ -196,10 +200,18 @@ def build_towers(
         _check_pretrained(model.arch, model.pretrained)
         settings = tag_settings(model.arch, model.pretrained)
     settings = replace(settings, picture={**settings.picture, **(picture or {})})
+    trained = _trained_picture(str(model.arch), model.pretrained)
     towers = assemble(model, settings, vocabulary)
     if model.pretrained is None:
         return towers
+    differing = [
+        name for name, value in trained.items() if _plain(towers.preprocessing[name]) != _plain(value)
+    ]
     remarks = list(towers.remarks)
+    if differing:
+        remarks.append(
+            f"{model.pretrained}: trained with another {', '.join(differing)} of pictures than is used here"
+        )
     with collected(remarks):
         _load_pretrained(towers.clip, str(model.arch), model.pretrained)
     return replace(towers, remarks=tuple(remarks))
@@ -264,15 +276,51 @@ def _check_pretrained(arch: str, pretrained: str | None) -> None:
         raise UserError(f"pretrained {pretrained}: neither a tag of {arch} nor a weights file{hint}")
 
 
+def _trained_picture(arch: str, pretrained: str | None) -> dict[str, Any]:
+    """The picture settings that a weights file's params.txt says; nothing for tags and files without one.
+
+    Raises UserError where it says another architecture than `arch`: the recipe alone must say what is trained, since
+    its hash knows the weights and not what lies beside them.
+    """
+    if pretrained is None or open_clip.get_pretrained_cfg(arch, pretrained):
+        return {}
+    trained = trained_beside(Path(pretrained))
+    if trained is None:
+        return {}
+    what, named = f"model.pretrained {pretrained}: {trained.path} says", trained.arch or arch
+    if named != arch and named not in open_clip.list_models() and not named.startswith(FOLDER):
+        raise UserError(f"{what} model {named}: set model.arch to it")
+    ours, theirs = _features(named_config(arch)), _features(trained.settings.applied(named_config(named)))
+    names = sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
+    if names:
+        raise UserError(
+            f"{what} that it was trained as {named} with another {', '.join(names)} than {arch} has: name an "
+            f"architecture that says so, such as {named}, {named}-quickgelu or {FOLDER}FOLDER"
+        )
+    return dict(trained.settings.picture)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _features(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides features in a configuration; where the text tower's weights are kept does not."""
+    return {name: value for name, value in canonical(config).items() if name != "custom_text"}
+
+
 def _load_pretrained(clip: CLIP, arch: str, pretrained: str) -> None:
     known = open_clip.get_pretrained_cfg(arch, pretrained)
+    if not known:
+        path = Path(pretrained)
+        complaint = f"model.pretrained {pretrained}: its weights do not fit {arch}"
+        return load_weights(clip, model_state(read_tensors(path), path), complaint)
     try:
         with hub_asked():
-            path = open_clip.download_pretrained(known) if known else pretrained
+            path = open_clip.download_pretrained(known)
         open_clip.load_checkpoint(clip, path)
     except Exception as error:
-        what = "weights could not be downloaded" if known else "file could not be loaded"
         raise Failure(
-            f"{arch} {pretrained}: {what} ({first_line(error)}); with network access open_clip keeps them in "
-            "its cache, or give the path of a weights file as the tag"
+            f"{arch} {pretrained}: weights could not be downloaded ({first_line(error)}); with network access "
+            "open_clip keeps them in its cache, or give the path of a weights file as the tag"
         ) from None

@@ -249,6 +249,10 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
     known = {name for document in documents for name in dotted_keys(document)}
     if key in known:
         return
+    if key in METRIC_KEYS and key not in others:
+        raise UserError(
+            f"--where {key}=...: {key} belongs to a measured value and not to a run: use it in `gaprun compare`"
+        )
     close = nearest(key, known | set(others)) or nearest(key.rpartition(".")[2], known)
     hint = (
         f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:12])}, ..."

@@ -255,6 +255,37 @@ def test_a_weights_file_by_pretrained_is_the_same_as_by_ckpt(store, tmp_path, ti
     assert by_tag.identity() == by_file.identity() and by_tag.towers.architecture["quick_gelu"]
 
 
+def test_training_starts_only_from_weights_of_the_recipes_architecture(tmp_path, tiny):
+    """A recipe says all that is trained: what its weights' params.txt says beyond that is refused, or said."""
+    from gaprun.model.spec import Model
+    from gaprun.model.towers import build_towers
+
+    def start(arch=f"local-dir:{tiny}", run="run", prefix="", options=None, **said):
+        model, _ = built(tiny, **(options or {}))
+        state = {prefix + name: value for name, value in model.state_dict().items()}
+        path = saved(tmp_path, tiny, state, run=run, **(options or {}), **said)
+        return model, build_towers(Model(arch=arch, pretrained=str(path)))
+
+    model, towers = start(prefix="module._orig_mod.")
+    assert state_of(model) == state_of(towers.clip)
+    _, towers = start(run="picture", image_mean=(0.5, 0.5, 0.5))
+    assert any("trained with another mean of pictures" in remark for remark in towers.remarks)
+    with pytest.raises(UserError, match="with another quick_gelu than local-dir:.* has"):
+        start(run="quick", options={"force_quick_gelu": True})
+    with pytest.raises(UserError, match="with another vision_cfg"):
+        start(run="size", options={"force_image_size": 64})
+    with pytest.raises(UserError, match="trained as RN50 with another embed_dim.* than"):
+        start(run="other", model="RN50")
+    with pytest.raises(UserError, match="says model hf-hub:a/b: set model.arch to it"):
+        start(run="hub", model="hf-hub:a/b")
+    quick = folder(tmp_path / "quick", {**CONFIG, "quick_gelu": True})
+    _, towers = start(run="asked", arch=f"local-dir:{quick}", options={"force_quick_gelu": True})
+    assert towers.architecture["quick_gelu"]
+    half = {name: value for name, value in list(model.state_dict().items())[1:]}
+    with pytest.raises(UserError, match="do not fit local-dir"):
+        build_towers(Model(arch=f"local-dir:{tiny}", pretrained=str(saved(tmp_path, tiny, half, run="half"))))
+
+
 def test_two_folders_of_one_name_and_weights_are_two_runs(store, tmp_path):
     """Weights and folder's name are the same; the activation, or the picture settings, are not."""
     state = built(folder(tmp_path / "none", CONFIG))[0].state_dict()
