@@ -95,7 +95,26 @@ def load(
         if refuse:
             raise refuse(reason)
         notes.append(f"mixed on request (--allow-mixed): {reason.partition('; choose one')[0]}")
+    notes += _devices_in_one_cell(unique)
     return unique, list(dict.fromkeys(notes))
+
+
+def _devices_in_one_cell(rows: Rows) -> list[str]:
+    """A line for each group whose values of one column were measured on several kinds of device or in several
+    precisions: such values differ by rounding, so they are averaged, and said."""
+    found: dict[str, dict[tuple[str, ...], set[str]]] = {}
+    for row in rows:
+        if row["device"]:
+            found.setdefault(row["group"], {}).setdefault(_place(row), set()).add(row["device"])
+    lines = []
+    for group, places in found.items():
+        kinds = sorted({kind for devices in places.values() if len(devices) > 1 for kind in devices})
+        if kinds:
+            lines.append(
+                f"{group}: averages mix values measured on {' and '.join(kinds)}; measure the runs on one kind of "
+                f"device, or choose one with --where 'device={kinds[0]}'"
+            )
+    return lines
 
 
 def finished(where: Sequence[str]) -> list[str]:
