@@ -61,6 +61,41 @@ def test_clustering_leaves_unlabelled_rows_out_and_needs_classes() -> None:
         cluster_measures(x, y, labels * 0 - 1, labels)
 
 
+def test_clustering_equals_its_formulas_in_float64() -> None:
+    """scikit-learn's k-means gives the clusters; every measure is written out from counts."""
+    from scipy.special import comb
+    from sklearn.cluster import KMeans
+
+    x, y, labels = classes_in_space(0.6, k=5, noise=0.5)
+    found = cluster_measures(x, y, labels, labels, seed=3)
+    rows = np.concatenate([unit(x), unit(y)]).astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    clusters = KMeans(5, n_init=10, random_state=3).fit_predict(rows)
+
+    def counts(truth: np.ndarray) -> np.ndarray:
+        return np.array([[(clusters[truth == t] == c).sum() for c in range(5)] for t in np.unique(truth)])
+
+    def shared(table: np.ndarray) -> float:
+        """2 I(T; C) / (H(T) + H(C)) of the joint shares."""
+        p = table / table.sum()
+        inner = p * np.log(np.where(p > 0, p / (p.sum(1, keepdims=True) * p.sum(0)), 1))
+        return float(2 * inner.sum() / sum(-(q * np.log(q)).sum() for q in (p.sum(0), p.sum(1))))
+
+    by_class, by_modality = counts(np.tile(labels, 2)), counts(np.repeat([0, 1], 60))
+    pairs, of_classes, of_clusters = (comb(n, 2).sum() for n in (by_class, by_class.sum(1), by_class.sum(0)))
+    expected = of_classes * of_clusters / comb(120, 2)
+    assert found == pytest.approx(
+        {
+            "cluster_v_measure": shared(by_class),
+            "cluster_nmi": shared(by_class),
+            "cluster_ari": (pairs - expected) / ((of_classes + of_clusters) / 2 - expected),
+            "cluster_modality": shared(by_modality),
+            "cluster_purity_modality": by_modality.max(0).sum() / 120,
+        }
+    )
+    assert 0.05 < found["cluster_v_measure"] < 0.9  # neither end, so that the formulas are told apart
+
+
 def captioned(x: np.ndarray, *texts: np.ndarray) -> Embeddings:
     order = np.argsort(np.concatenate([np.arange(len(t)) for t in texts]), kind="stable")
     return Embeddings(
