@@ -1,4 +1,4 @@
-"""`gaprun data`: write captioned and labelled pictures as tar shards, index foreign shards, check sets."""
+"""`gaprun data`: a command for each reader of a data set, which writes it as tar shards; index and check."""
 
 from __future__ import annotations
 
@@ -11,218 +11,37 @@ import typer
 from gaprun.cli.common import err_console
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import bar
+from gaprun.cli.readers import ForceOption, WorkersOption, group_with_readers
 from gaprun.tables import Cell, Heading, Table
 
 if TYPE_CHECKING:
     from gaprun.data.check import SplitReport
-    from gaprun.data.division import Division
-    from gaprun.data.tables import Entry
-    from gaprun.data.tally import Tally
-    from gaprun.data.write import SplitPlan
+    from gaprun.data.reader import Reader
 
-data = typer.Typer(no_args_is_help=True, help="Write, index and check data sets.", rich_markup_mode="rich")
 
-Force = Annotated[bool, typer.Option("--force", help="Replace a split written with other settings.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the data set; default: its name in GAPRUN_DATA, or in `data` where that is unset."
-    ),
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="Threads; the result does not depend on them.")]
+def _write(reader: Reader, force: bool, workers: int | None, how: Format) -> None:
+    """Write a reader's splits under a progress bar and print what was written and what was counted."""
+    from gaprun.data.parallel import usable_cores
+    from gaprun.data.write import write_splits
+
+    plans = reader.plans()
+    with bar("writing", "pictures") as progress:
+        results = write_splits(plans, force, workers or usable_cores(), progress)
+    _show([(plan.folder, *result) for plan, result in zip(plans, results, strict=True)], how)
+    _say_where(plans[0].folder)
+
+
+data = typer.Typer(
+    cls=group_with_readers(_write),
+    no_args_is_help=True,
+    help="Write, index and check data sets.",
+    rich_markup_mode="rich",
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the `data` commands to `app`."""
     app.add_typer(data, name="data")
-
-
-@data.command(epilog="Example: gaprun data scenes --out data/scenes --train 4000 --test 1000")
-def scenes(
-    out: Out = None,
-    train: Annotated[int, typer.Option(help="Captioned pictures to train on.")] = 4000,
-    test: Annotated[int, typer.Option(help="Captioned pictures held out.")] = 1000,
-    classes_train: Annotated[int, typer.Option(help="Labelled pictures for the linear probe.")] = 2000,
-    classes_test: Annotated[int, typer.Option(help="Labelled pictures for zero-shot and probe.")] = 1000,
-    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 32,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    force: Force = False,
-    format: FormatOption = Format.table,
-    json: JsonOption = False,
-) -> None:
-    """Draw captioned scenes: one to three shapes on a background, five partial captions each; no download."""
-    from gaprun.data.scenes import scenes_plans
-    from gaprun.data.split import data_root
-
-    folder = out or data_root() / "scenes"
-    _write(
-        scenes_plans(folder, train, test, classes_train, classes_test, size, seed),
-        force,
-        1,
-        chosen(format, json),
-    )
-
-
-Images = Annotated[list[Path], typer.Option("--images", help="Folder of pictures; repeatable.")]
-Size = Annotated[
-    int | None, typer.Option(help="Bring the shorter side down to this; default: keep the files.")
-]
-Quality = Annotated[int, typer.Option(help="JPEG quality where --size changes a picture.")]
-TestCount = Annotated[int | None, typer.Option("--test", help="Hold out this many pictures as `test`.")]
-Fractions = Annotated[str | None, typer.Option(help="Shares by split, e.g. train=0.8,test=0.2.")]
-SplitName = Annotated[str, typer.Option("--split", help="Split for pictures that nothing else assigns.")]
-Seed = Annotated[int, typer.Option(help="Seed of the division into splits.")]
-
-
-@data.command(
-    epilog="Example: gaprun data coco --images train2014 --images val2014 --karpathy dataset_coco.json"
-)
-def coco(
-    context: typer.Context,
-    images: Images,
-    captions: Annotated[list[Path] | None, typer.Option(help="captions_*.json; repeatable.")] = None,
-    karpathy: Annotated[Path | None, typer.Option(help="Karpathy's dataset_coco.json: its splits.")] = None,
-    out: Out = None,
-    size: Size = None,
-    quality: Quality = 95,
-    test: TestCount = None,
-    split_fractions: Fractions = None,
-    split: SplitName = "train",
-    seed: Seed = 0,
-    workers: Workers = None,
-    force: Force = False,
-    format: FormatOption = Format.table,
-    json: JsonOption = False,
-) -> None:
-    """MSCOCO: official pictures and captions (2014 or 2017 names), with Karpathy's splits where given."""
-    from gaprun.data.division import Division
-    from gaprun.data.sources import coco_entries
-    from gaprun.data.tally import Tally
-
-    division, tally = Division.parse(split_fractions, test, split), Tally()
-    entries = coco_entries(captions or [], karpathy, not division.divides, tally)
-    source = karpathy or (captions or [Path()])[0]
-    _captioned(context, "coco", entries, source, division, tally)
-
-
-@data.command(
-    epilog="Example: gaprun data flickr30k --images flickr30k-images --captions dataset_flickr30k.json"
-)
-def flickr30k(
-    context: typer.Context,
-    images: Images,
-    captions: Annotated[Path, typer.Option(help="dataset_flickr30k.json, results_20130124.token or CSV.")],
-    out: Out = None,
-    size: Size = None,
-    quality: Quality = 95,
-    test: TestCount = None,
-    split_fractions: Fractions = None,
-    seed: Seed = 0,
-    workers: Workers = None,
-    force: Force = False,
-    format: FormatOption = Format.table,
-    json: JsonOption = False,
-) -> None:
-    """Flickr30k: Karpathy's JSON with its splits, or the original token file."""
-    from gaprun.data.division import Division
-    from gaprun.data.sources import flickr_entries
-    from gaprun.data.tally import Tally
-
-    division, tally = Division.parse(split_fractions, test), Tally()
-    entries = flickr_entries(captions, tally)
-    _captioned(context, "flickr30k", entries, captions, division, tally)
-
-
-SplitList = Annotated[Path | None, typer.Option(help="Names of the split's pictures, one a line.")]
-
-
-@data.command(
-    epilog="Example: gaprun data flickr8k --images Flicker8k_Dataset --captions Flickr8k.token.txt "
-    "--train-list Flickr_8k.trainImages.txt --val-list Flickr_8k.devImages.txt --test-list Flickr_8k.testImages.txt"
-)
-def flickr8k(
-    context: typer.Context,
-    images: Images,
-    captions: Annotated[Path, typer.Option(help="Flickr8k.token.txt.")],
-    train_list: SplitList = None,
-    val_list: SplitList = None,
-    test_list: SplitList = None,
-    out: Out = None,
-    size: Size = None,
-    quality: Quality = 95,
-    test: TestCount = None,
-    split_fractions: Fractions = None,
-    seed: Seed = 0,
-    workers: Workers = None,
-    force: Force = False,
-    format: FormatOption = Format.table,
-    json: JsonOption = False,
-) -> None:
-    """Flickr8k: the official token file, with the official split lists where given."""
-    from gaprun.data.division import Division
-    from gaprun.data.sources import flickr8k_entries
-    from gaprun.data.tally import Tally
-
-    division, tally = Division.parse(split_fractions, test), Tally()
-    lists = {"train": train_list, "val": val_list, "test": test_list}
-    entries = flickr8k_entries(captions, {name: path for name, path in lists.items() if path}, tally)
-    _captioned(context, "flickr8k", entries, captions, division, tally)
-
-
-@data.command(
-    epilog="Example: gaprun data captions --images pictures --captions a.csv --out data/mine --test 500"
-)
-def captions(
-    context: typer.Context,
-    images: Images,
-    captions: Annotated[Path, typer.Option(help="COCO captions JSON, or CSV/TSV with a header.")],
-    out: Annotated[Path, typer.Option(help="Folder of the data set.")],
-    image_column: Annotated[str | None, typer.Option(help="Column of file names in a table.")] = None,
-    caption_column: Annotated[str | None, typer.Option(help="Column of captions in a table.")] = None,
-    size: Size = None,
-    quality: Quality = 95,
-    test: TestCount = None,
-    split_fractions: Fractions = None,
-    split: SplitName = "train",
-    seed: Seed = 0,
-    workers: Workers = None,
-    force: Force = False,
-    format: FormatOption = Format.table,
-    json: JsonOption = False,
-) -> None:
-    """Any captioned set: COCO captions format, or a table of (image, caption) rows."""
-    from gaprun.data.division import Division
-    from gaprun.data.sources import table_entries
-    from gaprun.data.tally import Tally
-
-    division, tally = Division.parse(split_fractions, test, split), Tally()
-    entries = table_entries(captions, image_column, caption_column, tally)
-    _captioned(context, "captions", entries, captions, division, tally)
-
-
-@data.command(epilog="Example: gaprun data classes cifar10 --download --out data/cifar10")
-def classes(
-    source: Annotated[str, typer.Argument(help="cifar10, cifar100, digits, an .npz file, or a folder.")],
-    out: Out = None,
-    test_share: Annotated[
-        float | None, typer.Option(help="Held-out share where the set has no splits.", show_default="0.2")
-    ] = None,
-    seed: Seed = 0,
-    root: Annotated[Path | None, typer.Option(help="Where torchvision keeps CIFAR.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Let torchvision fetch CIFAR.")] = False,
-    workers: Workers = None,
-    force: Force = False,
-    format: FormatOption = Format.table,
-    json: JsonOption = False,
-) -> None:
-    """Labelled pictures for zero-shot and probe: CIFAR, npz, class folders, or scikit-learn's digits."""
-    from gaprun.data.classes import class_plans
-    from gaprun.data.split import data_root
-
-    folder = out or data_root() / Path(source).resolve().stem
-    _write(
-        class_plans(source, folder, test_share, seed, root, download), force, workers, chosen(format, json)
-    )
 
 
 @data.command(epilog="Example: gaprun data index '/data/cc3m/{00000..00331}.tar' --out data/cc3m/train")
@@ -237,8 +56,8 @@ def index(
         Path | None,
         typer.Option(help="Put the index here, beside links to the shards; default: into their own folder."),
     ] = None,
-    workers: Workers = None,
-    force: Force = False,
+    workers: WorkersOption = None,
+    force: ForceOption = False,
     format: FormatOption = Format.table,
     json: JsonOption = False,
 ) -> None:
@@ -267,7 +86,7 @@ def index(
 @data.command(epilog="Example: gaprun data check data/coco")
 def check(
     paths: Annotated[list[Path], typer.Argument(help="Split folders, or folders of splits.")],
-    workers: Workers = None,
+    workers: WorkersOption = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
 ) -> None:
@@ -317,68 +136,6 @@ def _reports_table(reports: Sequence[SplitReport]) -> Table:
             place = " ".join(part for part in (one.folder, found.shard, found.key) if part)
             legend.append(f"{place}: {found.problem}")
     return Table.of("checked", heads, rows, [report.as_dict() for report in reports], legend=legend)
-
-
-def _captioned(
-    context: typer.Context,
-    kind: str,
-    entries: Sequence[Entry],
-    source: Path,
-    division: Division,
-    tally: Tally,
-) -> None:
-    """Write the captioned set `kind` with the options that its commands share.
-
-    An option that was given on the command line and would change nothing is refused.
-    """
-    from gaprun.data.captioned import captioned_plans
-    from gaprun.data.folders import Folders
-    from gaprun.data.split import data_root
-
-    given = context.params
-    if given["size"] is None:
-        _refuse_given(context, "quality", "without --size the files are kept as they are: leave it out")
-    if not division.divides:
-        _refuse_given(
-            context, "seed", "nothing is divided: leave it out, or give --test or --split-fractions"
-        )
-    if division.shares:
-        _refuse_given(context, "split", "--split-fractions names every split: leave it out")
-    if entries and all(entry.split is not None for entry in entries):
-        _refuse_given(context, "split", f"{source} has its own splits: leave it out")
-    plans = captioned_plans(
-        kind,
-        given["out"] or data_root() / kind,
-        entries,
-        Folders(given["images"]),
-        source,
-        division,
-        given["seed"],
-        given["size"],
-        given["quality"],
-        tally,
-    )
-    _write(plans, given["force"], given["workers"], chosen(given["format"], given["json"]))
-
-
-def _refuse_given(context: typer.Context, name: str, why: str) -> None:
-    """Raise UserError where the option `name` was given on the command line."""
-    from gaprun.errors import UserError
-
-    given = context.get_parameter_source(name)
-    if given is not None and given.name == "COMMANDLINE":
-        raise UserError(f"--{name} {context.params[name]}: {why}")
-
-
-def _write(plans: Sequence[SplitPlan], force: bool, workers: int | None, how: Format) -> None:
-    """Write the splits under a progress bar and print what was written and what was counted."""
-    from gaprun.data.parallel import usable_cores
-    from gaprun.data.write import write_splits
-
-    with bar("writing", "pictures") as progress:
-        results = write_splits(plans, force, workers or usable_cores(), progress)
-    _show([(plan.folder, *result) for plan, result in zip(plans, results, strict=True)], how)
-    _say_where(plans[0].folder)
 
 
 def _say_where(folder: Path) -> None:

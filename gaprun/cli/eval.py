@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gaprun.cli import completion, output
 from gaprun.cli.common import DbOption, err_console
 from gaprun.cli.output import Format, FormatOption, JsonOption
-from gaprun.errors import UserError
+from gaprun.errors import Failure, UserError
 from gaprun.tables import Heading, Table
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ Examples:
 
   gaprun eval --ckpt logs/run/checkpoints/epoch_10.pt --data coco/test --tasks gap,retrieval,shift
 
+  gaprun eval --ckpt 'runs/*/checkpoints' --ckpt ViT-B-32/openai --data coco/test --tasks gap,retrieval
+
+  gaprun eval --ckpt @models.txt --data coco/test
+
+Several models are measured one after another and shown in one table; one that fails does not stop the others.
+
 What was assumed (of a checkpoint without params.txt, say) is printed on the error stream and kept with the run. What
 could not be measured is listed at the end, with exit code 1; the other values are kept.
 """
@@ -43,9 +49,10 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     db: DbOption = None,
     ckpt: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="A run, our checkpoint, open_clip's .pt, a model folder (open_clip, transformers), hf-hub:OWNER/NAME.",
+            help="A run, our checkpoint, open_clip's .pt, a model folder (open_clip, transformers), a folder of "
+            "checkpoints, hf-hub:OWNER/NAME, open_clip's ARCH/TAG; repeatable, also a pattern, or @FILE, one a line.",
             autocompletion=completion.runs,
         ),
     ] = None,
@@ -99,46 +106,57 @@ def evaluate(
             transform,
             fit,
             chosen_format,
-            (ckpt, model, pretrained, random or None),
+            (ckpt or None, model, pretrained, random or None),
         )
         return
     if name is not None:
         raise UserError("--name goes with --embeddings: other models bring their own")
-    if ckpt is None and model is None:
+    if not ckpt and model is None:
         raise UserError(
             "name what to measure: --ckpt RUN|FILE|FOLDER|hf-hub:NAME, or --model ARCH --pretrained TAG"
         )
-    if pretrained is not None and (model is None or ckpt is not None):
+    if pretrained is not None and (model is None or ckpt):
         raise UserError("--pretrained goes with --model ARCH and without --ckpt")
     from gaprun.cli.progress import JobProgress
     from gaprun.evaluation.choose import chosen_tasks, task_names, transformed
+    from gaprun.jobs.named import models_named
 
+    names = models_named(ckpt or [])
     if tasks is not None:
         task_names(tasks)
     how = transformed(transform, fit)
-    chosen = chosen_tasks(tasks, data, transform, fit) if data or ckpt is None else None
+    chosen = chosen_tasks(tasks, data, transform, fit) if data or not ckpt else None
     from gaprun.runtime.events import Event
     from gaprun.store import open_store
 
     store = open_store(db)
-    with JobProgress(f"{ckpt or model}: loading") as progress:
-        from gaprun.jobs.measure import measure_model  # loads torch
+    with JobProgress(f"{names[0] if names else model}: loading") as progress:
+        from gaprun.jobs.measure import measure_model, measure_models  # loads torch
 
-        result = measure_model(
-            store,
-            ckpt=ckpt,
-            arch=model,
-            pretrained=pretrained,
-            tasks=chosen.tasks if chosen else None,
-            names=tasks,
-            how=how,
-            random=random,
-            failures=chosen.failures if chosen else (),
-            device_name=device,
-            workers=workers,
-            progress=lambda phase, done, total: progress(Event(str(ckpt or model), phase, done, total)),
+        def measure(ckpt: str | None) -> Measurement:
+            return measure_model(
+                store,
+                ckpt=ckpt,
+                arch=model,
+                pretrained=pretrained,
+                tasks=chosen.tasks if chosen else None,
+                names=tasks,
+                how=how,
+                random=random,
+                failures=chosen.failures if chosen else (),
+                device_name=device,
+                workers=workers,
+                progress=lambda phase, done, total: progress(Event(str(ckpt or model), phase, done, total)),
+            )
+
+        several = names != (ckpt or [])[:1] and bool(ckpt)
+        results, failures = (
+            measure_models(names, measure) if several else ([measure(names[0] if names else None)], [])
         )
-    _print(result, chosen_format)
+    if several:
+        _print_several(results, failures, chosen_format)
+    else:
+        _print(results[0], chosen_format)
 
 
 def _given(
@@ -170,20 +188,50 @@ def _given(
 
 
 def _print(result: Measurement, format: Format) -> None:
-    from gaprun.evaluation.run import said
+    _notes(result)
+    title = f"{result.run_id} on {result.device} ({result.encoded} images encoded)"
+    output.show(_table([result], title), format, _document(result))
+    result.raise_failures()
 
-    for remark in [*result.remarks, *_repeated(result)]:
-        err_console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
-    document = {
+
+def _print_several(results: list[Measurement], failures: list[tuple[str, Exception]], format: Format) -> None:
+    """One table of all models, then what could not be measured. Raises Failure where there is any."""
+    for result in results:
+        _notes(result, f"{result.run_id}: ")
+    title = f"{len(results)} models"
+    failed = _reasons(failures)
+    document = {"models": [_document(result) for result in results], "failed": failed}
+    output.show(_table(results, title, runs=True), format, document)
+    for one in failed:
+        err_console.print(
+            f"failed   {one['what']}: {one['why']}", markup=False, highlight=False, soft_wrap=True
+        )
+    if failed:
+        raise Failure(
+            f"{len(failed)} models or measurements could not be done (the others are kept); they are listed above"
+        )
+
+
+def _document(result: Measurement) -> dict[str, Any]:
+    return {
         "run": result.run_id,
         "images_encoded": result.encoded,
         "device": result.device,
         "metrics": result.metrics,
         "notes": result.remarks,
-        "failed": [{"what": what, "why": said(error)} for what, error in result.failures],
+        "failed": _reasons(result.failures),
     }
-    output.show(_table(result), format, document)
-    result.raise_failures()
+
+
+def _reasons(failures: list[tuple[str, Exception]]) -> list[dict[str, str]]:
+    from gaprun.evaluation.run import said
+
+    return [{"what": what, "why": said(error)} for what, error in failures]
+
+
+def _notes(result: Measurement, of: str = "") -> None:
+    for remark in [*result.remarks, *_repeated(result)]:
+        err_console.print(f"note: {of}{remark}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _repeated(result: Measurement) -> list[str]:
@@ -195,22 +243,26 @@ def _repeated(result: Measurement) -> list[str]:
     ]
 
 
-def _table(result: Measurement) -> Table:
-    """A row a value, metrics in the order of all tables."""
+def _table(results: list[Measurement], title: str, runs: bool = False) -> Table:
+    """A row a value, metrics in the order of all tables; with `runs` the models' values of one metric one below the
+    other."""
     from gaprun.evaluation.catalogue import in_order, value_text
 
-    order = {name: place for place, name in enumerate(in_order({row["metric"] for row in result.metrics}))}
-    found = sorted(result.metrics, key=lambda row: order[row["metric"]])
+    found = [{"run": result.run_id, **row} for result in results for row in result.metrics]
+    order = {name: place for place, name in enumerate(in_order({row["metric"] for row in found}))}
+    found.sort(key=lambda row: (row["dataset"], row["split"], row["protocol"], order[row["metric"]]))
     rows = [
         (
             f"{row['dataset']}/{row['split']}",
             row["protocol"],
             row["metric"],
+            *([row["run"]] if runs else []),
             value_text(row["metric"], row["value"]),
             str(row["n"]),
         )
-        for row in sorted(found, key=lambda row: (row["dataset"], row["split"], row["protocol"]))
+        for row in found
     ]
-    heads = ("data", "protocol", "metric", Heading("value", right=True), Heading("items", right=True))
-    title = f"{result.run_id} on {result.device} ({result.encoded} images encoded)"
-    return Table.of("measured", heads, rows, found, title)
+    last = (Heading("value", right=True), Heading("items", right=True))
+    heads: tuple[Heading | str, ...] = ("data", "protocol", "metric", *(["run"] if runs else []), *last)
+    records = found if runs else [row for result in results for row in result.metrics]
+    return Table.of("measured", heads, rows, records, title)

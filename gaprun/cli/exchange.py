@@ -21,6 +21,7 @@ EXPORT = """Take runs out of the database, for other programs to read.
 
 csv, parquet: the four tables, in a new folder or a .zip. tensorboard: a folder of event files a run. mlflow: into
 the tracking store that --out names. open_clip: one run's model as a folder for open_clip's local-dir:FOLDER.
+embeddings: what one run's model makes of a split, as the .npz that `gaprun eval --embeddings` reads.
 
 Examples:
 
@@ -30,7 +31,9 @@ Examples:
 
   gaprun runs export --format mlflow --out sqlite:///mlflow.db
 
-  gaprun runs export --format open_clip --run baseline-s0 --out models/baseline
+  gaprun runs export baseline-s0 --format open_clip --out models/baseline
+
+  gaprun runs export baseline-s0 --format embeddings --data coco/test --out baseline-coco-test.npz
 """
 IMPORT = """Bring in results that open_clip (results.jsonl, its published tables) or CLIP_benchmark (JSON, CSV) wrote.
 
@@ -57,6 +60,7 @@ class ExportFormat(StrEnum):
     TENSORBOARD = "tensorboard"
     MLFLOW = "mlflow"
     OPEN_CLIP = "open_clip"
+    EMBEDDINGS = "embeddings"
 
 
 DEFAULT_OUT = {
@@ -74,8 +78,12 @@ def register(runs: typer.Typer) -> None:
 
 
 def export(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Only these runs.")] = None,
     out: Annotated[
-        str | None, typer.Option(help="A new folder or .zip; for mlflow the tracking store's URI.")
+        str | None,
+        typer.Option(
+            help="A new folder or .zip; for mlflow the tracking store's URI, for embeddings an .npz."
+        ),
     ] = None,
     format: Annotated[ExportFormat, typer.Option(help="Who is to read them.")] = ExportFormat.CSV,
     run: Annotated[list[str] | None, typer.Option("--run", help="Only this run (repeatable).")] = None,
@@ -83,6 +91,8 @@ def export(
         list[str] | None,
         typer.Option("--where", metavar="KEY=VALUE", help="Only such runs: status, recipe, any recipe key."),
     ] = None,
+    data: Annotated[str | None, typer.Option(help="embeddings: the split, such as coco/test.")] = None,
+    device: Annotated[str, typer.Option(help="embeddings: auto, cpu, cuda or cuda:1.")] = "auto",
     experiment: Annotated[str, typer.Option(help="mlflow: the experiment's name.")] = "gaprun",
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
     json: JsonOption = False,
@@ -93,10 +103,16 @@ def export(
 
     store = open_store(db, create=False)
     target = out or DEFAULT_OUT.get(format)
+    run = [*(runs or []), *(run or [])]
+    if data is not None and format is not ExportFormat.EMBEDDINGS:
+        raise UserError("--data says what is embedded: it goes with --format embeddings")
     problems: list[str] = []
     if format is ExportFormat.OPEN_CLIP:
-        done: dict[str, Any] = _model(store, out, run or [], force)
+        done: dict[str, Any] = _model(store, out, run, force)
         target = out or done["run"]
+    elif format is ExportFormat.EMBEDDINGS:
+        done = _embeddings(store, out, run, data, device, force)
+        target = out
     else:
         assert target is not None
         done, problems = _rows(store, format, target, _chosen(store, run, where), experiment, force)
@@ -106,6 +122,8 @@ def export(
         said = ", ".join(f"{value} {name}" for name, value in done.items())
         if format is ExportFormat.OPEN_CLIP:
             said = f"{done['run']} at step {done['step']}, temperature {done['temperature']:.4g}"
+        elif format is ExportFormat.EMBEDDINGS:
+            said = f"{done['images']:,} images and {done['texts']:,} texts of {data} by {done['run']}"
         console.print(f"{target}: {said}", markup=False, soft_wrap=True)
     for problem in problems:
         _say(problem)
@@ -147,7 +165,7 @@ def _rows(
 
 def _model(store: Store, out: str | None, run: list[str], force: bool) -> dict[str, Any]:
     if len(run) != 1:
-        raise UserError("--format open_clip exports one model: name it with --run RUN")
+        raise UserError("--format open_clip exports one model: name its run")
     from gaprun.exchange.openclip import export_model
     from gaprun.files import plain_name
 
@@ -157,6 +175,28 @@ def _model(store: Store, out: str | None, run: list[str], force: bool) -> dict[s
         else Path(plain_name(store.run(run[0]).id, "without --out the folder is the run's id:"))
     )
     return export_model(store, run[0], folder, force)
+
+
+def _embeddings(
+    store: Store, out: str | None, run: list[str], data: str | None, device: str, force: bool
+) -> dict[str, Any]:
+    if len(run) != 1 or out is None or data is None:
+        raise UserError("--format embeddings exports one run's: RUN --data SPLIT --out FILE.npz")
+    from gaprun.cli.progress import JobProgress
+    from gaprun.runtime.events import Event
+
+    with JobProgress(f"{run[0]}: loading") as progress:
+        from gaprun.exchange.embeddings import export_embeddings  # loads torch
+
+        return export_embeddings(
+            store,
+            run[0],
+            data,
+            Path(out),
+            force,
+            device,
+            lambda phase, done, total: progress(Event(run[0], phase, done, total)),
+        )
 
 
 def import_(

@@ -39,12 +39,17 @@ def group_with_readers(write: Write) -> type[TyperGroup]:
 
     class Readers(TyperGroup):
         def list_commands(self, ctx: Any) -> list[str]:
-            return [*_readers(), *super().list_commands(ctx)]
+            self._add_readers()
+            return super().list_commands(ctx)
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            own = super().get_command(ctx, cmd_name)
-            reader = None if own is not None else _readers().get(cmd_name)
-            return own if reader is None else command_of(reader, write)
+            self._add_readers()
+            return super().get_command(ctx, cmd_name)
+
+        def _add_readers(self) -> None:
+            absent = {name: reader for name, reader in _readers().items() if name not in self.commands}
+            made = {name: command_of(reader, write) for name, reader in absent.items()}
+            self.commands = {**made, **self.commands}
 
     return Readers
 
@@ -98,9 +103,9 @@ def command_of(reader: type[Reader], write: Write) -> Any:
 
 def _option(name: str, field: FieldInfo, argument: bool) -> Any:
     flag = f"--{name.replace('_', '-')}"
-    info = typer.Argument if argument else typer.Option
-    names = () if argument else (flag,)
-    return Annotated[field.annotation, info(*names, help=field.description)]
+    if argument:
+        return Annotated[field.annotation, typer.Argument(metavar=name.upper(), help=field.description)]
+    return Annotated[field.annotation, typer.Option(flag, help=field.description)]
 
 
 def _default(field: FieldInfo) -> Any:

@@ -93,7 +93,7 @@ def measure_model(
 
 
 def measure_models(
-    store: Store, ckpts: Sequence[str], measure: Callable[[str], Measurement]
+    ckpts: Sequence[str], measure: Callable[[str], Measurement]
 ) -> tuple[list[Measurement], list[tuple[str, Exception]]]:
     """`measure` each of `ckpts`, one after another: what was measured, and (which, why) for what could not be.
 

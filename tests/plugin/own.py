@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from gaprun.metrics import DOWN, Metric
 from pydantic import Field
 
 from gaprun.data.readers import READERS, Captioned
 from gaprun.data.tables import Entry
 from gaprun.evaluation.task import TASKS, Measured, Task
 from gaprun.evaluation.transforms import TRANSFORMS, Map, Step, Transform
+from gaprun.metrics import DOWN, Metric
 from gaprun.model.temperature import RULES, TemperatureRule
 from gaprun.model.terms import TERMS, Term
 
