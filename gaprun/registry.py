@@ -14,7 +14,7 @@ import importlib.util
 import os
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Generic, TypeVar
@@ -106,6 +106,28 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
         first, *extras = typing.get_args(annotation)
         return [model for extra in extras for model in models_in(extra)] or models_in(first)
     return [model for part in typing.get_args(annotation) for model in models_in(part)]
+
+
+def registries_of(model: type[BaseModel]) -> list[Registry[Any]]:
+    """Every registry that a field of `model`, or of a model in it, chooses from; not those behind a registry."""
+    found: list[Registry[Any]] = []
+    for field in model.model_fields.values():
+        found += _registries_in([*field.metadata, field.annotation])
+    return list(dict.fromkeys(found))
+
+
+def _registries_in(parts: Iterable[Any]) -> list[Registry[Any]]:
+    parts = list(parts)
+    own = [part for part in parts if isinstance(part, Registry)]
+    if own:
+        return own
+    found = []
+    for part in parts:
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            found += registries_of(part)
+        else:
+            found += _registries_in(typing.get_args(part))
+    return found
 
 
 def plugin_names() -> list[str]:

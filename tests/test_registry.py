@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from gaprun.errors import UserError
-from gaprun.registry import Registry, models_in
+from gaprun.registry import Registry, models_in, registries_of
 from tests.conftest import RECIPES, REPO, TINY, run_gaprun
 
 # What a researcher writes: a temperature rule, a swap, a loss and a loss term, in a file of their own.
@@ -184,6 +184,24 @@ def test_what_is_registered_later_is_accepted_everywhere() -> None:
         "circle",
     ]
     assert models_in(Wall.model_fields["frames"]) == [Wood]
+
+
+def test_every_registry_of_a_recipe_is_found() -> None:
+    """A kind whose classes a recipe did not accept later would be found missing only by those who add one."""
+
+    class House(BaseModel):
+        walls: dict[str, Wall]
+        shape: Annotated[Shape, SHAPES] | None = None
+
+    assert registries_of(House) == [FRAMES, SHAPES] and registries_of(Wall) == [FRAMES]
+    from gaprun.recipe.schema import Recipe
+
+    assert {registry.kind for registry in registries_of(Recipe)} >= {
+        "temperature rule",
+        "swap",
+        "loss",
+        "task",
+    }
 
 
 def test_a_class_without_a_name_or_with_a_taken_one_is_refused() -> None:

@@ -12,6 +12,7 @@ from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
 from gaprun.evaluation.tasks import DEFAULT_TASKS, TASKS
 from gaprun.evaluation.transforms import TRANSFORMS, AnyTransform, Identity, Transform
+from gaprun.registry import load_plugins
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Chosen:
 def task_names(names: str) -> list[str]:
     """The tasks that a comma-separated list names, each once. Raises UserError for one that does not exist, with the
     nearest that does."""
+    load_plugins()
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",")))
     for name in wanted:
         if TASKS.get(name) is None:
@@ -39,6 +41,7 @@ def _hint(name: str, known: list[str]) -> str:
 
 def transform_of(text: str) -> Transform:
     """The transform that `--transform` means: `centre`, or with options `shift,fraction=0.5`. Raises UserError."""
+    load_plugins()
     name, *options = (part.strip() for part in text.split(","))
     if TRANSFORMS.get(name) is None:
         raise UserError(f"--transform {name}: unknown transform; {_hint(name, TRANSFORMS.names())}")

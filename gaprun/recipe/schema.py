@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 
 from gaprun.data.spec import Data
 from gaprun.evaluation.tasks import AnyTask
-from gaprun.model.loss import LOSSES, AnyLoss, ClipLoss
+from gaprun.model.loss import AnyLoss, ClipLoss
 from gaprun.model.spec import Model
-from gaprun.model.swap import SWAPS, AnySwap, NoSwap
-from gaprun.model.temperature import RULES, AnyTemperature, Exponential
-from gaprun.registry import load_plugins
+from gaprun.model.swap import AnySwap, NoSwap
+from gaprun.model.temperature import AnyTemperature, Exponential
+from gaprun.registry import load_plugins, registries_of
 from gaprun.runtime.spec import Compute
 from gaprun.section import Positive, Section
 
@@ -132,6 +132,6 @@ class Recipe(Section):
         return self
 
 
-for registry in (RULES, SWAPS, LOSSES):
+for registry in registries_of(Recipe):
     registry.used_by(Recipe)
 load_plugins()  # last, so that a plugin may import this module
