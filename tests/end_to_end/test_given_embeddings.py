@@ -133,7 +133,10 @@ def odd(change):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (odd(lambda d: d.pop("texts")), "no array `texts`"),
+        (odd(lambda d: (d.pop("texts"), d.pop("class_texts"))), "no array `texts`"),
+        (odd(lambda d: d.pop("texts")), "`owner` must be 0 whole numbers"),
+        (odd(lambda d: d.update(image_norms=np.ones(3))), "`image_norms` must be"),
+        (odd(lambda d: d.update(image_norms=-np.ones(len(d["images"])))), "`image_norms` must be"),
         (odd(lambda d: d.pop("owner")), "need an `owner`"),
         (odd(lambda d: d.update(owner=d["owner"] + 1)), "caption owners"),
         (odd(lambda d: d.update(labels=d["labels"] + 1)), "labels reach 3"),
@@ -151,6 +154,21 @@ def test_odd_files_get_one_line(tmp_path, data, said):
     np.savez(tmp_path / "odd.npz", **data)
     with pytest.raises(UserError, match=said):
         read_given(tmp_path / "odd.npz")
+
+
+def test_lengths_of_rows_and_files_of_classes_alone(tmp_path):
+    """Rows of length 1 stay as they are, to the bit; others tell their lengths; no text is needed beside class rows."""
+    data = arrays()
+    np.savez(tmp_path / "raw.npz", **data)
+    raw = read_given(tmp_path / "raw.npz")
+    np.testing.assert_allclose(raw.rows.image_norms, np.linalg.norm(data["images"], axis=1), rtol=1e-6)
+    unit_rows = {"images": raw.rows.images, "labels": data["labels"], "class_texts": raw.class_texts}
+    np.savez(tmp_path / "unit.npz", **unit_rows)
+    found = read_given(tmp_path / "unit.npz")
+    assert np.array_equal(found.rows.images, raw.rows.images) and found.rows.image_norms is None
+    assert found.rows.texts.shape == (0, raw.rows.dim) and not any(found.captions)
+    np.savez(tmp_path / "both.npz", **unit_rows, image_norms=raw.rows.image_norms)
+    assert np.array_equal(read_given(tmp_path / "both.npz").rows.image_norms, raw.rows.image_norms)
 
 
 def test_requests_that_cannot_be_met(tmp_path):

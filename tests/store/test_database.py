@@ -168,6 +168,10 @@ def test_runs_are_filtered_by_columns_and_recipe_keys(store, new_run):
     assert ids('data.train=["a"]') == {"baseline-s0"}
     with pytest.raises(UserError, match="no run has the key 'optimizer.rl': did you mean optimizer.lr"):
         ids("optimizer.rl=1")
+    with pytest.raises(
+        UserError, match="n belongs to a measured value and not to a run: use it in `gaprun compare`"
+    ):
+        ids("n=512")
     for bad in ("lr", "=1", "lr="):
         with pytest.raises(UserError, match="expected key=value"):
             ids(bad)
