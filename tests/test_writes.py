@@ -34,6 +34,7 @@ SAFE = {
     "evaluation/keep.py": "writes a folder of its own beside its place and moves it",
     "evaluation/reference.py": "writes beside its place and moves",
     "evaluation/run.py": "writes beside its place and moves",
+    "exchange/embeddings.py": "writes beside its place and moves",
     "exchange/openclip.py": "writes into the temporary folder that is moved when whole",
     "store/parquet.py": "writes into the temporary folder of an export",
     "store/export.py": "writes into the temporary folder of an export",

@@ -151,7 +151,8 @@ def test_flickr8k_is_written_from_its_official_files(gaprun, pictures, tmp_path)
         (tmp_path / f"Flickr_8k.{name}Images.txt").write_text("".join(f"{n}.jpg\n" for n in numbers))
         words += [f"--{split}-list", f"Flickr_8k.{name}Images.txt"]
     code, said = gaprun(*words)
-    assert code == 0 and "unknown_split_picture: 1 (such as 2258277193_586949ec62.jpg.1)" in said
+    assert code == 0
+    assert "unknown_split_picture: 1 (such as 2258277193_586949ec62.jpg.1)" in " ".join(said.split())
     found = {name: open_split(f"flickr8k/{name}").captions for name in ("train", "val", "test")}
     assert found == {"train": [["picture 0"], ["picture 1"]], "val": [["picture 2"]], "test": [["picture 3"]]}
 
