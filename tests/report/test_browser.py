@@ -178,7 +178,7 @@ def _sorts_and_filters(browser, count, flt):
     heads = (
         "return [...document.querySelectorAll('#compared th')].filter(h => !h.hidden).map(h => h.innerText)"
     )
-    assert [name.split()[0] for name in browser.execute_script(heads)] == ["recipe", "n", "probe_top1"]
+    assert [name.split()[0] for name in browser.execute_script(heads)] == ["recipe", "seeds", "probe_top1"]
     for box in (rows, columns):
         box.clear()
         browser.execute_script("arguments[0].dispatchEvent(new Event('input'))", box)
