@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gaprun.comparison.recipes import Recipes, as_text
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import declared, expand_metric
-from gaprun.store.queries import METRIC_KEYS, RUN_KEYS, nearest, recency
+from gaprun.store.queries import nearest, recency
+from gaprun.store.selecting import METRIC_KEYS, RUN_KEYS
 from gaprun.store.where import parse_conditions
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gaprun.data.captioned import captioned_plans
 from gaprun.data.division import Division
@@ -22,15 +22,15 @@ from gaprun.data.tally import Tally
 from gaprun.data.write import SplitPlan
 from gaprun.errors import UserError
 from gaprun.registry import Registry
+from gaprun.section import Section
 
 
-class Reader(BaseModel):
+class Reader(Section):
     """Options of its own (fields with a description), and `plans`. The docstring's first paragraph is the help text.
 
     example: shown below it. argument: the field that stands without `--` on the command line.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     example: ClassVar[str] = ""
     argument: ClassVar[str | None] = None
     reader: str

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.errors import UserError
-from gaprun.exchange.records import DATASETS, OURS, Reader, Record, Value, digest_of, text_of
+from gaprun.exchange.records import DATASETS, OURS, Record, RecordReader, Value, digest_of, text_of
 from gaprun.files import plain_name
 
 PROGRAM = "CLIP_benchmark"
@@ -55,7 +55,7 @@ def _record(path: Path, place: str, row: dict[str, Any], names: Iterable[str], t
     language = text_of(row, "language", where, empty=True) or "en"
     dataset = dataset_name(text_of(row, "dataset", where), language, where)
     raw_model, pretrained = text_of(row, "model", where), text_of(row, "pretrained", where, empty=True)
-    reader = Reader(where)
+    reader = RecordReader(where)
     settings = _PROBE_SETTINGS if task == "linear_probe" else set()
     for name in names:
         if name not in _LABELS and name not in settings:
@@ -77,7 +77,7 @@ def _record(path: Path, place: str, row: dict[str, Any], names: Iterable[str], t
     )
 
 
-def _take(reader: Reader, task: str, name: str, row: dict[str, Any], text: bool) -> None:
+def _take(reader: RecordReader, task: str, name: str, row: dict[str, Any], text: bool) -> None:
     """Add the value called `name` under our name, or its name to what is left out."""
     made: tuple[str, str, dict[str, Any]] | None = None
     if task == "zeroshot_retrieval" and (match := RETRIEVAL.fullmatch(name)):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.errors import UserError
-from gaprun.exchange.records import OURS, Reader, Record, Value, digest_of, whole_number
+from gaprun.exchange.records import OURS, Record, RecordReader, Value, digest_of, whole_number
 from gaprun.files import plain_name
 from gaprun.store.texts import check_texts
 
@@ -68,7 +68,7 @@ def _record(path: Path, number: int, row: dict[str, Any], model: str, identity: 
     samples = whole_number(row, "num_samples", where, None)
     step = whole_number(row, "epoch", where, number)
     assert step is not None
-    reader = Reader(where)
+    reader = RecordReader(where)
     for name, raw in row.items():
         if name not in ("epoch", "num_samples"):
             _take(reader, name, raw, samples)
@@ -87,7 +87,7 @@ def _record(path: Path, number: int, row: dict[str, Any], model: str, identity: 
     )
 
 
-def _take(reader: Reader, name: str, raw: Any, samples: int | None) -> None:
+def _take(reader: RecordReader, name: str, raw: Any, samples: int | None) -> None:
     pairs, zero_shot = _PAIRS.fullmatch(name), _ZERO_SHOT.fullmatch(name)
     if not (pairs or zero_shot or name == "clip_val_loss"):
         reader.left_out.append(name)
@@ -117,7 +117,7 @@ def _take(reader: Reader, name: str, raw: Any, samples: int | None) -> None:
         reader.values.append(_sized(Value("validation", "val_loss", loss, "pairs"), samples))
 
 
-def _rank(reader: Reader, name: str, number: float, samples: int | None) -> float:
+def _rank(reader: RecordReader, name: str, number: float, samples: int | None) -> float:
     if samples is not None and number > samples:
         raise UserError(f"{reader.where}: {name} is {number:g} of {samples} samples: is the file damaged?")
     return reader.at_least(name, number, 1.0)

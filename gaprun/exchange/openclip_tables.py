@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gaprun.exchange.clip_benchmark import RETRIEVAL, dataset_name
-from gaprun.exchange.records import OURS, Reader, Record, Value, digest_of, text_of
+from gaprun.exchange.records import OURS, Record, RecordReader, Value, digest_of, text_of
 
 PROGRAM = "open_clip_results"
 
@@ -71,7 +71,7 @@ def read_row(path: Path, line: int, row: dict[str, str]) -> Record:
     where = f"{path}, line {line}"
     name = text_of(dict(row), "name" if "name" in row else "model", where)
     pretrained = text_of(dict(row), "pretrained" if "name" in row else "version", where, empty=True)
-    reader = Reader(where)
+    reader = RecordReader(where)
     for column, raw in row.items():
         if column in _LABELS or not raw.strip():
             continue

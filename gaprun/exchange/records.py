@@ -67,7 +67,7 @@ class Record:
         return f"{self.file}, {self.place}" if self.place else self.file
 
 
-class Reader:
+class RecordReader:
     """Collects the values of one record; `where` begins each message about it."""
 
     def __init__(self, where: str) -> None:

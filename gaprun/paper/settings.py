@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from gaprun.comparison import select
 from gaprun.comparison.recipes import setup_of, several_data, with_data
 from gaprun.errors import UserError
-from gaprun.store.queries import METRIC_KEYS, recency
+from gaprun.store.queries import recency
+from gaprun.store.selecting import METRIC_KEYS
 from gaprun.store.where import parse_conditions
 
 if TYPE_CHECKING:

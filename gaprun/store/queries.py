@@ -4,58 +4,28 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, Text, case, cast, func, not_, or_, select, tuple_
-from sqlalchemy.orm import Session, aliased, defer
+from sqlalchemy import ColumnElement, String, Text, case, cast, func, select
+from sqlalchemy.orm import Session, defer
 
 from gaprun.errors import UserError
 from gaprun.store.models import Evaluation, Run, StoredMetric, Trajectory
+from gaprun.store.selecting import (
+    METRIC_KEYS,
+    ORIGIN,
+    RUN_KEYS,
+    choosing_among,
+    in_sql,
+    latest,
+    prefilter,
+    row_holds,
+    split_by_key,
+)
 from gaprun.store.standing import LOST, lost_runs, stand
 from gaprun.store.where import Condition, dotted_keys, lookup
-
-# What a condition may name besides dotted keys of the resolved recipe, and what a metric row holds.
-RUN_KEYS = {
-    name: getattr(Run, name)
-    for name in (
-        "id",
-        "recipe",
-        "kind",
-        "seed",
-        "recipe_hash",
-        "status",
-        "host",
-        "code_version",
-        "checkpoint_hash",
-    )
-}
-METRIC_KEYS = {
-    "metric": StoredMetric.name,
-    **{name: getattr(StoredMetric, name) for name in ("dataset", "split", "protocol", "n", "d")},
-    **{
-        name: getattr(Evaluation, name)
-        for name in (
-            "step",
-            "task",
-            "data_fingerprint",
-            "options_hash",
-            "definition",
-            "model_hash",
-            "device",
-        )
-    },
-}
-# Of the evaluations of one run that agree in these, the latest counts.
-_PLACE = ("task", "dataset", "split", "protocol")
-_ORIGIN = (
-    Evaluation.id.label("evaluation"),
-    Evaluation.created,
-    Evaluation.checkpoint_hash.label("measured_checkpoint"),
-    Evaluation.code_version.label("measured_by"),
-)
-Choosing = Callable[[Any], list[ColumnElement[bool]]]
 
 
 def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
@@ -64,9 +34,9 @@ def runs(session: Session, conditions: Sequence[Condition], light: bool = False)
     if light:
         large = (Run.resolved_recipe, Run.environment, Run.notes)
         query = query.options(*(defer(column, raiseload=True) for column in large))
-    own, dotted = _split(conditions, RUN_KEYS)
+    own, dotted = split_by_key(conditions, RUN_KEYS)
     lost = lost_runs(session)
-    found = list(session.scalars(query.where(*_prefilter(_in_sql(own, lost), RUN_KEYS))))
+    found = list(session.scalars(query.where(*prefilter(in_sql(own, lost), RUN_KEYS))))
     for run in found:
         stand(run, lost)
     values = recipe_values(session, [c.key for c in dotted], RUN_KEYS)
@@ -95,16 +65,16 @@ def metric_rows(
     `names`: only these metrics; `run_ids`: only these (up to 500) runs.
     """
     known = RUN_KEYS | METRIC_KEYS
-    own, dotted = _split(conditions, known)
-    columns = [*(column.label(name) for name, column in known.items()), *_ORIGIN, StoredMetric.value]
+    own, dotted = split_by_key(conditions, known)
+    columns = [*(column.label(name) for name, column in known.items()), *ORIGIN, StoredMetric.value]
     columns.append(_trained_on(session).label("trained_on"))
     values = recipe_values(session, [c.key for c in dotted] + list(keys), known)
     wanted = [] if run_ids is None else [StoredMetric.run_id.in_(run_ids)]
     if names is not None:
         wanted.append(StoredMetric.name.in_(sorted(set(names))))
     lost = lost_runs(session)
-    sql = _in_sql(own, lost)
-    query = _latest(columns, [*wanted, *_prefilter(sql, known)], _choosing(session, own))
+    sql = in_sql(own, lost)
+    query = latest(columns, [*wanted, *prefilter(sql, known)], choosing_among(session, own))
     own = [c for c in own if c not in sql or not (c.plain and isinstance(known[c.key].type, String))]
     result = session.execute(query)
     names_of_columns = list(result.keys())
@@ -114,7 +84,7 @@ def metric_rows(
         run_id = row["id"]
         row["status"] = LOST if run_id in lost else row["status"]
         row["trained_on"] = _canonical(row["trained_on"])
-        if all(_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
+        if all(row_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
             row.update((key, values[key].get(run_id)) for key in keys)
             rows.append(row)
     return _one_task_each(rows)
@@ -140,7 +110,7 @@ def _of_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str, Any]]:
     """The metrics of these evaluations and no others, in `metrics_of`'s order; rows as `metrics_of` gives them."""
-    columns = [*(column.label(name) for name, column in METRIC_KEYS.items()), *_ORIGIN, StoredMetric.value]
+    columns = [*(column.label(name) for name, column in METRIC_KEYS.items()), *ORIGIN, StoredMetric.value]
     query = (
         select(*columns)
         .select_from(StoredMetric)
@@ -260,68 +230,6 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
     raise UserError(f"no run has the key {key!r}: {hint} (not of the recipe: {', '.join(others)})")
 
 
-def _latest(columns: Sequence[Any], where: Sequence[ColumnElement[bool]], choosing: Choosing) -> Select[Any]:
-    """Metrics of evaluations that meet `choosing` and have no newer one of the same run, task, place and protocol.
-
-    It is an evaluation that counts, whichever of its metrics are asked for, so that one evaluation's values are never
-    filled up with another's.
-    """
-    newer = aliased(Evaluation)
-    newest = not_(
-        select(newer.id)
-        .where(
-            newer.run_id == Evaluation.run_id,
-            *(getattr(newer, name) == getattr(Evaluation, name) for name in _PLACE),
-            tuple_(newer.step, newer.created, newer.id)
-            > tuple_(Evaluation.step, Evaluation.created, Evaluation.id),
-            *choosing(newer),
-        )
-        .exists()
-    )
-    return (
-        select(*columns)
-        .select_from(StoredMetric)
-        .join(Evaluation, StoredMetric.evaluation_id == Evaluation.id)
-        .join(Run, StoredMetric.run_id == Run.id)
-        .where(*where, *choosing(Evaluation), newest)
-    )
-
-
-def _choosing(session: Session, conditions: Sequence[Condition]) -> Choosing:
-    """The conditions that tell evaluations of one run, task, place and protocol apart, for any name of their table.
-
-    What SQL cannot decide is decided here, on the distinct values that are stored (few).
-    """
-    made: list[tuple[str, list[Any]]] = []
-    for condition in conditions:
-        column = METRIC_KEYS.get(condition.key)
-        if column is None or condition.key in ("metric", *_PLACE):
-            continue
-        if isinstance(column.type, String) and condition.plain:
-            kept: list[Any] = list(condition.values)
-        else:
-            kept = [v for v in session.scalars(select(column).distinct()) if condition.holds(v)]
-        made.append((column.key, kept))
-    return partial(_clauses, made)
-
-
-def _clauses(made: Sequence[tuple[str, list[Any]]], table: Any) -> list[ColumnElement[bool]]:
-    clauses = []
-    for name, kept in made:
-        if hasattr(table, name):
-            clauses.append(_among(getattr(table, name), kept))
-        else:  # a column of metrics
-            of = aliased(StoredMetric)
-            fits = select(of.id).where(of.evaluation_id == table.id, _among(getattr(of, name), kept))
-            clauses.append(fits.exists())
-    return clauses
-
-
-def _among(column: Any, kept: list[Any]) -> ColumnElement[bool]:
-    present = column.in_([value for value in kept if value is not None])
-    return or_(present, column.is_(None)) if None in kept else present
-
-
 def _one_task_each(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`rows` with one value a run, metric, place and protocol, the latest where two tasks measure the same."""
     tasks: dict[str, set[str]] = {}
@@ -348,31 +256,3 @@ def _trained_on(session: Session) -> ColumnElement[Any]:
     if session.get_bind().dialect.name == "postgresql":
         return cast(func.json_extract_path(Run.environment, "data"), Text)
     return func.json_extract(Run.environment, "$.data")
-
-
-def _holds(condition: Condition, row: Mapping[str, Any]) -> bool:
-    if condition.key == "dataset":
-        return condition.holds(row["dataset"], f"{row['dataset']}/{row['split']}")
-    return condition.holds(row[condition.key])
-
-
-def _split(conditions: Sequence[Condition], own: Iterable[str]) -> tuple[list[Condition], list[Condition]]:
-    return [c for c in conditions if c.key in own], [c for c in conditions if c.key not in own]
-
-
-def _in_sql(conditions: Sequence[Condition], lost: Mapping[str, str]) -> list[Condition]:
-    """Those that the rows can decide as they are: not those on the status where some say what they are not."""
-    return [condition for condition in conditions if condition.key != "status" or not lost]
-
-
-def _prefilter(conditions: Sequence[Condition], known: Mapping[str, Any]) -> list[ColumnElement[bool]]:
-    """What SQL can decide by itself: plain text that must be equal. `Condition.holds` decides all."""
-    clauses = []
-    for condition in conditions:
-        column = known[condition.key]
-        if isinstance(column.type, String) and condition.plain:
-            clause = column.in_(condition.values)
-            if condition.key == "dataset":
-                clause = or_(clause, (StoredMetric.dataset + "/" + StoredMetric.split).in_(condition.values))
-            clauses.append(clause)
-    return clauses
