@@ -12,7 +12,7 @@ from gaprun.cli.main import app
 from tests.conftest import RECIPES
 from tests.training.conftest import RunSmall
 
-SETS = ("data.subset=96", "data.captions=first", "data.crop=centre", "schedule.steps=4", "schedule.warmup_steps=0",
+SETS = ("data.subset=64", "data.captions=first", "data.crop=centre", "schedule.steps=4", "schedule.warmup_steps=0",
         "schedule.batch_size=32", "model.vocabulary=full")  # fmt: skip
 
 
