@@ -13,6 +13,7 @@ from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import bar
 from gaprun.cli.readers import ForceOption, WorkersOption, group_with_readers
 from gaprun.tables import Cell, Heading, Table
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.data.check import SplitReport
@@ -165,7 +166,8 @@ def _show(splits: Sequence[tuple[Path, dict[str, Any], bool]], how: Format) -> N
         {"folder": str(folder), "written": written} | {key: index.get(key) for key in keys}
         for folder, index, written in splits
     ]
-    rows, legend = [], []
+    pictures, captions = (sum(index[key] for _, index, _ in splits) for key in ("samples", "captions"))
+    rows, legend = [], [f"In all: {counted(pictures, 'picture')}, {counted(captions, 'caption')}"]
     for folder, index, written in splits:
         size = sum(shard["bytes"] for shard in index["shards"]) / 2**20
         counts = (

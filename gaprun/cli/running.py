@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gaprun.cli.common import err_console
 from gaprun.errors import Failure, GaprunError
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.jobs.outcome import Finished, Outcome
@@ -46,7 +47,9 @@ def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[J
 
     good: list[Job] = []
     bad: list[Outcome] = []
-    with waiting(f"{_runs(len(jobs))}: looking at recipes and data"):  # the first look may load torch
+    with waiting(
+        f"{counted(len(jobs), 'run')}: looking at recipes and data"
+    ):  # the first look may load torch
         for job in jobs:
             try:
                 check(job)
@@ -77,7 +80,7 @@ def _shown(jobs: list[Job], refused: Sequence[Outcome], run: Callable[[Report, F
     from gaprun.cli.progress import JobProgress
 
     failures = list(refused)
-    with JobProgress(f"{_runs(len(jobs))}: starting") as progress:
+    with JobProgress(f"{counted(len(jobs), 'run')}: starting") as progress:
 
         def finished(outcome: Outcome) -> None:
             progress.done(outcome.job.id)
@@ -105,10 +108,6 @@ def give_reasons(failures: Sequence[Outcome], of: int) -> None:
     for outcome in failures:
         _say(outcome)
     raise Failure(f"{len(failures)} of {of} runs could not be done; they are listed above")
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _say(outcome: Outcome) -> None:

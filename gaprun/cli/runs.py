@@ -11,6 +11,7 @@ from gaprun.cli.common import DbOption, console, err_console
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
 from gaprun.cli.output import show as show_tables
 from gaprun.errors import Failure, GaprunError
+from gaprun.tables.numbers import counted
 
 runs = typer.Typer(
     no_args_is_help=True, help="List, show, remove, export and import runs.", rich_markup_mode="rich"
@@ -132,7 +133,7 @@ def rm(
         for row in rows.values():
             folder = None if keep_files else removable_folder(store, row)
             console.print(f"{row.id} ({row.status})" + (f" and {folder}" if folder else ""), markup=False)
-        typer.confirm(f"Remove {len(rows)} run{'s' if len(rows) > 1 else ''}?", abort=True)
+        typer.confirm(f"Remove {counted(len(rows), 'run')}?", abort=True)
     failed = 0
     for row in rows.values():
         try:

@@ -10,7 +10,7 @@ from typing import Literal
 from gaprun.comparison.table import Column, Comparison, Reached
 from gaprun.evaluation.catalogue import transform_of
 from gaprun.tables import Cell, Heading, Table, terminal
-from gaprun.tables.numbers import bracketed, fixed, p_value, places_for, signed
+from gaprun.tables.numbers import bracketed, counted, fixed, p_value, places_for, signed
 
 Detail = Literal["interval", "p", "mean"]
 DETAILS: tuple[Detail, ...] = ("mean", "p", "interval")  # the richest first
@@ -240,8 +240,7 @@ def _hints(comparison: Comparison, shown: Comparison) -> list[str]:
         more = f" and {len(hidden) - MOST_NAMED} more" if len(hidden) > MOST_NAMED else ""
         hints.append(f"--protocol or --wide: also measured by {', '.join(hidden[:MOST_NAMED])}{more}.")
     if comparison.marks:
-        count = len(comparison.marks)
-        hints.append(f"--wide: {count} row{'s' if count > 1 else ''} with health flags.")
+        hints.append(f"--wide: {counted(len(comparison.marks), 'row')} with health flags.")
     return hints
 
 

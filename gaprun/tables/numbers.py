@@ -44,3 +44,8 @@ def places_for(places: int, largest: float) -> int:
     if not 0 < largest < 1:
         return places
     return max(places, min(6, 1 - math.floor(math.log10(largest))))
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`: a number of things whose plural ends in s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -120,6 +120,16 @@ def test_what_would_be_ignored_is_refused(gaprun, pictures, tmp_path, words, sai
     assert code == 2 and said in text and not (tmp_path / "o").exists() and not (tmp_path / "data").exists()
 
 
+def test_what_was_read_is_told_first(gaprun, pictures, tmp_path):
+    words = ("data", "captions", "--images", pictures, "--out", tmp_path / "mine")
+    code, said = gaprun(*words, "--captions", tmp_path / "captions.csv", "--test", "1")
+    assert code == 0 and "In all: 4 pictures, 4 captions" in said
+    table = tmp_path / "one.csv"
+    table.write_text("image,caption\n0.jpg,a picture\n")
+    code, said = gaprun(*words[:-1], tmp_path / "one", "--captions", table)
+    assert code == 0 and "In all: 1 picture, 1 caption\n" in said
+
+
 def test_a_check_of_many_does_what_it_can(gaprun, tmp_path):
     assert gaprun(*SMALL)[0] == 0
     code, said = gaprun("data", "check", "data/scenes", "absent", "gone", "--json")
