@@ -21,6 +21,7 @@ from gaprun.cli.output import (
     check_paper_options,
     chosen,
     named,
+    say,
     show,
 )
 from gaprun.errors import UserError
@@ -112,6 +113,13 @@ def compare(
     pareto: Annotated[
         bool, typer.Option("--pareto", help="Instead: which rows no other row beats in all metrics at once.")
     ] = False,
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary",
+            help="Instead: which row closes the gap most, what that buys, how sure; in sentences.",
+        ),
+    ] = False,
     health: Annotated[
         bool | None,
         typer.Option(
@@ -136,8 +144,11 @@ def compare(
     check_paper_options(how, caption, label)
     if wide and brief:
         raise UserError("--wide shows more and --brief less: ask for one at a time")
-    if correlate and pareto:
-        raise UserError("--correlate and --pareto are two views: ask for one at a time")
+    views_asked = [
+        name for name, on in (("--correlate", correlate), ("--pareto", pareto), ("--summary", summary)) if on
+    ]
+    if len(views_asked) > 1:
+        raise UserError(f"{' and '.join(views_asked)} are views of their own: ask for one at a time")
     if margin is not None and not 0 < margin < math.inf:
         raise UserError(f"--margin {margin:g}: a difference above 0, in the metric's units")
     predictors = [name for given in correlate or [] for name in expand_metric(given)]
@@ -145,6 +156,8 @@ def compare(
         metric = [*predictors, *(metric or ("recall@1", "zeroshot_top1", "probe_top1"))]
     elif pareto:
         metric = metric or ["gap", "recall@1"]
+    elif summary:
+        metric = ["gap", *(metric or ("recall@5", "zeroshot_top1", "probe_top1"))]
     found = comparison_of(
         metric or [],
         db=db,
@@ -158,7 +171,7 @@ def compare(
         all_statuses=all_statuses,
         allow_mixed=allow_mixed,
         queries=queries,
-        health=False if correlate or pareto else health,
+        health=False if views_asked else health,
         family=family.value,
         margin=margin,
     )
@@ -167,6 +180,11 @@ def compare(
 
         view = views.correlations(found, predictors, top) if correlate else views.pareto(found, top)
         show(view, how, caption=caption, label=label)
+        return
+    if summary:
+        from gaprun.comparison.answer import sentences
+
+        say(sentences(found), how)
         return
     look = shown.Look(digits, named(names, [*found.groups, *(column.metric for column in found.columns)]))
     if wide or brief or queries:

@@ -108,3 +108,18 @@ def show(
         from gaprun.tables import latex
 
         print("\n\n".join(latex.render(table, caption, label) for table in found))
+
+
+def say(sentences: Sequence[str], format: Format) -> None:
+    """Print sentences, a paragraph each; JSON is their list. Raises UserError for another format, and for none."""
+    if format not in (Format.table, Format.json):
+        raise UserError(f"sentences have no --format {format.value}: leave it out, or take json")
+    if format is Format.json:
+        print_json(list(sentences))
+        return
+    if not sentences:
+        raise UserError("no row's gap has a baseline to be compared with: name one with --baseline NAME")
+    from gaprun.tables.terminal import wrapped
+
+    for text in sentences:
+        print("\n".join(wrapped(text, console.width)))

@@ -52,7 +52,7 @@ def differences(
 
 
 def _of_differences(comparison: Comparison, detail: Detail, look: Look, every: bool) -> Table:
-    shown = comparison if every else _usual(comparison)
+    shown = comparison if every else usual(comparison)
     heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.unit}s", right=True)]
     columns = [_differences(shown, column, detail, look) for column in shown.columns]
     heads += [Heading("\n".join(_heads(shown, column, look)), right=True) for column in shown.columns]
@@ -148,7 +148,7 @@ def mean_text(cell: Reached, places: int) -> str:
     return mean if cell.summary.std is None else f"{mean} ± {fixed(cell.summary.std, places)}"
 
 
-def _usual(comparison: Comparison) -> Comparison:
+def usual(comparison: Comparison) -> Comparison:
     """One protocol a metric and split: as the model is, then of most rows, then the pool's."""
     several: dict[tuple[str, str, str], list[Column]] = {}
     for column in comparison.columns:
@@ -198,7 +198,7 @@ def _parts(cell: Reached | None, detail: Detail, places: int) -> tuple[str, str,
 def _delta(cell: Reached, places: int) -> str:
     if cell.difference is None:
         return ""
-    interval = bracketed(cell.difference.ci95, places, sign=True)
+    interval = bracketed(cell.difference.ci95, places, sign=True) or f"[{cell.difference.lacks}]"
     return " ".join(
         filter(None, (signed(cell.difference.delta, places), interval, "≈" if cell.equivalent else ""))
     )

@@ -1,0 +1,158 @@
+"""A comparison in sentences: which row closes the gap most, what that buys, and how sure it is.
+
+Every number is one of the table's own: same protocol, same interval, same p-value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gaprun.comparison.shown import SURE, places_of, usual
+from gaprun.comparison.table import Column, Comparison, Reached
+from gaprun.metrics import UP
+from gaprun.tables.numbers import bracketed, counted, fixed, p_value, signed
+
+# Of each kind the first names that were measured speak for it.
+BOUGHT = {
+    "retrieval": (
+        ("image_recall@5", "text_recall@5"),
+        ("image_recall@1", "text_recall@1"),
+        ("image_recall@10", "text_recall@10"),
+    ),
+    "classification": (("zeroshot_top1", "probe_top1"), ("zeroshot_top1",), ("probe_top1",)),
+}
+BETTER, WORSE, ALIKE, OPEN = "better", "worse", "alike", "open"
+FEW = 2  # seeds
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Three sentences, or none where no row's gap is compared with a baseline's.
+
+    Of several set-ups the one with most rows speaks. Rows that `--top` hides count: no number depends on it.
+    """
+    shown = usual(comparison)
+    gap = next((column for column in shown.columns if column.metric == "gap"), None)
+    if gap is None:
+        return []
+    found = {
+        group: cell
+        for (group, column), cell in shown.cells.items()
+        if column == gap and cell.difference is not None
+    }
+    if not found:
+        return []
+    baseline = Counter(shown.baselines[group] for group in found).most_common(1)[0][0]
+    rows = {group: cell for group, cell in found.items() if shown.baselines[group] == baseline}
+    first = min(rows, key=lambda group: (rows[group].summary.mean, group))
+    return [
+        _closing(shown, gap, rows, first, baseline),
+        _buying(shown, first),
+        _sureness(shown, rows, first),
+    ]
+
+
+def _closing(comparison: Comparison, gap: Column, rows: dict[str, Reached], first: str, baseline: str) -> str:
+    """Which row has the smallest gap, against the baseline's; of two seeds also what each saw."""
+    places, cell = places_of(comparison, gap), rows[first]
+    assert cell.difference is not None
+    before, after = comparison.cells[baseline, gap].summary.mean, cell.summary.mean
+    numbers = (
+        f"from {fixed(before, places)} ({baseline}) to {fixed(after, places)}: {_difference(cell, places)}"
+    )
+    if len(each := cell.difference.each) == FEW:
+        numbers += (
+            f", {' and '.join(signed(one, places) for one in sorted(each))} in its two {comparison.unit}s"
+        )
+    if cell.difference.delta >= 0:
+        return f"No row closes the gap; {first} comes nearest, {numbers}."
+    return f"{first} closes the gap{' most' if len(rows) > 1 else ''}, {numbers}."
+
+
+def _buying(comparison: Comparison, group: str) -> str:
+    """What that row has beside its smaller gap, a clause a kind of metric."""
+    clauses: dict[str, list[str]] = {}
+    for kind, choices in BOUGHT.items():
+        found = [
+            (c, cell) for c in _columns(comparison, choices) if (cell := comparison.cells.get((group, c)))
+        ]
+        texts = [
+            f"{_where(comparison, column)} {_difference(cell, places_of(comparison, column))}"
+            for column, cell in found
+            if cell.difference
+        ]
+        if texts:
+            word = _bought([_verdict(column, cell) for column, cell in found])
+            clauses.setdefault(word, []).append(f"{kind} ({', '.join(texts)})")
+    if not clauses:
+        return "Neither retrieval nor classification was measured beside it."
+    text = "; ".join(f"{word} {' and '.join(kinds)}" for word, kinds in clauses.items())
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _sureness(comparison: Comparison, rows: dict[str, Reached], first: str) -> str:
+    """How many rows close the gap beyond doubt, what those buy, and on how many seeds all this rests."""
+    closing = [group for group, cell in rows.items() if _sure(cell) and _delta(cell) < 0]
+    counts = sorted({cell.summary.n for cell in rows.values()})
+    basis = f"{counts[0]} to " * (len(counts) > 1) + counted(counts[-1], comparison.unit) + " a row"
+    basis += ": no interval" * (counts[-1] == 1) + ": a direction, no proof" * (counts[-1] == FEW)
+    if len(rows) == 1:
+        return f"How sure: {p_value(rows[first].p_shown) or 'no p-value'} for the gap ({basis})."
+    parts = [f"of {counted(len(rows), 'row')} {len(closing)} close the gap with p < .05"]
+    for kind, choices in BOUGHT.items() if closing else ():
+        columns = _columns(comparison, choices)
+        found = [
+            {_verdict(c, cell) for c in columns if (cell := comparison.cells.get((g, c)))} for g in closing
+        ]
+        if any(found):
+            gain, lose = (
+                sum(BETTER in one and WORSE not in one for one in found),
+                sum(WORSE in one for one in found),
+            )
+            parts.append(f"of these {gain} gain and {lose} lose in {kind}")
+    return f"How sure: {'; '.join(parts)} ({basis})."
+
+
+def _bought(verdicts: Sequence[str]) -> str:
+    if BETTER in verdicts and WORSE in verdicts:
+        return "it gains and loses in"
+    if BETTER in verdicts or WORSE in verdicts:
+        return "it gains in" if BETTER in verdicts else "it loses in"
+    return "nothing changes in" if all(one == ALIKE for one in verdicts) else "no difference is shown in"
+
+
+def _verdict(column: Column, cell: Reached) -> str:
+    if cell.equivalent:
+        return ALIKE
+    if _sure(cell):
+        return BETTER if (_delta(cell) > 0) == (column.direction == UP) else WORSE
+    return OPEN
+
+
+def _delta(cell: Reached) -> float:
+    return cell.difference.delta if cell.difference else 0.0
+
+
+def _sure(cell: Reached) -> bool:
+    return cell.p_shown is not None and cell.p_shown < SURE
+
+
+def _difference(cell: Reached, places: int) -> str:
+    assert cell.difference is not None
+    interval = bracketed(cell.difference.ci95, places, sign=True) or f"[{cell.difference.lacks}]"
+    return f"{signed(cell.difference.delta, places)} {interval}"
+
+
+def _columns(comparison: Comparison, choices: Sequence[Sequence[str]]) -> list[Column]:
+    """The first column of each name of the first choice of which any was measured."""
+    for names in choices:
+        own = [next((c for c in comparison.columns if c.metric == name), None) for name in names]
+        if any(own):
+            return [column for column in own if column]
+    return []
+
+
+def _where(comparison: Comparison, column: Column) -> str:
+    """The metric, with its split where it was measured on several."""
+    several = sum(c.metric == column.metric for c in comparison.columns) > 1
+    return f"{column.metric} on {column.dataset}/{column.split}" if several else column.metric

@@ -1,0 +1,71 @@
+"""The comparison in sentences: every number is the table's, and no more is said than was shown."""
+
+import pytest
+
+from gaprun.comparison import compare
+from gaprun.comparison.answer import sentences
+
+METRICS = ["gap", "recall@5", "zeroshot_top1"]
+
+
+def fill(add, seeds, **recipes):
+    """Runs whose values differ a little from seed to seed, and by recipe as given: gap, recall, zero-shot."""
+    for name, (gap, recall, zeroshot) in recipes.items():
+        for seed in range(seeds):
+            off = (0, 1, -1, 2, -2)[seed] * (1 if name == "baseline" else 1.1)
+            add(
+                name,
+                seed,
+                gap=gap + off / 100,
+                image_recall_at_5=recall + off / 10,
+                zeroshot_top1=zeroshot - off / 10,
+            )
+
+
+def test_of_many_rows_the_one_that_closes_most_and_what_it_costs(store, add):
+    fill(add, 5, baseline=(0.6, 50, 30), near=(0.5, 50.0, 33), far=(0.2, 40, 30.01), wide=(0.8, 50, 30))
+    closing, buying, sure = sentences(compare(METRICS, db=store.place.name))
+    assert closing.startswith("far closes the gap most, from 0.600 (baseline) to 0.200: −0.400 [")
+    cells = compare(METRICS, db=store.place.name).records()
+    low, high = next(r["delta_ci95"] for r in cells if r["group"] == "far" and r["metric"] == "gap")
+    assert f"[−{-low:.3f}, −{-high:.3f}]" in closing
+    assert buying.startswith("It loses in retrieval (image_recall@5 −10.0 [")
+    assert "no difference is shown in classification (zeroshot_top1 +0.0 [" in buying
+    assert "of 3 rows 2 close the gap with p < .05; of these 0 gain and 1 lose in retrieval" in sure
+    assert "of these 1 gain and 0 lose in classification (5 seeds a row)" in sure
+
+
+def test_two_seeds_show_what_each_saw_and_claim_no_proof(store, add):
+    fill(add, 2, baseline=(0.67, 50, 30), swap=(0.27, 50, 30))
+    closing, buying, sure = sentences(compare(METRICS, db=store.place.name))
+    assert closing.startswith("swap closes the gap, from 0.675 (baseline) to 0.276: ")
+    assert closing.endswith("], −0.400 and −0.399 in its two seeds.")
+    assert buying.startswith("No difference is shown in retrieval (") and " and classification (" in buying
+    assert sure.startswith("How sure: p") and "2 seeds a row: a direction, no proof" in sure
+
+
+def test_what_has_no_interval_says_why_and_alike_is_said_only_with_a_margin(store, add):
+    fill(add, 1, baseline=(0.6, 50, 30), swap=(0.3, 51, 30))
+    closing, _, sure = sentences(compare(METRICS, db=store.place.name))
+    assert "−0.300 [one value]" in closing and "1 seed a row: no interval" in sure
+    fill(add, 5, other=(0.3, 50.01, 30.01))
+    fill(add, 5, baseline=(0.6, 50, 30))
+    _, buying, _ = sentences(compare(METRICS, db=store.place.name, margin=1, where=["recipe!=swap"]))
+    assert buying.startswith("Nothing changes in retrieval (")
+
+
+def test_no_row_closes_the_gap_and_nothing_to_say(store, add):
+    fill(add, 3, baseline=(0.2, 50, 30), worse=(0.4, 50, 30))
+    closing, *_ = sentences(compare(METRICS, db=store.place.name))
+    assert closing.startswith(
+        "No row closes the gap; worse comes nearest, from 0.200 (baseline) to 0.400: +0.200"
+    )
+    assert sentences(compare(METRICS, db=store.place.name, where=["recipe=worse"])) == []
+    assert sentences(compare("zeroshot_top1", db=store.place.name)) == []
+
+
+@pytest.mark.parametrize("top", [None, 1])
+def test_no_number_depends_on_what_is_shown(store, add, top):
+    fill(add, 3, baseline=(0.6, 50, 30), one=(0.5, 50, 30), two=(0.1, 50, 30))
+    found = sentences(compare(METRICS, db=store.place.name, top=top))
+    assert found[0].startswith("two closes the gap most")
