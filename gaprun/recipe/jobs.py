@@ -97,7 +97,8 @@ def load_jobs(
 ) -> list[Job]:
     """All jobs of a recipe or sweep file, in file order, grid points before seeds.
 
-    `overrides` are `--set` strings (`extends=FILE` replaces the recipe's parent), `seeds` replaces its seeds.
+    `overrides` are `--set` strings (`extends=FILE` replaces the recipe's parent), `seeds` replaces its seeds,
+    as `--set seeds=` does. A sweep's seeds go before its recipes' own, and those that an entry sets before both.
     Raises UserError naming file and key.
     """
     path = Path(path)
@@ -105,10 +106,13 @@ def load_jobs(
     extends = sets.pop("extends", None)
     if extends is not None and not isinstance(extends, str):
         raise UserError("--set extends=: expected the path of a recipe file")
+    if "seeds" in sets:
+        if seeds is not None:
+            raise UserError("--seeds and --set seeds= say the same: give one of them")
+        seeds = _seeds(sets.pop("seeds"), "--set")
     mapping = read_mapping(path)
     if "recipes" in mapping:
         entries = _sweep(path, mapping)
-        seeds = seeds if seeds is not None else _seeds(mapping.get("seeds"), path)
     else:
         entries = [(path, None, {})]
     jobs: list[Job] = []
@@ -150,6 +154,8 @@ def _sweep(path: Path, mapping: dict[str, Any]) -> list[tuple[Path, Path | None,
     if not isinstance(items, list) or not items:
         raise UserError(f"{path}: recipes: expected a list of recipe files")
     shared = _settings(mapping.get("set"), f"{path}: set")
+    if "seeds" in mapping:
+        shared = {"seeds": _seeds(mapping["seeds"], path)} | shared
     entries = []
     for index, item in enumerate(items):
         where = f"{path}: recipes.{index}"
@@ -222,7 +228,7 @@ def _grid_points(grid: Any, file: Path, seeds: int) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _seeds(value: Any, file: Path) -> list[int]:
+def _seeds(value: Any, file: str | Path) -> list[int]:
     seeds = [0] if value is None else value if isinstance(value, list) else [value]
     if not seeds or not all(
         isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63 for seed in seeds

@@ -121,6 +121,27 @@ def test_grid_times_seeds(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("sweep", "options", "expected"),
+    [
+        ("", {}, {"base": [3, 4], "other": [5]}),  # each recipe's own, and what an entry sets
+        ("seeds: [7]\n", {}, {"base": [7], "other": [5]}),
+        ("seeds: [7]\n", {"overrides": ["seeds=[8]"]}, {"base": [8], "other": [8]}),
+        ("seeds: [7]\n", {"seeds": [9]}, {"base": [9], "other": [9]}),
+    ],
+)
+def test_whose_seeds_count(tmp_path: Path, sweep: str, options: dict, expected: dict) -> None:
+    write(tmp_path, BASE + "seeds: [3, 4]", "one.yaml")
+    changed = "{recipe: one.yaml, set: {name: other, optimizer.lr: 1.0e-3, seeds: [5]}}"
+    path = write(tmp_path, f"{sweep}recipes: [one.yaml, {changed}]", "sweep.yaml")
+    found = {
+        name: [job.seed for job in load_jobs(path, **options) if job.recipe.name == name] for name in expected
+    }
+    assert found == expected
+    with pytest.raises(UserError, match="--seeds and --set seeds= say the same"):
+        load_jobs(path, ["seeds=[1]"], seeds=[1])
+
+
 def test_hash_is_of_what_trains(tmp_path: Path) -> None:
     path = write(tmp_path, BASE)
     first = load_jobs(path)[0]
