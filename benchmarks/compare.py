@@ -30,6 +30,7 @@ from typing import Any
 
 from sqlalchemy import insert
 
+from gaprun.protocols import FULL
 from gaprun.store import EvaluationKey, open_store
 from gaprun.store.models import Evaluation, Run, StoredMetric
 
@@ -61,7 +62,7 @@ def results(runs: int) -> Iterator[tuple[int, list[float]]]:
 def fill_gaprun(path: Path, runs: int) -> None:
     """Write the runs straight into gaprun's tables, in batches."""
     store = open_store(str(path))
-    key = EvaluationKey("c", 100, "all", "scenes", "test", "f", "full")
+    key = EvaluationKey("c", 100, "all", "scenes", "test", "f", FULL)
     now = datetime.now(UTC)
     shared = {
         "kind": "train",

@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from gaprun.protocols import FULL
 from gaprun.store import EvaluationKey, NewRun, open_store
 
 FLOOR = """
@@ -36,7 +37,7 @@ def fill(path: Path, recipes: int = 7, seeds: int = 3) -> None:
         for seed in range(seeds):
             run = f"r{recipe}-s{seed}"
             store.begin_run(NewRun(run, f"r{recipe}", "train", seed, f"h{recipe}", {}, {}, "0", "", 1))
-            key = EvaluationKey("c", 1, "gap", "scenes", "test", "f", "full")
+            key = EvaluationKey("c", 1, "gap", "scenes", "test", "f", FULL)
             values = {name: recipe + seed / 10 for name in ("gap", "image_recall@5", "text_recall@5")}
             store.add_evaluation(run, key, values, 1, 1)
             store.finish_run(run, "finished")

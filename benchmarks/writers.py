@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from gaprun.protocols import FULL
 from gaprun.store import EvaluationKey, NewRun, open_store
 
 
@@ -29,7 +30,7 @@ def write(url: str, number: int, steps: int) -> None:
     store.begin_run(NewRun(run_id, "r", "train", number, "h", {}, {}, "0", "", steps))
     for step in range(steps):
         store.record(run_id, [{"step": step, "loss": step / 8, "gap": 0.5, "temperature": 0.07}])
-    key = EvaluationKey("c", steps, "gap", "d", "s", "f", "full")
+    key = EvaluationKey("c", steps, "gap", "d", "s", "f", FULL)
     store.add_evaluation(run_id, key, {"gap": number / 8}, 1, 1)
     store.finish_run(run_id, "finished")
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from gaprun.evaluation.catalogue import transform_of
 from gaprun.tables.numbers import signed
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def check(recipe: Mapping[str, Any], trajectory: Rows, metrics: Rows) -> list[Fi
     """Every signature, in the order of SIGNS.
 
     recipe: the resolved recipe; trajectory: rows with step, temperature, loss, gap; metrics: rows with metric,
-    dataset, split, protocol, value, n.
+    dataset, split, protocol, pool, transform, value, n.
     """
     values = [row for row in metrics if row["value"] is not None]
     return [
@@ -136,11 +135,7 @@ def _retrieval(metrics: Rows) -> tuple[str, str]:
     probes = [row["value"] for row in metrics if row["metric"] == "probe_top1"]
     recalls: dict[tuple[Any, ...], list[tuple[float, int]]] = {}
     for row in metrics:
-        if (
-            row["metric"] in ("image_recall@1", "text_recall@1")
-            and row["n"]
-            and not transform_of(row["protocol"])
-        ):
+        if row["metric"] in ("image_recall@1", "text_recall@1") and row["n"] and not row["transform"]:
             recalls.setdefault((row["dataset"], row["split"], row["protocol"]), []).append(
                 (row["value"], row["n"])
             )
@@ -156,8 +151,8 @@ def _retrieval(metrics: Rows) -> tuple[str, str]:
 def _alignment(metrics: Rows) -> tuple[str, str]:
     found: dict[str, dict[str, float]] = {}
     for row in metrics:
-        if row["metric"] == "alignment" and not transform_of(row["protocol"]):
-            kind = "pool" if row["protocol"].startswith("pool") else row["protocol"]
+        if row["metric"] == "alignment" and not row["transform"]:
+            kind = row["protocol"] if row["pool"] is None else "pool"
             found.setdefault(kind, {})[f"{row['dataset']}/{row['split']}"] = row["value"]
     several = {kind: places for kind, places in found.items() if len(places) > 1}
     if not several:

@@ -37,7 +37,7 @@ def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping
         found = read_outcomes(root / place, row["metric"])
         gone += found is None and not (root / place).is_file()
         if found is not None:
-            column = Column(row["metric"], row["dataset"], row["split"], row["protocol"])
+            column = Column.of(row)
             unit = row["id"] if row["unit"] is None else row["unit"]
             outcomes.setdefault((row["group"], column), {}).setdefault(unit, []).append(found)
     for (group, column), ours in outcomes.items():

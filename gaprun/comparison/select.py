@@ -5,6 +5,7 @@ Every command that shows values reads them by `load` (or by `Store.metrics`, whi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -129,13 +130,16 @@ def usual_places(rows: Iterable[Row]) -> dict[str, tuple[Any, ...]]:
 
     What is drawn or averaged in one figure is taken from there and nowhere else, of all runs alike.
     """
-    counts: dict[str, dict[tuple[Any, ...], int]] = {}
+    counts: dict[str, Counter[tuple[Any, ...]]] = {}
+    pooled: set[tuple[Any, ...]] = set()
     for row in rows:
         if row["value"] is not None:
-            found = counts.setdefault(row["metric"], {})
-            found[place_of(row)] = found.get(place_of(row), 0) + 1
+            place = place_of(row)
+            counts.setdefault(row["metric"], Counter())[place] += 1
+            if row["pool"] is not None:
+                pooled.add(place)
     return {
-        metric: min(found, key=lambda p: (-found[p], not p[2].startswith("pool"), *map(str, p)))
+        metric: min(found, key=lambda place: (-found[place], place not in pooled, *map(str, place)))
         for metric, found in counts.items()
     }
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gaprun.comparison.table import Column, Comparison, Reached
-from gaprun.evaluation.catalogue import transform_of
 from gaprun.tables import Cell, Heading, Table, terminal
 from gaprun.tables.numbers import bracketed, counted, fixed, p_value, places_for, signed
 
@@ -157,8 +156,7 @@ def usual(comparison: Comparison) -> Comparison:
     rows = Counter(column for _, column in comparison.cells)
 
     def rank(column: Column) -> tuple[bool, int, bool, str]:
-        name = column.protocol
-        return transform_of(name) != "", -rows[column], not name.startswith("pool"), name
+        return column.transform != "", -rows[column], column.pool is None, column.protocol
 
     return replace(comparison, columns=[min(own, key=rank) for own in several.values()])
 

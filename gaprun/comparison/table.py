@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.families import Family, corrected
@@ -23,13 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One metric on one split under one protocol; `items` is how many items were measured, if all agree."""
+    """One metric on one split under one protocol.
+
+    `pool` and `transform` are the protocol's, `items` is how many items were measured, if all agree.
+    """
 
     metric: str
     dataset: str
     split: str
     protocol: str
+    pool: int | None = field(default=None, compare=False)
+    transform: str = field(default="", compare=False)
     items: int | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Column:
+        """The column that a metric row stands in."""
+        return cls(*(row[name] for name in ("metric", "dataset", "split", "protocol", "pool", "transform")))
 
     @property
     def about(self) -> Metric:
@@ -141,7 +151,7 @@ def build(
     undefined: dict[tuple[str, Column], int] = {}
     mixed: dict[tuple[str, Column], str] = {}
     for row in rows:
-        column = Column(row["metric"], row["dataset"], row["split"], row["protocol"])
+        column = Column.of(row)
         sizes.setdefault(column, set()).add(row["n"])
         key = row["group"], column
         recipes.setdefault(key, {})[row["recipe"]] = None
@@ -155,10 +165,7 @@ def build(
     groups = sorted(setups, key=natural)
     rank = {name: index for index, name in enumerate(metrics)}
     columns = sorted(
-        (
-            Column(c.metric, c.dataset, c.split, c.protocol, next(iter(n)) if len(n) == 1 else None)
-            for c, n in sizes.items()
-        ),
+        (replace(c, items=next(iter(n)) if len(n) == 1 else None) for c, n in sizes.items()),
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
     baselines = _baselines(baseline, setups, by, across)

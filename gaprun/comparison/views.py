@@ -10,7 +10,6 @@ from gaprun.comparison.shown import mean_text, places_of, sentences
 from gaprun.comparison.statistics import settled
 from gaprun.comparison.table import Column, Comparison
 from gaprun.errors import UserError
-from gaprun.evaluation.catalogue import transform_of
 from gaprun.metrics import NONE, UP
 from gaprun.tables import Heading, Table
 from gaprun.tables.numbers import bracketed, fixed, p_value
@@ -70,10 +69,7 @@ def pareto(comparison: Comparison, top: int | None = None) -> Table:
     for c in comparison.columns:
         if c.direction != NONE:
             several.setdefault((c.metric, c.dataset, c.split), []).append(c)
-    columns = [
-        min(own, key=lambda c: (transform_of(c.protocol) != "", not c.protocol.startswith("pool")))
-        for own in several.values()
-    ]
+    columns = [min(own, key=lambda c: (c.transform != "", c.pool is None)) for own in several.values()]
     if len(columns) < 2:
         raise UserError(
             "--pareto: needs at least two columns with a better side, e.g. --metric gap --metric recall@1"
@@ -152,13 +148,13 @@ def _predictor(comparison: Comparison, name: str, column: Column) -> Column | No
     measured = [c for c in comparison.columns if c.metric == name]
     if not measured:
         raise UserError(f"--correlate {name}: not among the columns; no run has it with these conditions")
-    candidates = [c for c in measured if transform_of(c.protocol) == transform_of(column.protocol)]
+    candidates = [c for c in measured if c.transform == column.transform]
     if not candidates:
         return None
     place = column.dataset, column.split, column.protocol
 
     def rank(c: Column) -> tuple[bool, bool]:
-        return (c.dataset, c.split, c.protocol) != place, not c.protocol.startswith("pool")
+        return (c.dataset, c.split, c.protocol) != place, c.pool is None
 
     return min(candidates, key=rank)
 

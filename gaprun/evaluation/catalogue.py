@@ -90,12 +90,3 @@ def in_order(names: Iterable[str]) -> list[str]:
     """`names` as every table lists them: in the order of declaration, then the others by name."""
     place = {name: index for index, name in enumerate(declared())}
     return sorted(names, key=lambda name: (place.get(name, len(place)), name))
-
-
-def transform_of(protocol: str) -> str:
-    """What was done to the embeddings before they were measured: "" for nothing, else the protocol (`shift=1`).
-
-    Another transform is another experiment: its values stand nowhere for those of the model as it is.
-    """
-    base = protocol.partition(", ")[0]
-    return base if base == "centred" or any(sign in base for sign in "=+") else ""

@@ -17,11 +17,12 @@ from gaprun.evaluation.catalogue import declared
 from gaprun.evaluation.embed import Progress, StoredEmbedder
 from gaprun.evaluation.given import Given, GivenEmbedder
 from gaprun.evaluation.shared import SharedEmbedder
-from gaprun.evaluation.task import Embedder, Measured, Protocol, Task
+from gaprun.evaluation.task import Embedder, Measured, Task
 from gaprun.evaluation.transformed import Transformed
-from gaprun.evaluation.transforms import Identity, Map, Transform
+from gaprun.evaluation.transforms import Map, Transform
 from gaprun.files import content_hash, plain_name, write_atomically
 from gaprun.model.towers import Towers
+from gaprun.protocols import FINAL, Protocol
 from gaprun.runtime.cards import explained
 from gaprun.runtime.distributed import ALONE, World
 from gaprun.runtime.environment import code_version
@@ -153,7 +154,7 @@ class _Measuring:
         if training_values:
             dataset, _, split_name = train_name.rpartition("/")
             key = EvaluationKey(
-                self.embedder.checkpoint_hash, self.step, "training", dataset, split_name, "", "final"
+                self.embedder.checkpoint_hash, self.step, "training", dataset, split_name, "", FINAL
             )
             if not self.store.has_evaluation(self.run_id, key):
                 self.store.add_evaluation(self.run_id, key, training_values, 1, 1, code_version=self.code)
@@ -205,12 +206,12 @@ class _Measuring:
 
     def _seen_through(self, task: Task, split: Any, protocol: Protocol) -> Embedder:
         """The embedder, after the protocol's transform (fitted once a checkpoint and training split)."""
-        if isinstance(protocol.transform, Identity):
+        if not protocol.transform:
             return self.embedder
-        train = task.fitted_on(split)
-        key = protocol.transform, train.fingerprint
+        train, transform = task.fitted_on(split), task.transform(protocol)
+        key = transform, train.fingerprint
         if key not in self.fitted:
-            self.fitted[key] = protocol.transform.fit(self.embedder.embeddings(train))
+            self.fitted[key] = transform.fit(self.embedder.embeddings(train))
         return Transformed(self.embedder, self.fitted[key])
 
 
@@ -233,10 +234,10 @@ def keep_details(folder: Path, key: EvaluationKey, measured: Measured) -> Path |
     if not measured.details:
         return None
     identity = [
-        key.checkpoint_hash, key.model_hash, key.task, key.data_fingerprint, key.protocol, key.options_hash,
+        key.checkpoint_hash, key.model_hash, key.task, key.data_fingerprint, key.protocol.id, key.options_hash,
         key.definition,
     ]  # fmt: skip
-    protocol = re.sub(r"[^A-Za-z0-9._+=,-]+", "_", key.protocol)[:80]
+    protocol = re.sub(r"[^A-Za-z0-9._+=,-]+", "_", key.protocol.id)[:80]
     name = f"{key.task}-{protocol}-{key.step}-{content_hash(identity)[:16]}.npz"
     path = folder / plain_name(name, "details file")
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from typing import Protocol as Interface
 
 from pydantic import Field
+from pydantic_core import to_jsonable_python
 
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.transforms import TRANSFORMS, AnyTransform, Identity, Transform
 from gaprun.metrics import Metric
+from gaprun.protocols import FULL, Protocol, pool_of, told
 from gaprun.registry import Registry
 from gaprun.section import Section
 from gaprun.store.values import EvaluationKey
@@ -78,28 +80,6 @@ class Embedder(Interface):
         ...
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """A way of measuring, as a value: its `id` is made here, stored with each number, and never taken apart again.
-
-    name: `full`, `pool512`, ...; pool: number of pairs of a pool, where it is one; fraction: share of the gap moved by,
-    in the shift task; transform: what was done to the embeddings before.
-    """
-
-    name: str
-    pool: int | None = None
-    fraction: float | None = None
-    transform: Transform = Identity()
-
-    @property
-    def id(self) -> str:
-        """`full` on the embeddings as they are, `full+centre` on transformed ones."""
-        return self.name if isinstance(self.transform, Identity) else f"{self.name}+{self.transform.label}"
-
-
-FULL = Protocol("full")
-
-
 def _as_they_are() -> list[Transform]:
     return [Identity()]
 
@@ -122,6 +102,7 @@ class Task(Section):
     metrics: ClassVar[
         tuple[Metric, ...]
     ] = ()  # what `measure` gives and no other task declares, in tables' order
+    fitted: ClassVar[str] = ""  # the option that names the split which the task itself fits on
     family: ClassVar[str] = ""  # what stands for all of them on the command line; the task's name where ""
     task: str
     data: list[str] = Field(min_length=1, description="Split folders to measure on, e.g. coco/test.")
@@ -140,8 +121,11 @@ class Task(Section):
         """The data named `ref`: a Split here, other tasks may read other things. Raises UserError."""
         return open_source(ref)
 
-    def options(self, split: Any) -> dict[str, Any]:
-        """What the values depend on beside the model, `split`, the protocol and what a transform was fitted on."""
+    def options(self, split: Any, protocol: Protocol) -> dict[str, Any]:
+        """What the values by `protocol` depend on beside the model, `split` and what a transform was fitted on.
+
+        Those that are fields of the task and not at their defaults become part of the protocol's id.
+        """
         return self.model_dump(mode="json", exclude={"data", "task", "transforms", "fit"})
 
     def accepts(self, split: Any) -> bool:
@@ -151,18 +135,50 @@ class Task(Section):
         return any(split.captions)
 
     def protocols(self, split: Any) -> list[Protocol]:
-        """The ways in which this task measures on `split`, embeddings as they are."""
+        """The ways in which this task measures on `split`, embeddings as they are, options at their defaults."""
         return [FULL]
 
     def all_protocols(self, split: Any) -> list[Protocol]:
-        """Each of them with each of the recipe's transforms."""
+        """Each of them with the task's options and each of its transforms. Raises UserError as `source` does."""
         return [
-            replace(p, transform=transform) for p in self.protocols(split) for transform in self.transforms
+            self._named(p, split, transform) for p in self.protocols(split) for transform in self.transforms
         ]
+
+    def _named(self, protocol: Protocol, split: Any, transform: Transform) -> Protocol:
+        plain = isinstance(transform, Identity)
+        options = [
+            told(name, value)
+            for name, value in self.options(split, protocol).items()
+            if (field := type(self).model_fields.get(name)) is not None
+            and value != to_jsonable_python(field.get_default(call_default_factory=True))
+        ]
+        sources = [*([self.fitted] if self.fitted else []), *([] if plain else ["fit"])]
+        options += [told(name, other) for name in sources if (other := self._unusual(name, split))]
+        return replace(protocol, options=tuple(options), transform="" if plain else transform.label)
+
+    def source(self, option: str, split: Any) -> Split:
+        """What `option` names to fit on, the training split beside `split` for null. Raises UserError."""
+        named: str | None = getattr(self, option)
+        return open_source(named if named else sibling(split))
+
+    def _unusual(self, option: str, split: Any) -> str:
+        """`dataset/split` of what `option` names, "" where that is what null would mean."""
+        if getattr(self, option) is None:
+            return ""
+        found = self.source(option, split)
+        try:
+            usual = open_source(sibling(split)).fingerprint
+        except UserError:
+            usual = ""
+        return "" if found.fingerprint == usual else f"{found.dataset}/{found.split}"
+
+    def transform(self, protocol: Protocol) -> Transform:
+        """The transform that `protocol` names."""
+        return next((t for t in self.transforms if t.label == protocol.transform), Identity())
 
     def fitted_on(self, split: Any) -> Split:
         """The split that transforms are fitted on. Raises UserError where it is not known or is `split` itself."""
-        found = open_source(self.fit if self.fit else sibling(split))
+        found = self.source("fit", split)
         if found.fingerprint == split.fingerprint:
             raise UserError(
                 f"{self.task}: a transform cannot be fitted and measured on {split.path}; set fit"
@@ -171,10 +187,10 @@ class Task(Section):
 
     def key(self, split: Any, protocol: Protocol, checkpoint_hash: str, step: int) -> EvaluationKey:
         """What identifies this measurement of one checkpoint in the store."""
-        options = self.options(split)
-        if not isinstance(protocol.transform, Identity):
+        options = self.options(split, protocol)
+        if protocol.transform:
             options |= {
-                "transform": protocol.transform.model_dump(mode="json"),
+                "transform": self.transform(protocol).model_dump(mode="json"),
                 "fit_fingerprint": self.fitted_on(split).fingerprint,
             }
         return EvaluationKey(
@@ -184,7 +200,7 @@ class Task(Section):
             dataset=split.dataset,
             split=split.split,
             data_fingerprint=split.fingerprint,
-            protocol=protocol.id,
+            protocol=protocol,
             options=options,
             definition=self.definition,
         )
@@ -209,7 +225,7 @@ def open_source(ref: str) -> Any:
 def pool_protocol(split: Split) -> Protocol:
     """`pool512`, or `pool<n>` where the split has only n captioned images: another number, another name."""
     pool = min(POOL, sum(1 for captions in split.captions if captions))
-    return Protocol(f"pool{pool}", pool=pool)
+    return pool_of(pool)
 
 
 def sibling(split: Split) -> str:

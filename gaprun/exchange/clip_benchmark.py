@@ -15,6 +15,7 @@ from typing import Any
 from gaprun.errors import UserError
 from gaprun.exchange.records import DATASETS, OURS, Record, RecordReader, Value, digest_of, text_of
 from gaprun.files import plain_name
+from gaprun.protocols import FULL
 
 PROGRAM = "CLIP_benchmark"
 NEEDED = {"dataset", "model", "pretrained", "task"}
@@ -94,4 +95,4 @@ def _take(reader: RecordReader, task: str, name: str, row: dict[str, Any], text:
     number = reader.number(name, row[name], text)
     if number is not None:
         task_name, ours, options = made
-        reader.values.append(Value(task_name, ours, reader.share(name, number), "full", options))
+        reader.values.append(Value(task_name, ours, reader.share(name, number), FULL, options))

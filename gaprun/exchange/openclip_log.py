@@ -16,10 +16,12 @@ from typing import Any
 from gaprun.errors import UserError
 from gaprun.exchange.records import OURS, Record, RecordReader, Value, digest_of, whole_number
 from gaprun.files import plain_name
+from gaprun.protocols import FULL, Protocol
 from gaprun.store.texts import check_texts
 
 PROGRAM = "open_clip_train"
 MOST_BYTES = 1024 * 1024
+PAIRS, PAIRS_FLOOR = Protocol("pairs"), Protocol("pairs-floor")
 
 _PAIRS = re.compile(r"(image_to_text|text_to_image)_(R@([1-9]\d{0,5})|mean_rank|median_rank)")
 _ZERO_SHOT = re.compile(r"(.+?)-zeroshot-(.+)-top(1|5)")
@@ -99,10 +101,11 @@ def _take(reader: RecordReader, name: str, raw: Any, samples: int | None) -> Non
         # A text query finds its image: that is our image_recall.
         side = "text" if pairs[1] == "image_to_text" else "image"
         if pairs[3]:
-            value = Value("retrieval", f"{side}_recall@{pairs[3]}", reader.share(name, number), "pairs", OURS)
+            value = Value("retrieval", f"{side}_recall@{pairs[3]}", reader.share(name, number), PAIRS, OURS)
         else:
             # Another rule is another protocol: of two evaluations by one protocol only the later counts.
-            by = ("pairs-floor", {"median": "floor"}) if pairs[2] == "median_rank" else ("pairs", OURS)
+            floor = pairs[2] == "median_rank"
+            by = (PAIRS_FLOOR, {"median": "floor"}) if floor else (PAIRS, OURS)
             value = Value("retrieval", f"{side}_{pairs[2]}", _rank(reader, name, number, samples), *by)
         reader.values.append(_sized(value, samples))
     elif zero_shot:
@@ -110,11 +113,11 @@ def _take(reader: RecordReader, name: str, raw: Any, samples: int | None) -> Non
         split = plain_name(zero_shot[2], f"{reader.where}: the split of {name}")
         metric, prompts = f"zeroshot_top{zero_shot[3]}", {"templates": "open_clip"}
         reader.values.append(
-            Value("zeroshot", metric, reader.share(name, number), "full", prompts, dataset, split)
+            Value("zeroshot", metric, reader.share(name, number), FULL, prompts, dataset, split)
         )
     else:
         loss = reader.at_least(name, number, 0.0)
-        reader.values.append(_sized(Value("validation", "val_loss", loss, "pairs"), samples))
+        reader.values.append(_sized(Value("validation", "val_loss", loss, PAIRS), samples))
 
 
 def _rank(reader: RecordReader, name: str, number: float, samples: int | None) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gaprun.exchange.clip_benchmark import RETRIEVAL, dataset_name
 from gaprun.exchange.records import OURS, Record, RecordReader, Value, digest_of, text_of
+from gaprun.protocols import FULL
 
 PROGRAM = "open_clip_results"
 
@@ -82,7 +83,7 @@ def read_row(path: Path, line: int, row: dict[str, str]) -> Record:
             dataset, task, metric = found
             options = OURS if task == "retrieval" else {"templates": "DataComp"}
             share = reader.share(column, number)
-            reader.values.append(Value(task, metric, share, "full", options, dataset, "test"))
+            reader.values.append(Value(task, metric, share, FULL, options, dataset, "test"))
     facts = {"model": name, "pretrained": pretrained}
     content = sorted((v.dataset or "", v.task, v.name, v.value) for v in reader.values)
     return Record(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gaprun.errors import UserError
+from gaprun.protocols import FULL, Protocol
 from gaprun.store.texts import check_texts
 
 # The options under which `Retrieval` stores its values when the recipe says nothing else.
@@ -32,7 +33,7 @@ class Value:
     task: str
     name: str
     value: float
-    protocol: str = "full"
+    protocol: Protocol = FULL
     options: dict[str, Any] = field(default_factory=dict)
     dataset: str | None = None
     split: str = ""

@@ -20,10 +20,12 @@ from pathlib import Path
 from gaprun.data.split import Split, open_split
 from gaprun.errors import Failure, UserError
 from gaprun.exchange.formats import read_file
+from gaprun.exchange.openclip_log import PAIRS
 from gaprun.exchange.openclip_log import PROGRAM as LOG
 from gaprun.exchange.own import import_export
 from gaprun.exchange.records import Record, Value
 from gaprun.files import plain_name
+from gaprun.protocols import FULL, Protocol
 from gaprun.store import EvaluationKey, NewRun, Store
 from gaprun.store.export import read_export
 from gaprun.store.liveness import this_host
@@ -212,10 +214,10 @@ def _run(store: Store, record: Record, name: str | None) -> NewRun:
 
 def _groups(record: Record, place: Place, split: Split | None) -> list[tuple[EvaluationKey, list[Value]]]:
     """The record's values by the evaluation that they belong to."""
-    groups: dict[tuple[str, str, str, str, str], list[Value]] = {}
+    groups: dict[tuple[str, str, str, Protocol, str], list[Value]] = {}
     for value in record.values:
         where = (value.dataset, value.split) if value.dataset is not None else place
-        protocol = "full" if value.protocol == "pairs" and _one_caption_each(split) else value.protocol
+        protocol = FULL if value.protocol == PAIRS and _one_caption_each(split) else value.protocol
         options = json.dumps(value.options, sort_keys=True)
         groups.setdefault((value.task, *where, protocol, options), []).append(value)
     if len({question[:-1] for question in groups}) < len(groups):
@@ -254,7 +256,7 @@ def _refuse_other_values(
     }
     for key, values in groups:
         for value in values:
-            question = (key.task, key.dataset, key.split, key.protocol, key.options_hash, value.name)
+            question = (key.task, key.dataset, key.split, key.protocol.id, key.options_hash, value.name)
             row = held.get(question)
             new = None if math.isnan(value.value) else value.value
             if row is not None and row["checkpoint_hash"] != key.checkpoint_hash and row["value"] != new:

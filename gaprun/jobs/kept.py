@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gaprun.errors import Failure
+from gaprun.protocols import Protocol
 from gaprun.store import EvaluationKey, Store
 from gaprun.store.connection import DatabaseGone
 from gaprun.store.models import Evaluation
@@ -85,7 +86,8 @@ class KeptStore(Store):
         for line in measured:
             try:
                 key = EvaluationKey(**line["evaluation"])
-            except TypeError:
+                key = replace(key, protocol=Protocol.of(line["evaluation"]["protocol"]))
+            except (TypeError, LookupError):
                 continue  # of a gaprun whose evaluations had other keys: measured again
             if Store.find_evaluation(self, run_id, key) is None:
                 Store.add_evaluation(self, run_id, key, line["metrics"], *line["args"], **line["options"])

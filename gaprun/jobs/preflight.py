@@ -51,7 +51,7 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
             split = task.open(ref)
             if not task.accepts(split):
                 raise UserError(f"eval: task {task.task} needs {task.needs}, which {ref} lacks")
-            task.options(split)  # a probe looks for its training split here
+            task.all_protocols(split)  # a probe looks for its training split here
     members = captioned(splits, job.recipe.data.subset, job.seed)
     captions = sum(len(splits[s].captions[i]) for s, i in members)
     prepared = Prepared(splits, members, run_length(job.recipe, len(members), captions))

@@ -268,7 +268,7 @@ def _left_out(rows: Iterable[dict[str, Any]], places: Mapping[str, tuple[Any, ..
 
 def _right_protocol(row: Mapping[str, Any]) -> bool:
     pooled = row["metric"] in ("gap", "uniformity_w2_joint", "image_recall@1", "text_recall@1")
-    return row["protocol"].startswith("pool") if pooled else row["protocol"] in ("full", "final")
+    return (row["pool"] is not None) == pooled and not row["transform"]
 
 
 def _model(model: Mapping[str, Any]) -> str:

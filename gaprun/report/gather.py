@@ -10,7 +10,6 @@ from gaprun.comparison import select, table
 from gaprun.comparison.health import Finding, flagged
 from gaprun.comparison.table import Comparison
 from gaprun.errors import UserError
-from gaprun.evaluation.catalogue import transform_of
 from gaprun.paper.claims import Verdict, judge_claims
 from gaprun.paper.settings import WORDS, MethodSetting, SetupResults, load_study, setting_of
 
@@ -92,7 +91,7 @@ def gather(store: Store, where: Sequence[str] = ()) -> Material:
         )
     rows, found_notes = select.load(store, names, "recipe", where, separate=True, setups=True)
     # A transform of the embeddings is another experiment, for which `gaprun compare` is there.
-    rows = [row for row in rows if not transform_of(row["protocol"])]
+    rows = [row for row in rows if not row["transform"]]
     if not rows:
         raise UserError("nothing to report: only transformed embeddings were measured; see `gaprun compare`")
     comparison = table.build(rows, "recipe", None, names, None, found_notes)

@@ -204,14 +204,14 @@ class Store(Reading):
             claims.check(session, run_id, self._claims.get(run_id))
             row = session.scalar(by_key(run_id, key))
             if row is None:
-                row = Evaluation(run_id=run_id, options_hash=key.options_hash, **_columns(key))
+                row = Evaluation(run_id=run_id, **key.columns())
                 session.add(row)
             row.step, row.dataset, row.split, row.details = key.step, key.dataset, key.split, details
             row.device = key.device
             row.code_version, row.created = code_version or run.code_version, datetime.now(UTC)
             session.flush()
             session.execute(delete(StoredMetric).where(StoredMetric.evaluation_id == row.id))
-            labels = {"dataset": key.dataset, "split": key.split, "protocol": key.protocol, "n": n, "d": d}
+            labels = {"dataset": key.dataset, "split": key.split, "protocol": key.protocol.id, "n": n, "d": d}
             session.add_all(
                 StoredMetric(evaluation_id=row.id, run_id=run_id, name=name, value=_stored(value), **labels)
                 for name, value in metrics.items()
@@ -256,10 +256,6 @@ def _one(result: Any, run_id: str) -> None:
 
 def _absent(run_id: str) -> Failure:
     return Failure(f"run {run_id} is not in the database: was it removed meanwhile?")
-
-
-def _columns(key: EvaluationKey) -> dict[str, Any]:
-    return {name: getattr(key, name) for name in key.__dataclass_fields__}
 
 
 def _stored(value: Any) -> Any:

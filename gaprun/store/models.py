@@ -132,6 +132,7 @@ class Evaluation(Base):
 
     `model_hash` is the identity of the measured model (`gaprun.model.identity`), "" where it was not recorded: rows of
     earlier versions and results of other programs. `device` says where and how it ran, such as `cpu fp32`.
+    `protocol` is the id of a `gaprun.protocols.Protocol`; readers choose by `pool` and `transform` (its `done`).
     """
 
     __tablename__ = "evaluations"
@@ -166,6 +167,8 @@ class Evaluation(Base):
     details: Mapped[str | None]
     model_hash: Mapped[str] = mapped_column(default="", server_default="")
     device: Mapped[str] = mapped_column(default="", server_default="")
+    pool: Mapped[int | None]
+    transform: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class StoredMetric(Base):

@@ -127,6 +127,7 @@ def by_key(run_id: str, key: EvaluationKey, every_model: bool = False) -> Any:
     """The query for the evaluations of `run_id` that asked the question of `key`; `every_model`: of whatever model."""
     names = ["checkpoint_hash", "task", "data_fingerprint", "protocol", "options_hash", "definition"]
     names += [] if every_model else ["model_hash"]
+    asked = key.columns()
     return select(Evaluation).where(
-        Evaluation.run_id == run_id, *(getattr(Evaluation, name) == getattr(key, name) for name in names)
+        Evaluation.run_id == run_id, *(getattr(Evaluation, name) == asked[name] for name in names)
     )

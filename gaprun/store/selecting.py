@@ -40,6 +40,8 @@ METRIC_KEYS = {
             "definition",
             "model_hash",
             "device",
+            "pool",
+            "transform",
         )
     },
 }

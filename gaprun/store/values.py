@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from gaprun.protocols import Protocol
+
 
 @dataclass(frozen=True)
 class NewRun:
@@ -39,7 +41,7 @@ class EvaluationKey:
     dataset: str
     split: str
     data_fingerprint: str
-    protocol: str
+    protocol: Protocol
     options: dict[str, Any] = field(default_factory=dict)
     definition: int = 1
     model_hash: str = ""
@@ -50,3 +52,9 @@ class EvaluationKey:
         """sha256 of the options as canonical JSON (sorted keys), hexadecimal."""
         canonical = json.dumps(self.options, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def columns(self) -> dict[str, Any]:
+        """What the database keeps of it, by column: the protocol's id and the parts that readers ask for."""
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        protocol = {"protocol": self.protocol.id, "pool": self.protocol.pool, "transform": self.protocol.done}
+        return own | protocol | {"options_hash": self.options_hash}

@@ -3,6 +3,7 @@
 import pytest
 
 from gaprun.store import EvaluationKey, NewRun, open_store
+from tests.protocols import named
 
 
 @pytest.fixture
@@ -31,10 +32,11 @@ def add(store):
                 total_steps=100,
             )
         )
-        values = {"step": 100, "task": "gap", "dataset": "scenes", "split": "test", "protocol": "full"}
-        key = EvaluationKey(
-            **{"checkpoint_hash": f"c-{run_id}", "data_fingerprint": "f1", **values, **(at or {})}
+        values = {"step": 100, "task": "gap", "dataset": "scenes", "split": "test", "protocol": "full"} | (
+            at or {}
         )
+        values["protocol"] = named(values["protocol"])
+        key = EvaluationKey(**{"checkpoint_hash": f"c-{run_id}", "data_fingerprint": "f1", **values})
         store.add_evaluation(
             run_id, key, {name.replace("_at_", "@"): v for name, v in metrics.items()}, n, 64
         )

@@ -26,6 +26,8 @@ def row(metric, value, dataset="scenes", split="test", protocol="pool512", n=512
         "dataset": dataset,
         "split": split,
         "protocol": protocol,
+        "pool": 512 if protocol == "pool512" else None,
+        "transform": "",
         "n": n,
     }
 
@@ -90,7 +92,7 @@ def test_alignment_that_differs_between_data_sets():
     assert status("alignment-differs", metrics=[one]) == "not recorded"
     assert status("alignment-differs", metrics=[one, near]) == "clear"
     assert status("alignment-differs", metrics=[one, far]) == "flagged"
-    other_protocol = far | {"protocol": "full"}
+    other_protocol = far | {"protocol": "full", "pool": None}
     assert status("alignment-differs", metrics=[one, other_protocol]) == "not recorded"
 
 

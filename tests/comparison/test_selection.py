@@ -24,6 +24,7 @@ from gaprun.store.values import EvaluationKey as Key
 from gaprun.tables import csv as comma
 from gaprun.tables import markdown, terminal
 from tests.paper.conftest import recipe_of
+from tests.protocols import named
 
 
 @pytest.fixture
@@ -43,8 +44,9 @@ def measured(store):
             )
             store.finish_run(run, "finished")
         usual = {"checkpoint_hash": f"c{run}", "step": steps, "dataset": "scenes", "split": "test"}
-        usual |= {"data_fingerprint": "f1", "protocol": "pool512"}
-        store.add_evaluation(run, EvaluationKey(task=task, **(usual | key)), values, n, 64)
+        usual |= {"data_fingerprint": "f1"} | key
+        usual["protocol"] = named(key.get("protocol", "pool512"))
+        store.add_evaluation(run, EvaluationKey(task=task, **usual), values, n, 64)
         return run
 
     return add
@@ -165,7 +167,7 @@ def test_selection_is_filter_then_latest(store, stored, where):
         store.begin_run(NewRun(run, run, "train", 0, run, {"name": run}, {}, "1", "", 2))
     rows = []
     for index, (run, task, protocol, step, definition, n, created, has_rmg) in enumerate(stored):
-        key = EvaluationKey(f"c{step}", step, task, "d", "s", "f", protocol, definition=definition)
+        key = EvaluationKey(f"c{step}", step, task, "d", "s", "f", named(protocol), definition=definition)
         values = {"gap": float(index)} | ({"rmg": float(index)} if has_rmg else {})
         store.add_evaluation(run, key, values, n, 4)
         with store.engine.connect() as connection:
@@ -270,7 +272,7 @@ def test_a_key_that_models_lack_does_not_pool_them(store, measured):
             NewRun(name, name, "external", None, name, {"name": name, "model": name}, {}, "1", "", 0)
         )
         store.finish_run(name, "finished")
-        key = EvaluationKey(name, 0, "gap", "scenes", "test", "f1", "pool512")
+        key = EvaluationKey(name, 0, "gap", "scenes", "test", "f1", named("pool512"))
         store.add_evaluation(name, key, {"gap": 0.7}, 512, 64)
     measured("flt-0.1", 0, "gap", {"gap": 0.2})
     assert by_rule(store) == {"fixed": (1, 0.2), "none [ViT-A]": (1, 0.7), "none [ViT-B]": (1, 0.7)}

@@ -11,6 +11,7 @@ from gaprun.comparison import compare, shown, views
 from gaprun.comparison.perquery import mcnemar
 from gaprun.comparison.querytests import read_outcomes
 from gaprun.errors import UserError
+from gaprun.protocols import FULL
 from gaprun.store import EvaluationKey
 from gaprun.tables import csv as comma
 from gaprun.tables import latex, markdown
@@ -29,7 +30,7 @@ def with_files(store, add, monkeypatch):
             text = 1 + 2 * (generator.random(40) > chance)
             image = 1 + 2 * (generator.random(200) > chance)
             np.savez(folder / f"{run}.npz", image_rank=image, text_rank=text)
-            key = EvaluationKey(f"c-{run}", 100, "retrieval", "scenes", "test", "f1", "full")
+            key = EvaluationKey(f"c-{run}", 100, "retrieval", "scenes", "test", "f1", FULL)
             values = {"image_recall@1": 100 * (image == 1).mean(), "text_recall@1": 100 * (text == 1).mean()}
             store.add_evaluation(run, key, values, 40, 64, f"runs/details/{run}.npz")
             ranks[run] = image, text
@@ -103,7 +104,7 @@ def test_queries_are_paired_by_seed_and_recipe(store, add):
             rank = 1 + 3 * (generator.random(50) > (0.3 if recipe == "flt" else 0.7) + seed / 10)
             rank[::7] = 0
             np.savez(folder / f"{run}.npz", text_rank=rank)
-            key = EvaluationKey(f"c-{run}", 100, "retrieval", "scenes", "test", "f1", "full")
+            key = EvaluationKey(f"c-{run}", 100, "retrieval", "scenes", "test", "f1", FULL)
             asked = rank > 0
             values = {"text_recall@1": 100 * (rank[asked] == 1).mean()}
             store.add_evaluation(run, key, values, 50, 64, f"runs/details/{run}.npz")

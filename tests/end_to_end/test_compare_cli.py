@@ -11,6 +11,7 @@ import zipfile
 import pytest
 
 from gaprun.cli.main import main
+from gaprun.protocols import pool_of
 from gaprun.store import EvaluationKey, NewRun, open_store
 from gaprun.store.folders import own
 from gaprun.store.schema import HEAD
@@ -43,7 +44,7 @@ def filled(tmp_path_factory):
                 {"step": s, "loss": 5 - s / 50, "gap": gap, "temperature": 0.07} for s in range(0, 101, 5)
             ]
             store.record(run_id, rows)
-            key = EvaluationKey(f"c{seed}", 100, "gap", "scenes", "test", "f1", "pool512")
+            key = EvaluationKey(f"c{seed}", 100, "gap", "scenes", "test", "f1", pool_of(512))
             store.add_evaluation(
                 run_id, key, {"gap": gap + seed * seed / 100, "image_recall@5": 0.5}, 512, 64
             )

@@ -19,6 +19,7 @@ from gaprun.evaluation.keep import read_embeddings, write_embeddings
 from gaprun.evaluation.tasks.probe import Probe
 from gaprun.model.spec import Inline, Model
 from gaprun.model.towers import build_towers
+from gaprun.protocols import FULL
 from gaprun.recipe import load_recipe
 from tests.conftest import RECIPES
 
@@ -45,9 +46,8 @@ def probed(task: Probe, train: Embeddings, test: Embeddings) -> dict[str, float]
     }
     found = {"fit": train, "seen": test}
     embedder = SimpleNamespace(embeddings=lambda split: found[split.path])
-    object.__setattr__(task, "_fitted", lambda split: splits["fit"])
-    (protocol,) = task.protocols(splits["seen"])
-    return task.measure(embedder, splits["seen"], protocol).values
+    object.__setattr__(task, "source", lambda option, split: splits["fit"])
+    return task.measure(embedder, splits["seen"], FULL).values
 
 
 def test_raw_features_at_a_fixed_penalty_are_scikit_learns() -> None:
@@ -69,12 +69,10 @@ def test_raw_features_at_a_fixed_penalty_are_scikit_learns() -> None:
 
 def test_it_never_stands_in_the_usual_probes_place() -> None:
     usual, other = Probe(data=["c/test"]), Probe(data=["c/test"], normalise=False, C=0.316)
-    assert [p.id for p in usual.protocols(None)] == ["full"]
-    assert [p.id for p in other.protocols(None)] == ["full-raw-C0.316"]
-    for task, expected in ((usual, {"shots", "train_fingerprint"}), (other, {"normalise", "C"})):
-        object.__setattr__(task, "_fitted", lambda split: SimpleNamespace(fingerprint="f"))
-        assert expected <= task.options(None).keys()
-    assert usual.options(None) == {
+    for task, name in ((usual, "full"), (other, "full,normalise=false,C=0.316")):
+        object.__setattr__(task, "source", lambda option, split: SimpleNamespace(fingerprint="f"))
+        assert [p.id for p in task.all_protocols(None)] == [name]
+    assert usual.options(None, FULL) == {
         "shots": None,
         "train_fingerprint": "f",
     }  # so that earlier values are found

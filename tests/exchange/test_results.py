@@ -18,6 +18,7 @@ from gaprun.evaluation.tasks.retrieval import Retrieval
 from gaprun.exchange.formats import read_file
 from gaprun.exchange.records import OURS
 from gaprun.exchange.results import import_files
+from gaprun.protocols import pool_of
 from gaprun.store import open_store
 from tests.conftest import run_gaprun
 
@@ -204,7 +205,7 @@ def test_imported_values_stand_beside_ours_and_agree(peers, tmp_path, which):
 
 
 def test_our_default_options_are_what_the_import_says():
-    assert Retrieval(data=["x"]).options(None) == OURS
+    assert Retrieval(data=["x"]).options(None, pool_of(512)) == OURS
 
 
 def test_several_epochs_give_the_newest_in_compare_and_importing_again_adds_nothing(store, tmp_path):

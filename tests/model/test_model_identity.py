@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.run import evaluate_run
-from gaprun.evaluation.task import FULL
 from gaprun.model.identity import ModelIdentity, identity_of, tokenizer_identity
 from gaprun.model.openclip import Settings, canonical
 from gaprun.model.spec import Inline, Model
 from gaprun.model.towers import CLIP_VOCABULARY, assemble, build_towers, towers_of
 from gaprun.model.vocabulary import Vocabulary
+from gaprun.protocols import FULL, pool_of
 from gaprun.store import open_store
 from tests.model.tiny import CONFIG, Pictures, state_of
 
@@ -251,10 +251,10 @@ def test_details_of_two_checkpoints_never_write_one_file(tmp_path):
     from gaprun.evaluation.task import Measured
     from gaprun.store import EvaluationKey
 
-    base = EvaluationKey("c", 20, "retrieval", "../d", "test", "../../f", "full", {}, 1, "m", "cpu fp32")
+    base = EvaluationKey("c", 20, "retrieval", "../d", "test", "../../f", FULL, {}, 1, "m", "cpu fp32")
     others = [
         base, replace(base, checkpoint_hash="d"), replace(base, model_hash="n"), replace(base, data_fingerprint="g"),
-        replace(base, options={"a": 1}), replace(base, definition=2), replace(base, protocol="pool512"),
+        replace(base, options={"a": 1}), replace(base, definition=2), replace(base, protocol=pool_of(512)),
     ]  # fmt: skip
     places = [keep_details(tmp_path / "x", key, Measured({}, 1, 1, {"rank": np.arange(3)})) for key in others]
     assert len(set(places)) == len(others) and {place.parent for place in places} == {tmp_path / "x"}

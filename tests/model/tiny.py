@@ -6,8 +6,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from gaprun.evaluation.task import FULL
 from gaprun.evaluation.tasks.gap import Gap
+from gaprun.protocols import FULL
 
 CONFIG = {
     "embed_dim": 32,

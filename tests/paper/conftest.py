@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gaprun.store import EvaluationKey, NewRun, open_store
+from tests.protocols import named
 
 MATCHED = 20  # from this step on every pair is matched
 GAPS = {  # mean gap of each setting, as if closing the gap worked
@@ -69,7 +70,7 @@ def add_run(store, name, seed, values, path=(), recipe=None):
     for task, (dataset, split, protocol, fingerprint, names) in places.items():
         given = {n: values[n] for n in names if n in values}
         if given:
-            key = EvaluationKey(f"c-{run_id}", 1000, task, dataset, split, fingerprint, protocol)
+            key = EvaluationKey(f"c-{run_id}", 1000, task, dataset, split, fingerprint, named(protocol))
             store.add_evaluation(run_id, key, given, 512, 64)
     rows = [
         {"step": step, "gap": gap, "loss": 1.0, "mismatched_share": float(step < MATCHED)}

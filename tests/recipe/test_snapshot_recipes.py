@@ -38,8 +38,7 @@ def test_the_snapshots_values() -> None:
     assert (data.crop, data.captions) == ("centre", "random")
     assert data.mean == (0.4225, 0.4012, 0.3659) and data.std == (0.2681, 0.2635, 0.2763)
     assert (schedule.epochs, schedule.batch_size, schedule.warmup_steps) == (35, 256, 0)
-    probe = recipe.eval[3]
-    assert probe.protocols(None)[0].id == "full-raw-C0.316"
+    assert (recipe.eval[3].normalise, recipe.eval[3].C) == (False, 0.316)
 
 
 @pytest.mark.parametrize("figure", ["fig4a", "fig4b"])

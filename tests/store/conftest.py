@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from gaprun.store import EvaluationKey, NewRun, open_store
 from tests.postgres import MISSING, LocalPostgres, binaries
+from tests.protocols import named
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +87,7 @@ def new_run():
 def key():
     """A maker of evaluation keys: `key(step=20, protocol="pool512")`."""
 
-    def make(**changes):
+    def make(protocol="full", **changes):
         return EvaluationKey(
             **{
                 "checkpoint_hash": "c0ffee",
@@ -95,7 +96,7 @@ def key():
                 "dataset": "scenes",
                 "split": "test",
                 "data_fingerprint": "f1",
-                "protocol": "full",
+                "protocol": named(protocol),
                 **changes,
             }
         )

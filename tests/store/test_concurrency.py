@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from gaprun.errors import Failure
+from gaprun.protocols import FULL
 from gaprun.store import EvaluationKey, NewRun, engine, open_store
 from tests.postgres import MISSING, LocalPostgres, binaries
 
@@ -26,7 +27,7 @@ def write_one_run(url, number, rows):
     store.begin_run(NewRun(run_id, "r", "train", number, "h", {}, {}, "0", "", rows))
     for step in range(rows):
         store.record(run_id, [{"step": step, "loss": number + step / 1000}])
-    key = EvaluationKey("c", rows, "gap", "d", "s", "f", "full")
+    key = EvaluationKey("c", rows, "gap", "d", "s", "f", FULL)
     store.add_evaluation(run_id, key, {"gap": number / 10, "rmg": 0.5}, 1, 1)
     store.finish_run(run_id, "finished")
 

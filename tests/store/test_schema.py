@@ -207,14 +207,75 @@ def test_other_tables_on_a_server_are_no_obstacle(url):
     assert open_store(url).runs() == []
 
 
+RENAMED = {  # what earlier versions wrote (task, protocol, options), and what it is now (protocol, pool, transform)
+    ("gap", "pool512", ""): ("pool512", 512, ""),
+    ("gap", "full", ""): ("full", None, ""),
+    ("gap", "pool96+centre", ""): ("pool96+centre", 96, "centre"),
+    ("shift", "shift=0.5", ""): ("shift=0.5", None, "shift,fraction=0.5"),
+    ("shift", "shift=1+centre", ""): ("shift=1+centre", None, "centre+shift"),
+    ("shift", "centred", ""): ("centred", None, "centre"),
+    ("retrieval", "full", '{"draws": 20, "ties": "expected"}'): ("full,ties=expected", None, ""),
+    ("retrieval", "pool512", '{"draws": 20, "ties": "pessimistic"}'): ("pool512,draws=20", 512, ""),
+    ("probe", "full", '{"shots": 5, "train_fingerprint": "f"}'): ("full,shots=5", None, ""),
+    ("probe", "full-raw-C0.316", '{"shots": null, "normalise": false, "C": 0.316}'): (
+        "full,normalise=false,C=0.316",
+        None,
+        "",
+    ),
+    ("zeroshot", "full+centre", '{"templates": "openai"}'): ("full,templates=openai+centre", None, "centre"),
+    ("zeroshot", "full", '{"templates": ["a {}", "the {}"]}'): ("full,templates=own-d978f853", None, ""),
+    ("zeroshot of another program", "full", '{"templates": "CLIP_benchmark"}'): ("full", None, ""),
+    ("hubs", "full", '{"k": 5}'): ("full", None, ""),
+}
+
+
+def test_protocols_of_the_third_schema_are_taken_apart_once(url, new_run, key):
+    """Values that other options gave under one name get names of their own; all others stay as they were."""
+    engine = migrated_from_nothing(url, "0003")
+    created = "2025-01-01 00:00:00"
+    run = asdict(new_run()) | {"resolved_recipe": "{}", "environment": "{}", "status": "finished", "step": 9}
+    rows = []
+    for number, (task, protocol, options) in enumerate(RENAMED, 1):
+        row = key().columns() | {
+            "run_id": "baseline-s0",
+            "id": number,
+            "code_version": "0",
+            "created": created,
+        }
+        row |= {"protocol": protocol, "options": options or "{}", "options_hash": f"h{options}"}
+        row |= {"task": task.partition(" ")[0], "checkpoint_hash": "record:1" if " of " in task else "c"}
+        rows.append({name: value for name, value in row.items() if name not in ("pool", "transform")})
+    metrics = [
+        {"evaluation_id": row["id"], "run_id": "baseline-s0", "name": "m", "dataset": "d", "split": "s"}
+        | {"protocol": row["protocol"], "value": row["id"]}
+        for row in rows
+    ]
+    with engine.execution_options(gaprun_write=True).begin() as connection:
+        for table, added in (
+            ("runs", [run | {"created": created}]),
+            ("evaluations", rows),
+            ("metrics", metrics),
+        ):
+            names = ", ".join(added[0])
+            values = f":{names.replace(', ', ', :')}"
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({values})"), added)
+    engine.dispose()
+    store = open_store(url)
+    query = "SELECT e.protocol, pool, transform, m.protocol FROM evaluations e JOIN metrics m ON evaluation_id = e.id"
+    with store.engine.connect() as connection:
+        found = [tuple(row) for row in connection.execute(text(f"{query} ORDER BY e.id"))]
+    assert found == [(*now, now[0]) for now in RENAMED.values()]
+
+
 def test_evaluations_of_the_first_schema_are_kept_without_a_model(tmp_path, new_run, key):
     """Rows that do not say which model they measured stay and compare as before; one that asks for a model by its
     hash finds them only where it says that they count."""
     url = str(tmp_path / "old.db")
     engine = migrated_from_nothing(url, "0001")
-    values = {**asdict(key()), "run_id": "baseline-s0", "options": "{}", "options_hash": key().options_hash}
+    values = {**key().columns(), "run_id": "baseline-s0", "options": "{}"}
     values |= {"id": 7, "code_version": "0", "created": "2025-01-01 00:00:00", "details": None}
-    del values["model_hash"], values["device"]
+    for later in ("model_hash", "device", "pool", "transform"):
+        del values[later]
     run = asdict(new_run()) | {"resolved_recipe": "{}", "environment": "{}", "status": "finished", "step": 9}
     run["created"] = values["created"]
     with engine.execution_options(gaprun_write=True).begin() as connection:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Task
 from gaprun.evaluation.tasks.labelled import labelled_texts
 from gaprun.metrics import DOWN, UP, Metric
+from gaprun.protocols import Protocol
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split

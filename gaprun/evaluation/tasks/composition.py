@@ -13,8 +13,9 @@ from gaprun.data.split import data_root
 from gaprun.errors import UserError
 from gaprun.evaluation.composition_data import CompositionSet, read_composition
 from gaprun.evaluation.outcomes import hits
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Task
 from gaprun.metrics import Metric, percentage
+from gaprun.protocols import Protocol
 
 
 class CompositionSource:
@@ -87,7 +88,7 @@ class Composition(Task):
             read_composition(self.task, folder, Path(self.images) if self.images else None)
         )
 
-    def options(self, split: Any) -> dict[str, Any]:
+    def options(self, split: Any, protocol: Protocol) -> dict[str, Any]:
         """Nothing beside the data."""
         return {}
 

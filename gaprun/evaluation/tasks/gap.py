@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from gaprun.evaluation.task import (
-    FULL,
-    POOL,
-    POOL_SEED,
-    TASKS,
-    Embedder,
-    Measured,
-    Protocol,
-    Task,
-    pool_protocol,
-)
+from gaprun.evaluation.task import POOL, POOL_SEED, TASKS, Embedder, Measured, Task, pool_protocol
 from gaprun.metrics import DOWN, NONE, UP, Metric
+from gaprun.protocols import FULL, Protocol
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split

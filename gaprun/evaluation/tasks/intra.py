@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Task
 from gaprun.metrics import Metric, percentage
+from gaprun.protocols import Protocol
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split

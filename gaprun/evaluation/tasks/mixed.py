@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from gaprun.evaluation.task import POOL_SEED, TASKS, Embedder, Measured, Protocol, Task
+from gaprun.evaluation.task import POOL_SEED, TASKS, Embedder, Measured, Task
 from gaprun.metrics import NONE, Metric, percentage
+from gaprun.protocols import Protocol
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split

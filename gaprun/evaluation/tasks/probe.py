@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 
 from gaprun.errors import UserError
 from gaprun.evaluation.outcomes import hits
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, open_source, sibling
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Task
 from gaprun.evaluation.transforms import Identity
 from gaprun.metrics import NONE, Metric, percentage
+from gaprun.protocols import Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ class Probe(Task):
         percentage("probe_top1", "linear probe top-1", outcome=hits("correct")),
         Metric("probe_penalty", NONE, "C of the linear probe, chosen on held-out training images"),
     )
+    fitted: ClassVar[str] = "train"
     train: str | None = Field(
         None, description="Split to fit on; null takes the `train` sibling of the measured split."
     )
@@ -53,27 +55,18 @@ class Probe(Task):
             raise ValueError("normalise: false is of the features as they are: leave transforms out")
         return self
 
-    def options(self, split: Split) -> dict[str, Any]:
+    def options(self, split: Split, protocol: Protocol) -> dict[str, Any]:
         """The options, with the fingerprint of what the probe is fitted on."""
-        found = {"shots": self.shots, "train_fingerprint": self._fitted(split).fingerprint}
+        found = {"shots": self.shots, "train_fingerprint": self.source("train", split).fingerprint}
         if not self.normalise:
             found["normalise"] = False
         return found if self.C is None else found | {"C": self.C}
-
-    def protocols(self, split: Split) -> list[Protocol]:
-        """`full`; other features or another penalty are another protocol (`full-raw-C0.316`), so that neither hides
-        the other's values."""
-        parts = ["full", *([] if self.normalise else ["raw"]), *([] if self.C is None else [f"C{self.C:g}"])]
-        return [Protocol("-".join(parts))]
-
-    def _fitted(self, split: Split) -> Split:
-        return open_source(self.train if self.train else sibling(split))
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """probe_top1 in percent and the chosen penalty; details: correct or not, an image."""
         from gaprun.evaluation.probe import PENALTIES, linear_probe
 
-        fitted = self._fitted(split)
+        fitted = self.source("train", split)
         if fitted.classes != split.classes:
             raise UserError(f"probe: {fitted.path} and {split.path} have different classes; set train")
         if fitted.fingerprint == split.fingerprint:

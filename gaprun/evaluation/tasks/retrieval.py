@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from gaprun.evaluation.outcomes import Details, of_ranks, within
-from gaprun.evaluation.task import FULL, POOL_SEED, TASKS, Embedder, Measured, Protocol, Task, pool_protocol
+from gaprun.evaluation.task import POOL_SEED, TASKS, Embedder, Measured, Task, pool_protocol
 from gaprun.metrics import DOWN, NONE, Metric, Outcomes, percentage
+from gaprun.protocols import FULL, Protocol
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
@@ -57,6 +58,11 @@ class Retrieval(Task):
         "pessimistic", description="Rank among equal scores; pessimistic gives a collapsed model no credit."
     )
     draws: int = Field(10, ge=1, le=1000, description="Fixed draws of 512 pairs that pool512 averages over.")
+
+    def options(self, split: Split, protocol: Protocol) -> dict[str, Any]:
+        """The rank of ties, and the number of draws, which says nothing where there are none."""
+        draws = self.draws if protocol.pool else type(self).model_fields["draws"].default
+        return {"ties": self.ties, "draws": draws}
 
     def protocols(self, split: Split) -> list[Protocol]:
         """`full`: every image and caption, any-hit; `pool512`: the paper's likely gallery."""

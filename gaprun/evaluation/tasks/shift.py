@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Protocol, Task, open_source, sibling
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Task
 from gaprun.evaluation.tasks.zeroshot import class_embeddings
+from gaprun.evaluation.transforms import Centre, Shift, Transform
+from gaprun.protocols import Protocol, shortest
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
@@ -22,6 +24,7 @@ class GapShift(Task):
     """
 
     task: Literal["shift"] = "shift"
+    fitted: ClassVar[str] = "means"
     fractions: list[float] = Field(
         [-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0],
         description="Shares of the gap to move by: 0 is the model as it is, at 1 the centroids meet.",
@@ -35,23 +38,22 @@ class GapShift(Task):
         """Captioned splits, and labelled ones if `means` names captioned pairs."""
         return any(split.captions) or (split.classes is not None and self.means is not None)
 
-    def options(self, split: Split) -> dict[str, Any]:
+    def options(self, split: Split, protocol: Protocol) -> dict[str, Any]:
         """The fingerprint of what the means are fitted on; the distance is in the protocol."""
-        return {"means_fingerprint": self._pairs(split).fingerprint}
-
-    def _pairs(self, split: Split) -> Split:
-        return open_source(self.means if self.means else sibling(split))
+        return {"means_fingerprint": self.source("means", split).fingerprint}
 
     def protocols(self, split: Split) -> list[Protocol]:
         """`shift=<fraction>` for each distance, and `centred`."""
-        return [Protocol(f"shift={f:g}", fraction=f) for f in self.fractions] + [Protocol("centred")]
+        return [Protocol(name, moved=change.label) for name, change in self._changes().items()]
+
+    def _changes(self) -> dict[str, Transform]:
+        """What is done to the embeddings, by the protocol's name."""
+        shifts: dict[str, Transform] = {f"shift={shortest(f)}": Shift(fraction=f) for f in self.fractions}
+        return shifts | {"centred": Centre()}
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """Gap, recalls and median ranks of the moved clouds; zero-shot where the split has classes."""
-        from gaprun.evaluation.transforms import Centre, Shift
-
-        change = Centre() if protocol.fraction is None else Shift(fraction=protocol.fraction)
-        moved = change.fit(embedder.embeddings(self._pairs(split)))
+        moved = self._changes()[protocol.name].fit(embedder.embeddings(self.source("means", split)))
         embeddings = embedder.embeddings(split)
         values: dict[str, float] = {}
         if any(split.captions):

@@ -8,9 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from gaprun.errors import UserError
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task, open_source, sibling
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Task
 from gaprun.evaluation.tasks.labelled import labelled_texts
 from gaprun.metrics import UP, Metric, percentage
+from gaprun.protocols import Protocol
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
@@ -38,22 +39,20 @@ class Transfer(Task):
         description="Where images have no captions: `simple`, `openai`, or own prompts with {} (two or more); null "
         "takes the data set's, else openai.",
     )
+    fitted: ClassVar[str] = "train"
     train: str | None = Field(
         None, description="Split to fit on; null takes the `train` sibling of the measured split."
     )
 
-    def options(self, split: Split) -> dict[str, Any]:
+    def options(self, split: Split, protocol: Protocol) -> dict[str, Any]:
         """The prompts, with the fingerprint of what is fitted on."""
-        return {"templates": self.templates, "train_fingerprint": self._fitted(split).fingerprint}
-
-    def _fitted(self, split: Split) -> Split:
-        return open_source(self.train if self.train else sibling(split))
+        return {"templates": self.templates, "train_fingerprint": self.source("train", split).fingerprint}
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
         """The measures of docs/metrics.md's section on transfer."""
         from gaprun.evaluation.interchange import Side, transfer_measures
 
-        fitted = self._fitted(split)
+        fitted = self.source("train", split)
         if fitted.classes != split.classes:
             raise UserError(f"transfer: {fitted.path} and {split.path} have different classes; set train")
         if fitted.fingerprint == split.fingerprint:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from gaprun.evaluation.outcomes import within
-from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Protocol, Task
+from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Task
 from gaprun.metrics import Metric, percentage
+from gaprun.protocols import Protocol
 
 if TYPE_CHECKING:
     from gaprun.data.split import Split
