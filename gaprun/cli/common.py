@@ -1,4 +1,4 @@
-"""What every command shares: consoles, the `--db` option, JSON without NaN."""
+"""What every command shares: consoles, and JSON without NaN."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 import math
 import sys
 from contextlib import suppress
-from typing import Annotated, Any, TextIO, cast
+from typing import Any, TextIO, cast
 
-import typer
 from rich.console import Console
 
 
@@ -49,16 +48,6 @@ class _Steady:
 
 console = Console()
 err_console = Console(file=cast(TextIO, _Steady()), stderr=True)
-
-DbOption = Annotated[
-    str | None,
-    typer.Option(
-        "--db",
-        envvar="GAPRUN_DB",
-        show_default="results.db",
-        help="Database: a SQLite file or an SQLAlchemy URL such as postgresql+psycopg://host/name.",
-    ),
-]
 
 
 def jsonable(value: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption, console
+from gaprun.cli.common import console
+from gaprun.cli.options import DbOption, TopOption, WhereOption
 from gaprun.cli.output import (
     CaptionOption,
     DigitsOption,
@@ -53,12 +54,7 @@ def compare(
     by: Annotated[
         str, typer.Option(help="Rows: recipe, seed, or a recipe's key such as optimizer.lr.")
     ] = "recipe",
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="Only such results: recipe, seed, dataset, any recipe key; also !=."
-        ),
-    ] = None,
+    where: WhereOption = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="Row to compare with.", show_default="baseline")
     ] = None,
@@ -77,9 +73,7 @@ def compare(
             metavar="METRIC", help="Order rows by this metric, best first.", autocompletion=completion.metrics
         ),
     ] = None,
-    top: Annotated[
-        int | None, typer.Option(min=1, help="Show only the first so many rows; no number depends on it.")
-    ] = None,
+    top: TopOption = None,
     family: Annotated[
         FamilyName,
         typer.Option(help="Correct p-values within each metric, over the whole table, or not at all."),

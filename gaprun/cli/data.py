@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaprun.cli.common import err_console
+from gaprun.cli.options import ForceOption, WorkersOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import bar
-from gaprun.cli.readers import ForceOption, WorkersOption, group_with_readers
+from gaprun.cli.readers import group_with_readers
 from gaprun.tables import Cell, Heading, Table
 from gaprun.tables.numbers import counted
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import DbOption, console
+from gaprun.cli.common import console
+from gaprun.cli.options import DbOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import bar
 from gaprun.tables import Heading, Table

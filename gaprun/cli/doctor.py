@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import typer
 
-from gaprun.cli.common import DbOption
+from gaprun.cli.options import DbOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import waiting
 from gaprun.tables import Cell, Heading, Style, Table

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaprun.cli import completion, output
-from gaprun.cli.common import DbOption, err_console
+from gaprun.cli.common import err_console
+from gaprun.cli.options import DbOption, DeviceOption, WorkersOption
 from gaprun.cli.output import Format, FormatOption, JsonOption
 from gaprun.errors import Failure, UserError
 from gaprun.tables import Heading, Table
@@ -89,8 +90,8 @@ def evaluate(
     fit: Annotated[
         str | None, typer.Option(help="Split that the maps are fitted on; default: the train sibling.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
 ) -> None:
@@ -145,7 +146,7 @@ def evaluate(
                 random=random,
                 failures=chosen.failures if chosen else (),
                 device_name=device,
-                workers=workers,
+                workers=workers or 0,
                 progress=lambda phase, done, total: progress(Event(str(ckpt or model), phase, done, total)),
             )
 

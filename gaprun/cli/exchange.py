@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gaprun.cli.common import DbOption, console, err_console, print_json
+from gaprun.cli.common import console, err_console
+from gaprun.cli.options import DbOption, DeviceOption, ForceOption, WhereOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import bar
 from gaprun.errors import UserError
@@ -27,13 +28,13 @@ Examples:
 
   gaprun runs export --out results.zip --where recipe=baseline
 
-  gaprun runs export --format tensorboard --out logs
+  gaprun runs export --as tensorboard --out logs
 
-  gaprun runs export --format mlflow --out sqlite:///mlflow.db
+  gaprun runs export --as mlflow --out sqlite:///mlflow.db
 
-  gaprun runs export baseline-s0 --format open_clip --out models/baseline
+  gaprun runs export baseline-s0 --as open_clip --out models/baseline
 
-  gaprun runs export baseline-s0 --format embeddings --data coco/test --out baseline-coco-test.npz
+  gaprun runs export baseline-s0 --as embeddings --data coco/test --out baseline-coco-test.npz
 """
 IMPORT = """Bring in results that open_clip (results.jsonl, its published tables) or CLIP_benchmark (JSON, CSV) wrote.
 
@@ -73,7 +74,14 @@ DEFAULT_OUT = {
 
 def register(runs: typer.Typer) -> None:
     """Add the two commands to `gaprun runs`."""
-    runs.command("export", help=EXPORT)(export)
+    renamed = {
+        f"--format {kind.value}": f"--as {kind.value}"
+        for kind in ExportFormat
+        if kind is not ExportFormat.CSV
+    }
+    runs.command("export", help=EXPORT, cls=now_called({**renamed, "--run": "a word of its own: RUN"}))(
+        export
+    )
     runs.command("import", help=IMPORT)(import_)
 
 
@@ -85,44 +93,47 @@ def export(
             help="A new folder or .zip; for mlflow the tracking store's URI, for embeddings an .npz."
         ),
     ] = None,
-    format: Annotated[ExportFormat, typer.Option(help="Who is to read them.")] = ExportFormat.CSV,
-    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run (repeatable).")] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="KEY=VALUE", help="Only such runs: status, recipe, any recipe key."),
-    ] = None,
+    kind: Annotated[ExportFormat, typer.Option("--as", help="Who is to read them.")] = ExportFormat.CSV,
+    where: WhereOption = None,
     data: Annotated[str | None, typer.Option(help="embeddings: the split, such as coco/test.")] = None,
-    device: Annotated[str, typer.Option(help="embeddings: auto, cpu, cuda or cuda:1.")] = "auto",
+    device: DeviceOption = "auto",
     experiment: Annotated[str, typer.Option(help="mlflow: the experiment's name.")] = "gaprun",
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: ForceOption = False,
+    format: FormatOption = Format.table,
     json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
     """Take runs out of the database; see the help text above."""
     from gaprun.store import open_store
 
+    how = chosen(format, json)
     store = open_store(db, create=False)
-    target = out or DEFAULT_OUT.get(format)
-    run = [*(runs or []), *(run or [])]
-    if data is not None and format is not ExportFormat.EMBEDDINGS:
-        raise UserError("--data says what is embedded: it goes with --format embeddings")
+    target = out or DEFAULT_OUT.get(kind)
+    run = runs or []
+    if data is not None and kind is not ExportFormat.EMBEDDINGS:
+        raise UserError("--data says what is embedded: it goes with --as embeddings")
     problems: list[str] = []
-    if format is ExportFormat.OPEN_CLIP:
+    if kind is ExportFormat.OPEN_CLIP:
         done: dict[str, Any] = _model(store, out, run, force)
         target = out or done["run"]
-    elif format is ExportFormat.EMBEDDINGS:
+    elif kind is ExportFormat.EMBEDDINGS:
         done = _embeddings(store, out, run, data, device, force)
         target = out
     else:
         assert target is not None
-        done, problems = _rows(store, format, target, _chosen(store, run, where), experiment, force)
-    if json:
-        print_json({"path": target, **done})
+        done, problems = _rows(store, kind, target, _chosen(store, run, where), experiment, force)
+    if how is not Format.table:
+        record = {"path": target, **done}
+        show(
+            Table.of("export", list(record), [[str(value) for value in record.values()]], [record]),
+            how,
+            record,
+        )
     else:
         said = ", ".join(f"{value} {name}" for name, value in done.items())
-        if format is ExportFormat.OPEN_CLIP:
+        if kind is ExportFormat.OPEN_CLIP:
             said = f"{done['run']} at step {done['step']}, temperature {done['temperature']:.4g}"
-        elif format is ExportFormat.EMBEDDINGS:
+        elif kind is ExportFormat.EMBEDDINGS:
             said = f"{done['images']:,} images and {done['texts']:,} texts of {data} by {done['run']}"
         console.print(f"{target}: {said}", markup=False, soft_wrap=True)
     for problem in problems:
@@ -143,16 +154,16 @@ def _chosen(store: Store, run: list[str] | None, where: list[str] | None) -> lis
 
 
 def _rows(
-    store: Store, format: ExportFormat, target: str, ids: list[str] | None, experiment: str, force: bool
+    store: Store, kind: ExportFormat, target: str, ids: list[str] | None, experiment: str, force: bool
 ) -> tuple[dict[str, int], list[str]]:
     """How much was written, by kind, and what could not be."""
-    if format in (ExportFormat.CSV, ExportFormat.PARQUET):
+    if kind in (ExportFormat.CSV, ExportFormat.PARQUET):
         from gaprun.store.export import export as write
 
-        return write(store, Path(target), ids, force, parquet=format is ExportFormat.PARQUET), []
+        return write(store, Path(target), ids, force, parquet=kind is ExportFormat.PARQUET), []
     every = ids if ids is not None else [row.id for row in reversed(store.runs(light=True))]
     with bar("sending", "runs") as progress:
-        if format is ExportFormat.TENSORBOARD:
+        if kind is ExportFormat.TENSORBOARD:
             from gaprun.exchange import tensorboard
 
             sent = tensorboard.send(store, every, Path(target), progress)
@@ -165,7 +176,7 @@ def _rows(
 
 def _model(store: Store, out: str | None, run: list[str], force: bool) -> dict[str, Any]:
     if len(run) != 1:
-        raise UserError("--format open_clip exports one model: name its run")
+        raise UserError("--as open_clip exports one model: name its run")
     from gaprun.exchange.openclip import export_model
     from gaprun.files import plain_name
 
@@ -181,7 +192,7 @@ def _embeddings(
     store: Store, out: str | None, run: list[str], data: str | None, device: str, force: bool
 ) -> dict[str, Any]:
     if len(run) != 1 or out is None or data is None:
-        raise UserError("--format embeddings exports one run's: RUN --data SPLIT --out FILE.npz")
+        raise UserError("--as embeddings exports one run's: RUN --data SPLIT --out FILE.npz")
     from gaprun.cli.progress import JobProgress
     from gaprun.runtime.events import Event
 

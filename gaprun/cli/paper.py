@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import DbOption
+from gaprun.cli.options import DbOption, WhereOption
 from gaprun.cli.output import (
     CaptionOption,
     DigitsOption,
@@ -25,10 +25,6 @@ paper = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Where = Annotated[
-    list[str] | None,
-    typer.Option("--where", metavar="KEY=VALUE", help="Only such runs, e.g. schedule.steps=1000 or seed!=0."),
-]
 AllSettings = Annotated[
     bool, typer.Option("--all-settings", help="Also our settings that the paper's table does not have.")
 ]
@@ -41,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 @paper.command(epilog="Example: gaprun paper table2 --db results.db.example")
 def table2(
-    where: Where = None,
+    where: WhereOption = None,
     all_settings: AllSettings = False,
     format: FormatOption = Format.table,
     json: JsonOption = False,
@@ -56,7 +52,7 @@ def table2(
 
 @paper.command(epilog="Example: gaprun paper table3 --json")
 def table3(
-    where: Where = None,
+    where: WhereOption = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
     caption: CaptionOption = None,
@@ -70,7 +66,7 @@ def table3(
 
 @paper.command(epilog="Example: gaprun paper table5")
 def table5(
-    where: Where = None,
+    where: WhereOption = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
     caption: CaptionOption = None,
@@ -84,7 +80,7 @@ def table5(
 
 @paper.command(epilog="Example: gaprun paper claims --db results.db.example --where schedule.steps=1000")
 def claims(
-    where: Where = None,
+    where: WhereOption = None,
     every_size: Annotated[
         bool,
         typer.Option("--every-size", help="Judge each set-up (size) in the database, not the fullest alone."),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.laboratory import OutOption, one_thread, write_page
+from gaprun.cli.laboratory import OutOption, SeedOption, one_thread, write_page
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import waiting
 from gaprun.tables import Heading, Table
@@ -46,7 +46,7 @@ def particles(
     ] = None,
     rate: Annotated[float, typer.Option(help="Learning rate of one particle (with --steps).")] = 0.05,
     points: Annotated[int, typer.Option(help="Records along time.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    seed: SeedOption = 0,
     format: FormatOption = Format.table,
     json: JsonOption = False,
     out: OutOption = None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from gaprun.cli.options import ForceOption, WorkersOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
 from gaprun.errors import UserError
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
     from gaprun.data.reader import Reader
 
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace a split written with other settings.")]
-WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Threads; the result does not depend on them.")
-]
 Write = Callable[["Reader", bool, int | None, Format], None]
 # How every reader's splits are written and shown.
 _SHARED: dict[str, tuple[Any, Any]] = {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.common import DbOption
+from gaprun.cli.options import DbOption, WhereOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.tables import Heading, Table
 
@@ -19,9 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    where: Annotated[
-        list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only such runs, e.g. seed!=0.")
-    ] = None,
+    where: WhereOption = None,
     models: Annotated[
         bool, typer.Option("--models/--no-models", help="Read checkpoints and data for clouds and examples.")
     ] = True,

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from gaprun.cli import completion, exchange
-from gaprun.cli.common import DbOption, console, err_console
+from gaprun.cli.common import console, err_console
+from gaprun.cli.options import DbOption, TopOption, WhereOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
 from gaprun.cli.output import show as show_tables
 from gaprun.errors import Failure, GaprunError
@@ -23,12 +24,6 @@ RunArgument = Annotated[
         metavar="RUN", help="A run's id, or the beginning of one.", autocompletion=completion.runs
     ),
 ]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where", metavar="KEY=VALUE", help="Only such runs: status, recipe, seed, or any recipe key."
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,11 +33,13 @@ def register(app: typer.Typer) -> None:
 
 
 @runs.command(
-    "list", epilog="Example: gaprun runs list --where status=finished --where temperature.rule=fixed"
+    "list",
+    cls=now_called({"--limit": "--top"}),
+    epilog="Example: gaprun runs list --where status=finished --where temperature.rule=fixed",
 )
 def list_(
-    where: Where = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")] = None,
+    where: WhereOption = None,
+    top: TopOption = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
     db: DbOption = None,
@@ -51,7 +48,7 @@ def list_(
     from gaprun.comparison.runview import list_table
     from gaprun.store import open_store
 
-    found = open_store(db, create=False).runs(where or [], light=True)[:limit]
+    found = open_store(db, create=False).runs(where or [], light=True)[:top]
     how = chosen(format, json)
     if found or how in (Format.json, Format.csv):
         show_tables(list_table(found), how)

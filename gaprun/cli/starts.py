@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gaprun.cli.laboratory import FeatureKind, GapOf, OutOption, SeedOption, one_thread, write_page
+from gaprun.cli.options import DeviceOption, SetOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import waiting
 from gaprun.errors import UserError
@@ -29,10 +30,8 @@ def init(
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="SPLIT", help="Training split of --model.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key of --model's recipe: a.b=value.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Device of --model: auto, cpu, cuda.")] = "auto",
+    overrides: SetOption = None,
+    device: DeviceOption = "auto",
     inits: Annotated[int, typer.Option(help="Random initialisations of each kind of start.")] = 100,
     steps: Annotated[int, typer.Option(help="Steps of gradient descent from each.")] = 10,
     mismatched: Annotated[

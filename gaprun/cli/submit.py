@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption, console, err_console
+from gaprun.cli.common import console, err_console
+from gaprun.cli.options import DbOption, JobsOption, ProcessesOption, SeedsOption, SetOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.errors import UserError
 from gaprun.tables import Heading, Table
@@ -42,7 +43,8 @@ class Cluster(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("submit", help=EXAMPLE)(submit)
+    renamed = {"--at-once": "--jobs", "--tasks-per-node": "--nproc-per-node"}
+    app.command("submit", help=EXAMPLE, cls=now_called(renamed))(submit)
 
 
 def submit(
@@ -51,10 +53,8 @@ def submit(
     ],
     cluster: Annotated[Cluster, typer.Option(help="slurm, or local: this machine's devices, one job each.")],
     db: DbOption = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the recipe's, e.g. 0,1,2.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key, as for `gaprun train`.")
-    ] = None,
+    seeds: SeedsOption = None,
+    overrides: SetOption = None,
     devices: Annotated[
         str | None, typer.Option(help="local: e.g. cuda:0,cuda:1 or cpu,cpu; default every GPU.")
     ] = None,
@@ -66,10 +66,8 @@ def submit(
     cpus: Annotated[int | None, typer.Option(min=1, help="CPU cores a task.")] = None,
     mem: Annotated[str | None, typer.Option(help="Memory a node, e.g. 32G.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes a job.")] = 1,
-    tasks_per_node: Annotated[
-        int | None, typer.Option(min=1, help="Processes a node that train one run; default one a GPU.")
-    ] = None,
-    at_once: Annotated[int, typer.Option(min=1, help="Jobs of the array that run at the same time.")] = 256,
+    processes: ProcessesOption = None,
+    side_by_side: JobsOption = None,
     signal_delay: Annotated[
         int, typer.Option(min=1, help="Seconds before the time limit at which a job saves and is requeued.")
     ] = 90,
@@ -106,8 +104,8 @@ def submit(
         cpus=cpus,
         memory=mem,
         nodes=nodes,
-        tasks=tasks_per_node,
-        at_once=at_once,
+        tasks=processes,
+        at_once=side_by_side or 256,
         signal_seconds=signal_delay,
         max_requeues=max_requeues,
         free=parse_free(slurm or []),

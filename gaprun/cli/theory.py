@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption
 from gaprun.cli.laboratory import OutOption, RuleName, SeedOption, one_thread, write_page
+from gaprun.cli.options import DbOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import waiting
 
@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(theory, name="theory")
 
 
-@theory.command(epilog="Example: gaprun theory flow --out theory.html")
+@theory.command(
+    cls=now_called({"--margin": "--pair-margin"}), epilog="Example: gaprun theory flow --out theory.html"
+)
 def flow(
     rule: Annotated[
         RuleName, typer.Option(help="Temperature rule of the printed trajectory.")
@@ -45,7 +47,8 @@ def flow(
     schedule_end: Annotated[float, typer.Option(help="Temperature at a schedule's end.")] = 0.05,
     duration: Annotated[float, typer.Option(help="Length of a schedule in flow time.")] = 1e4,
     margin: Annotated[
-        float, typer.Option(help="Lead of right pairs over wrong ones; negative: mismatched.")
+        float,
+        typer.Option("--pair-margin", help="Lead of right pairs over wrong ones; negative: mismatched."),
     ] = 1.0,
     pairs: Annotated[int, typer.Option(help="Number of image-text pairs.")] = 512,
     given: Annotated[

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import DbOption, err_console
+from gaprun.cli.common import err_console
+from gaprun.cli.options import DbOption, DeviceOption, JobsOption, ProcessesOption, SeedsOption, SetOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.errors import UserError
 
@@ -39,26 +40,17 @@ def train(
         typer.Argument(help="Recipe or sweep file (YAML).", autocompletion=completion.recipes),
     ] = None,
     db: DbOption = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the recipe's, e.g. 0,1,2.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a key: a.b=value; extends=FILE replaces the parent recipe."),
-    ] = None,
+    seeds: SeedsOption = None,
+    overrides: SetOption = None,
     resume: Annotated[
         str | None,
         typer.Option(
             help="Go on with this run, by id, from its last checkpoint.", autocompletion=completion.runs
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    side_by_side: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Jobs at once; default: one a core on CPU, one on a GPU."),
-    ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option("--nproc-per-node", min=1, help="Train each job by this many processes (torchrun)."),
-    ] = None,
+    device: DeviceOption = "auto",
+    side_by_side: JobsOption = None,
+    processes: ProcessesOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show jobs, sizes and what is done; train nothing.")
     ] = False,

@@ -16,8 +16,6 @@ from gaprun.tables import Table
 
 # What prints no table: it acts, and says in a line or two what it did.
 NO_TABLE = {"db upgrade", "runs rm"}
-# Whose --format says who is to read the files that it writes; --json prints what was written.
-OWN_FORMAT = {"runs export"}
 TABLE = Table.of("t", ("a", "b"), [("1", "2")], [{"a": 1.25, "b": [0.5, 1.5]}], "Title", ["Said."])
 
 
@@ -37,12 +35,11 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_a_command_takes_the_shared_options(name: str) -> None:
     hints = get_type_hints(inspect.unwrap(COMMANDS[name].callback), include_extras=True)
     assert hints["json"] == output.JsonOption
-    if name not in OWN_FORMAT:
-        assert hints["format"] == output.FormatOption
+    assert hints["format"] == output.FormatOption
 
 
 def test_exceptions_are_commands() -> None:
-    assert NO_TABLE | OWN_FORMAT <= COMMANDS.keys()
+    assert NO_TABLE <= COMMANDS.keys()
     for name in NO_TABLE:
         assert not {"json", "format"} & {option.name for option in COMMANDS[name].params}
 

@@ -157,7 +157,7 @@ def test_sweep_with_time_limits(desk: Desk, database: str, scenes: Path, monkeyp
 
     # Meanwhile, a job of two processes, and everything once more without a cluster.
     pair = (*ONE, "--set", "name=pair", "--seeds", "6")
-    desk("submit", *pair, "--cluster", "slurm", "--tasks-per-node", "2", "--json")
+    desk("submit", *pair, "--cluster", "slurm", "--nproc-per-node", "2", "--json")
     whole = {"GAPRUN_DATA": str(scenes), "GAPRUN_DB": str(desk.folder / "whole.db")}
     whole["GAPRUN_RUNS"] = str(desk.folder / "whole")
 

@@ -67,8 +67,8 @@ class Model:
 
         place = folder / "recomputed" / run
         if not place.exists():
-            command = [sys.executable, "-m", "gaprun", "runs", "export", "--format", "open_clip"]
-            subprocess.run([*command, "--run", run, "--out", str(place)], cwd=folder, check=True)
+            command = [sys.executable, "-m", "gaprun", "runs", "export", "--as", "open_clip"]
+            subprocess.run([*command, run, "--out", str(place)], cwd=folder, check=True)
         self.clip, _, self.prepare = open_clip.create_model_and_transforms(f"local-dir:{place}")
         self.tokenize = open_clip.get_tokenizer(f"local-dir:{place}")
         self.clip = self.clip.double().eval()

@@ -50,7 +50,7 @@ def test_flow_of_given_features_and_of_a_negative_margin(tmp_path):
     np.savez(tmp_path / "uv.npz", u=u, v=u + 0.1 * rng.standard_normal(u.shape))
     given = json.loads(gaprun("flow", "--given", tmp_path / "uv.npz", "--horizon", "1e9", "--json"))
     assert given["error"]["value"] <= 1e-6 and given["trajectory"][-1]["gamma"] < 0.3
-    opening = json.loads(gaprun("flow", "--margin", "-0.3", "--horizon", "1e6", "--json"))
+    opening = json.loads(gaprun("flow", "--pair-margin", "-0.3", "--horizon", "1e6", "--json"))
     assert opening["trajectory"][-1]["gamma"] > 0.3
     np.savez(tmp_path / "x.npz", u=u)
     with pytest.raises(UserError, match="u and v"):

@@ -114,7 +114,7 @@ def test_and_back_gaprun_measures_the_folder_as_the_run(trained, scenes, monkeyp
     monkeypatch.setenv("GAPRUN_DATA", str(scenes))
     db, run = str(trained / "results.db"), run_of(trained)
     out = trained / "models" / "back"
-    words = ["--format", "open_clip", "--run", run.id, "--out", str(out)]
+    words = ["--as", "open_clip", run.id, "--out", str(out)]
     done = run_gaprun("runs", "export", *words, cwd=trained)
     assert done.returncode == 0 and f"{run.id} at step 12, temperature" in done.stdout, done.stderr
     back, original = (

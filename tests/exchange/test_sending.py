@@ -97,7 +97,7 @@ def test_no_run_is_written_outside_and_the_others_are(example, some, tmp_path):
     done = run_gaprun(
         "runs",
         "export",
-        "--format",
+        "--as",
         "tensorboard",
         "--out",
         str(tmp_path / "again"),
@@ -105,7 +105,7 @@ def test_no_run_is_written_outside_and_the_others_are(example, some, tmp_path):
         str(bad.place.path),
     )
     assert done.returncode == 1 and done.stderr.count("not sent") == 1 and "runs" in done.stdout
-    words = ["runs", "export", "--format", "open_clip", "--run", "../../outside", "--db", str(bad.place.path)]
+    words = ["runs", "export", "--as", "open_clip", "../../outside", "--db", str(bad.place.path)]
     done = run_gaprun(*words, cwd=tmp_path)
     assert done.returncode == 2 and "'../../outside' cannot be a name" in done.stderr
 
@@ -229,7 +229,7 @@ def test_names_that_mlflow_does_not_allow():
 
 
 def test_parquet_holds_every_row_with_its_type(example, tmp_path):
-    words = ["--format", "parquet", "--out", str(tmp_path / "out"), "--db", str(example.place.path)]
+    words = ["--as", "parquet", "--out", str(tmp_path / "out"), "--db", str(example.place.path)]
     done = run_gaprun("runs", "export", *words, "--json")
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)
@@ -254,18 +254,18 @@ def test_parquet_holds_every_row_with_its_type(example, tmp_path):
 
 
 def test_through_the_command_line(example, some, tmp_path):
-    words = ["--db", str(example.place.path), "--run", some[0], "--run", some[1]]
+    words = ["--db", str(example.place.path), some[0], some[1]]
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for name, out, said in (
         ("tensorboard", str(tmp_path / "logs"), "2 runs"),
         ("mlflow", uri, "2 sent, 0 replaced, 0 equal"),
         ("csv", str(tmp_path / "some.zip"), "2 runs"),
     ):
-        done = run_gaprun("runs", "export", "--format", name, "--out", out, *words)
+        done = run_gaprun("runs", "export", "--as", name, "--out", out, *words)
         assert done.returncode == 0 and said in done.stdout, done.stderr
-    none = run_gaprun("runs", "export", "--format", "tensorboard", "--where", "recipe=nothing", *words)
+    none = run_gaprun("runs", "export", "--as", "tensorboard", "--where", "recipe=nothing", *words)
     assert none.returncode == 2 and "no such run to export" in none.stderr
-    several = run_gaprun("runs", "export", "--format", "open_clip", *words)
+    several = run_gaprun("runs", "export", "--as", "open_clip", *words)
     assert several.returncode == 2 and "name its run" in several.stderr
 
 

@@ -133,7 +133,7 @@ def test_a_single_model_that_fails_ends_with_its_own_error(models):
 def test_embeddings_that_are_exported_give_the_same_numbers(split, models):
     tasks = "gap,retrieval,mixed" if split == "scenes/test" else "zeroshot,intra"
     _, direct, _ = gaprun("eval", "--ckpt", "models/a", "--data", split, "--tasks", tasks, "--json")
-    words = ("runs", "export", "models/a", "--format", "embeddings", "--data", split, "--out", "out/a.npz")
+    words = ("runs", "export", "models/a", "--as", "embeddings", "--data", split, "--out", "out/a.npz")
     _, said, done = gaprun(*words, "--json")
     assert done.exit_code == 0 and said["path"] == "out/a.npz" and said["run"] == direct["run"]
     again = ("--embeddings", "out/a.npz", "--data", split, "--name", "a", "--tasks", tasks, "--json")
@@ -156,12 +156,12 @@ def test_embeddings_that_are_exported_give_the_same_numbers(split, models):
 
 def test_what_export_of_embeddings_refuses(models):
     gaprun("eval", "--ckpt", "models/a", *ASKED, "--json")
-    start = ("runs", "export", "models/a", "--format", "embeddings")
+    start = ("runs", "export", "models/a", "--as", "embeddings")
     for words, said in (
         (start, "exports one run's"),
         ((*start, "--data", "scenes/test", "--out", "a.csv"), "give the name that ending"),
         ((*start, "--data", "scenes/none", "--out", "a.npz"), "no data split"),
-        (("runs", "export", "--data", "scenes/test"), "goes with --format embeddings"),
+        (("runs", "export", "--data", "scenes/test"), "goes with --as embeddings"),
     ):
         _, _, done = gaprun(*words)
         assert isinstance(done.exception, UserError) and said in str(done.exception), (words, done.output)

@@ -1,0 +1,76 @@
+"""Options that several commands take, each declared once: one name, one meaning. Those of tables are in `output`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from gaprun.errors import UserError
+
+DbOption = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar="GAPRUN_DB",
+        show_default="results.db",
+        help="Database: a SQLite file or an SQLAlchemy URL such as postgresql+psycopg://host/name.",
+    ),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="KEY=VALUE",
+        help="Only what fits: recipe, seed, status, dataset, any recipe key such as schedule.steps; also !=.",
+    ),
+]
+SeedsOption = Annotated[
+    str | None, typer.Option("--seeds", help="Seeds instead of the recipe's, e.g. 0,1,2.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a key of the recipe: a.b=value; extends=FILE replaces its parent."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Pictures read at the same time; no result depends on it."),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Jobs that run at the same time; default: one a core or a GPU, of an array 256.",
+    ),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--nproc-per-node", min=1, help="Processes a machine that train one job together (torchrun's name)."
+    ),
+]
+TopOption = Annotated[
+    int | None,
+    typer.Option("--top", min=1, help="Show only the first so many rows; no number depends on it."),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace what was written there with other settings.")
+]
+
+
+def now_called(names: Mapping[str, str]) -> type[TyperCommand]:
+    """A command that refuses its options of before: `names` says what each (or an option with a value) is now."""
+
+    class Renamed(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            words = f" {' '.join(args)} ".replace("=", " ")
+            for old, new in names.items():
+                if f" {old} " in words:
+                    raise UserError(f"{old} is now {new}")
+            return super().parse_args(ctx, args)
+
+    return Renamed
