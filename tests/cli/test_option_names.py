@@ -24,7 +24,14 @@ SAME_THING = {
     "--steps", "--dimension",  # of a simulation
 }  # fmt: skip
 # Where one command takes several and another one: a list of the same thing, or a name among those that fit.
-SEVERAL = {"--data", "--captions", "--features", "--mismatched", "--rule"}
+SEVERAL = {
+    "--data",
+    "--captions",
+    "--features",
+    "--mismatched",
+    "--rule",
+    "--out",
+}  # --out may be MLflow's URI
 
 
 def options(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str, Any]]:
@@ -48,7 +55,7 @@ def test_one_meaning(name: str) -> None:
     if name not in SAME_THING:
         assert len({option.help for _, option in own}) == 1, own
     if name not in SEVERAL:
-        assert len({(option.type.name, option.multiple, option.is_flag) for _, option in own}) == 1, own
+        assert len({option.type_descriptor.annotation for _, option in own}) == 1, own
 
 
 def test_one_name() -> None:
