@@ -27,7 +27,7 @@ EVALUATIONS = sa.table(
     sa.column("options", sa.JSON),
 )
 METRICS = sa.table("metrics", sa.column("evaluation_id"), sa.column("protocol"))
-USUAL = {
+USUAL: dict[str, dict[str, Any]] = {
     "retrieval": {"ties": "pessimistic", "draws": 10},
     "zeroshot": {"templates": None},
     "transfer": {"templates": None},
@@ -48,7 +48,7 @@ def upgrade() -> None:
     for task, protocol, options_hash, ours, example in connection.execute(
         kinds.group_by(e.task, e.protocol, e.options_hash, own)
     ).all():
-        options = connection.scalar(sa.select(e.options).where(e.id == example)) if ours else {}
+        options = connection.execute(sa.select(e.options).where(e.id == example)).scalar_one() if ours else {}
         name, pool, transform = parts(task, protocol, options)
         if (name, pool, transform) == (protocol, None, ""):
             continue
