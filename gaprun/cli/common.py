@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shlex
 import sys
 from contextlib import suppress
 from typing import Any, TextIO, cast
@@ -48,6 +50,13 @@ class _Steady:
 
 console = Console()
 err_console = Console(file=cast(TextIO, _Steady()), stderr=True)
+
+
+def with_db(command: str, db: str | None) -> str:
+    """`command` as it is to be typed next, with the `--db` that this one was given."""
+    if not db or db == os.environ.get("GAPRUN_DB"):
+        return command
+    return f"{command} --db {shlex.quote(db)}"
 
 
 def jsonable(value: Any) -> Any:

@@ -16,7 +16,7 @@ RECIPE_FOLDER = Path("recipes")
 
 
 def recipes(incomplete: str) -> list[str]:
-    """YAML files and folders that begin so; at first those under `recipes/`."""
+    """YAML files and folders that begin so, at first those under `recipes/`; elsewhere also gaprun's own by name."""
     if not incomplete and RECIPE_FOLDER.is_dir():
         return sorted(str(path) for path in RECIPE_FOLDER.rglob("*.yaml"))
     typed = Path(incomplete)
@@ -30,6 +30,10 @@ def recipes(incomplete: str) -> list[str]:
                 found.append(str(path))
     except OSError:
         return []
+    from gaprun.recipe.packaged import names
+
+    if not RECIPE_FOLDER.is_dir():
+        found += names()
     return [name for name in found if name.startswith(incomplete.removeprefix("./"))]
 
 

@@ -9,12 +9,25 @@ import sys
 
 import typer
 
-from gaprun.cli import leave
+from gaprun.cli import interrupt, leave
 from gaprun.cli.common import err_console
 from gaprun.cluster import asking  # noqa: F401 (the store then asks SLURM whether a queued run still waits)
 from gaprun.errors import GaprunError
 
-COMMANDS = ("train", "submit", "eval", "compare", "runs", "data", "theory", "paper", "report", "db", "doctor")
+COMMANDS = (
+    "train",
+    "submit",
+    "eval",
+    "compare",
+    "runs",
+    "data",
+    "theory",
+    "paper",
+    "report",
+    "db",
+    "doctor",
+    "init",
+)
 
 app = typer.Typer(
     name="gaprun",
@@ -53,7 +66,7 @@ for _name in COMMANDS:
 def main() -> None:
     """Run the command line; exit code 2 for a user's mistake, 1 for a failure, 130 after Ctrl-C."""
     if signal.getsignal(signal.SIGINT) is leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
     try:
         app()
     except GaprunError as error:
@@ -77,6 +90,9 @@ def main() -> None:
             highlight=False,
         )
         sys.exit(1)
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, leave)  # what is left to do is Python's own end
 
 
 def _escape(text: str) -> str:

@@ -15,6 +15,7 @@ from rich.progress import Progress, ProgressColumn, TaskID
 from rich.text import Text
 
 from gaprun.cli.common import err_console
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.runtime.events import Event
@@ -31,6 +32,8 @@ class LineColumn(ProgressColumn):
         speed = task.finished_speed or task.speed
         left = 0.0 if task.finished else task.time_remaining
         fields = task.fields
+        if "said" in fields:
+            return Text(shortened(fields["said"](), err_console.width), no_wrap=True, overflow="crop")
         text = line(
             err_console.width,
             fields["job"],
@@ -49,14 +52,16 @@ class JobProgress:
     """Shows events that carry `job, phase, done, total, note`; a new phase of a job restarts its line.
 
     first: what is going on until the first of them, so that something is seen at once. always: without a terminal
-    also the end of what took less than `PLAIN_SECONDS`.
+    also the end of what took less than `PLAIN_SECONDS`. jobs: how many there will be; of several the last line speaks.
     """
 
-    def __init__(self, first: str = "", always: bool = True) -> None:
+    def __init__(self, first: str = "", always: bool = True, jobs: int = 1) -> None:
         self._progress = Progress(LineColumn(), console=err_console, transient=not always)
         self._tasks: dict[str, tuple[TaskID, str]] = {}
         self._plain: dict[str, tuple[float, float]] = {}
         self._first, self._always = first, always
+        self._all = Share(jobs)
+        self._last: TaskID | None = None
 
     def __enter__(self) -> Self:
         if err_console.is_terminal:
@@ -64,6 +69,7 @@ class JobProgress:
             if self._first:
                 task = self._progress.add_task("", job=self._first, phase="", note="", total=None)
                 self._tasks[""] = (task, "")
+            self._add_last()
         return self
 
     def __exit__(
@@ -78,6 +84,8 @@ class JobProgress:
         if event.phase == "resume":
             self.message(f"{event.job}: {event.note}")
             return
+        if event.phase == "train":
+            self._all.moved(event.job, event.done / max(event.total, 1))
         if not err_console.is_terminal:
             self._line(event)
             return
@@ -85,6 +93,7 @@ class JobProgress:
         task, phase = self._tasks.get(event.job, (None, ""))
         if task is None:
             task = self._progress.add_task("", job=event.job, phase=event.phase, note="", total=event.total)
+            self._add_last()
         elif phase != event.phase:
             # rich replaces all fields here, so the job must be named again.
             self._progress.reset(task, total=event.total, job=event.job, phase=event.phase, note="")
@@ -97,6 +106,23 @@ class JobProgress:
         """Take a finished job's line away."""
         if job in self._tasks and err_console.is_terminal:
             self._progress.remove_task(self._tasks.pop(job)[0])
+
+    def ended(self, job: str) -> None:
+        """Count a job as ended, and take its line away."""
+        self._all.ended(job)
+        self.done(job)
+
+    def so_far(self) -> str:
+        """` (3 of 12 runs, ETA 0:20:00)`; "" of a single job."""
+        return f" ({self._all.said()})" if self._all.jobs > 1 else ""
+
+    def _add_last(self) -> None:
+        """The line over all jobs, below every other."""
+        if self._all.jobs < 2:
+            return
+        if self._last is not None:
+            self._progress.remove_task(self._last)
+        self._last = self._progress.add_task("", said=lambda: f"all: {self._all.said()}", total=None)
 
     def message(self, text: str) -> None:
         """A line above the others."""
@@ -114,6 +140,40 @@ class JobProgress:
             left = f", ETA {clock((event.total - event.done) / rate)}" if 0 < event.done < event.total else ""
             speed = f" ({rate:.1f}/s{left})" if now - started > 0.5 else ""
             self.message(f"{event.job} {event.phase} {event.done}/{event.total}{speed} {event.note}".rstrip())
+
+
+class Share:
+    """How far several jobs are together, by the share of its training that each has done since it was first heard."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs, self._ended = jobs, 0
+        self._begun: dict[str, float] = {}
+        self._now: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    def moved(self, job: str, share: float) -> None:
+        """`job` has done `share` (0 to 1) of its training."""
+        self._begun.setdefault(job, share)
+        self._now[job] = share
+
+    def ended(self, job: str) -> None:
+        """`job` has ended, well or not."""
+        self._ended += 1
+        self.moved(job, 1.0)
+
+    def left(self, passed: float) -> float | None:
+        """Seconds that all will still take at their pace in the `passed` ones; None before anything was trained."""
+        done = sum(self._now[job] - self._begun[job] for job in self._now)
+        unheard = self.jobs - len(self._now)
+        return (
+            (unheard + sum(1 - share for share in self._now.values())) * passed / done if done > 0 else None
+        )
+
+    def said(self) -> str:
+        """`3 of 12 runs, ETA 0:20:00`."""
+        left = self.left(time.monotonic() - self._start)
+        eta = "" if left is None else f", ETA {clock(left)}"
+        return f"{self._ended} of {counted(self.jobs, 'run')}{eta if self._ended < self.jobs else ''}"
 
 
 @contextmanager

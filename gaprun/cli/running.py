@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gaprun.cli.common import err_console
+from gaprun.cli.common import err_console, with_db
 from gaprun.errors import Failure, GaprunError
 from gaprun.tables.numbers import counted
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from gaprun.recipe.jobs import Job
     from gaprun.runtime.events import Report
     from gaprun.store import Store
+
+
+MOST_NAMED = 6
 
 
 def run_all(
@@ -80,12 +83,12 @@ def _shown(jobs: list[Job], refused: Sequence[Outcome], run: Callable[[Report, F
     from gaprun.cli.progress import JobProgress
 
     failures = list(refused)
-    with JobProgress(f"{counted(len(jobs), 'run')}: starting") as progress:
+    with JobProgress(f"{counted(len(jobs), 'run')}: starting", jobs=len(jobs)) as progress:
 
         def finished(outcome: Outcome) -> None:
-            progress.done(outcome.job.id)
+            progress.ended(outcome.job.id)
             if outcome.error is None:
-                progress.message(f"finished {outcome.job.id}")
+                progress.message(f"finished {outcome.job.id}{progress.so_far()}")
             else:
                 failures.append(outcome)
                 if len(jobs) > 1:
@@ -116,10 +119,23 @@ def _say(outcome: Outcome) -> None:
     )
 
 
-def closing_words(store: Store, jobs: list[Job]) -> None:
-    from rich.markup import escape
+def plan_line(jobs: Sequence[Job]) -> str:
+    """`4 runs of 600 steps: baseline, hard-swap; seeds 0, 1`: what is asked for, before anything heavy is loaded."""
+    names = list(dict.fromkeys(job.recipe.name for job in jobs))
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    steps = {job.recipe.schedule.steps for job in jobs}
+    length = f" of {steps.pop():,} steps" if len(steps) == 1 and None not in steps else ""
+    seeds = sorted({job.seed for job in jobs})
+    said = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f"{counted(len(jobs), 'run')}{length}: {', '.join(names[:MOST_NAMED])}{more}; {said}"
 
+
+def closing_words(store: Store, jobs: list[Job], db: str | None) -> None:
+    """Where the runs are, and what to look at them with."""
+    command = with_db("gaprun compare --metric gap --metric recall@5", db)
     err_console.print(
-        f"{len(jobs)} runs in {escape(store.url)}; next: gaprun compare --metric gap --metric recall@5",
+        f"{counted(len(jobs), 'run')} in {store.url}; next: {command}",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )

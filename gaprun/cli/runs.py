@@ -48,12 +48,15 @@ def list_(
     from gaprun.comparison.runview import list_table
     from gaprun.store import open_store
 
-    found = open_store(db, create=False).runs(where or [], light=True)[:top]
+    store = open_store(db, create=False)
+    found = store.runs(where or [], light=True)[:top]
     how = chosen(format, json)
     if found or how in (Format.json, Format.csv):
         show_tables(list_table(found), how)
     else:
-        err_console.print("no such run" if where else "no runs yet: `gaprun train RECIPE` makes one")
+        unmet = store.unmet(where or [])
+        no_run = f"no such run: {unmet}" if unmet else "no such run"
+        err_console.print(no_run if where else "no runs yet: `gaprun train RECIPE` makes one")
 
 
 @runs.command(epilog="Example: gaprun runs show baseline-s0")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import console, err_console
+from gaprun.cli.common import console, err_console, with_db
 from gaprun.cli.options import DbOption, JobsOption, ProcessesOption, SeedsOption, SetOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.errors import UserError
 from gaprun.tables import Heading, Table
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.cluster.plan import Planned
@@ -132,7 +133,7 @@ def submit(
         if how is not Format.table:
             show(_table(rows(planned)), how)
     else:
-        _send(planned, store, resources, name, how)
+        _send(planned, store, resources, name, how, db)
     if refused:
         give_reasons(refused, len(jobs) + len(refused))
 
@@ -148,14 +149,17 @@ def _store(db: str | None, create: bool) -> Store | None:
         return None
 
 
-def _send(planned: list[Planned], store: Store, resources: Resources, name: str, how: Format) -> None:
+def _send(
+    planned: list[Planned], store: Store, resources: Resources, name: str, how: Format, db: str | None
+) -> None:
     from gaprun.cluster.plan import rows, to_slurm
 
     waiting = [item for item in planned if item.action == "submit"]
     ids = to_slurm(planned, store, resources, name) if waiting else {}
     show(_table(rows(planned, ids)), how)
     err_console.print(
-        f"{len(ids)} of {len(planned)} jobs submitted; logs in {store.artifacts / 'slurm'}; next: gaprun runs list",
+        f"{len(ids)} of {counted(len(planned), 'job')} submitted; logs in {store.artifacts / 'slurm'}; "
+        f"next: {with_db('gaprun runs list', db)}",
         markup=False,
         highlight=False,
     )
@@ -174,7 +178,7 @@ def _run_here(planned: list[Planned], store: Store, db: str | None, devices: str
             run_all(jobs, store, db, places)
         finally:
             queued.withdraw(store, [job.id for job in jobs], "not begun: `gaprun submit` was stopped before")
-    closing_words(store, [item.job for item in planned])
+    closing_words(store, [item.job for item in planned], db)
 
 
 def _show(
@@ -186,7 +190,7 @@ def _show(
         from gaprun.cluster.devices import chosen_devices
 
         legend.append(f"devices: {', '.join(chosen_devices(devices))}; one job each")
-    show(_table(plan_rows, f"{len(plan_rows)} runs; nothing was submitted", legend), how, document)
+    show(_table(plan_rows, f"{counted(len(plan_rows), 'run')}; nothing was submitted", legend), how, document)
     if script is not None and how is Format.table:
         console.print(script, markup=False, highlight=False, soft_wrap=True)
 

@@ -13,6 +13,7 @@ from gaprun.cli.common import err_console
 from gaprun.cli.options import DbOption, DeviceOption, JobsOption, ProcessesOption, SeedsOption, SetOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.errors import UserError
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.recipe.jobs import Job
@@ -72,7 +73,9 @@ def train(
 
         show(plan_table(plan_rows(jobs, db)), how)
         return
-    from gaprun.cli.running import checked, closing_words, give_reasons, run_all, run_together
+    from gaprun.cli.running import checked, closing_words, give_reasons, plan_line, run_all, run_together
+
+    err_console.print(plan_line(jobs), highlight=False, markup=False, soft_wrap=True)
     from gaprun.jobs.preflight import check_folder, is_finished, prepare_job
     from gaprun.store import open_store
     from gaprun.store.engine import locate
@@ -83,7 +86,8 @@ def train(
     waiting = [job for job in jobs if not is_finished(store, job)]
     done = len(jobs) - len(waiting)
     if done:
-        err_console.print(f"{done} of {len(jobs)} runs are finished already", highlight=False)
+        verb = "is" if done == 1 else "are"
+        err_console.print(f"{done} of {counted(len(jobs), 'run')} {verb} finished already", highlight=False)
     if is_shared():
         if side_by_side or processes:
             raise UserError("under torchrun, leave out --jobs and --nproc-per-node")
@@ -103,7 +107,7 @@ def train(
         run_all(waiting, store, db, shared_out(device, workers), refused)
     elif refused:
         give_reasons(refused, len(jobs) + len(refused))
-    closing_words(store, jobs)
+    closing_words(store, jobs, db)
 
 
 def _follow(db: str | None, device: str, dry_run: bool) -> None:

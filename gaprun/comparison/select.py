@@ -257,7 +257,8 @@ def _nothing(store: Store, names: Sequence[str], where: Sequence[str], kind: str
     if not present:
         return f"no run has {' or '.join(names)}: {_held(stored)}"
     filters = f" with {' and '.join(where)}" if where else ""
-    return f"no {kind}run{filters} has {' or '.join(present)}: see `gaprun runs list`"
+    hint = store.unmet(where) or "see `gaprun runs list`"
+    return f"no {kind}run{filters} has {' or '.join(present)}: {hint}"
 
 
 def _held(stored: Sequence[str]) -> str:

@@ -50,6 +50,11 @@ def open_split(ref: str | Path, root: Path | None = None) -> Split:
     raise UserError(_absent(str(ref), root))
 
 
+def is_there(ref: str) -> bool:
+    """Whether anything lies where the split named `ref` would: if not, only its command can say more."""
+    return any((folder / ref).exists() for folder in (data_root(), Path()))
+
+
 def _absent(ref: str, root: Path) -> str:
     known = list_splits(root)
     here = f"splits there: {', '.join(known[:8])}" if known else "no split is there yet"

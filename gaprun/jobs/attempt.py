@@ -12,6 +12,7 @@ import torch
 from gaprun.files import plain_name
 from gaprun.jobs.holding import locked
 from gaprun.jobs.kept import KeptStore
+from gaprun.jobs.log import write_recipe
 from gaprun.jobs.preflight import Prepared, facts_of, new_run
 from gaprun.recipe.jobs import Job
 from gaprun.runtime.distributed import World
@@ -74,5 +75,6 @@ def claim(
     finished = bool(rows) and rows[0].status == "finished"
     store.begin_run(new_run(job, ready, store.artifacts, code, here))
     folders.own(store, job.id, facts)
+    write_recipe(folder, job.recipe)
     before = rows[0].code_version if known else None
     return Own(folder, facts, before, rows[0].checkpoint_hash if finished else None, finished)

@@ -17,7 +17,7 @@ from gaprun.recipe.jobs import Job
 from gaprun.runtime.cards import let_go
 from gaprun.runtime.distributed import ALONE, World, joined
 from gaprun.runtime.environment import pick_device
-from gaprun.runtime.events import Event, Interrupted, LostProcess, Report
+from gaprun.runtime.events import Event, Interrupted, LostProcess, Report, acknowledge
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -156,6 +156,8 @@ def _side_by_side(
 
     def forward(number: int, frame: object) -> None:
         nonlocal stopping
+        if not stopping:
+            acknowledge()
         stopping = True
         for _, process in running.values():
             if process.pid is not None and process.is_alive():

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gaprun.data.crops import kept_sizes
+from gaprun.data.split import is_there
 from gaprun.errors import UserError
 from gaprun.jobs.preflight import Prepared, prepare_job
 from gaprun.recipe.jobs import Job
 from gaprun.tables import Heading, Table
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     pass
@@ -19,19 +21,21 @@ GIB = 2**30
 
 
 def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
-    """One dictionary a job. Raises UserError for data that is missing, as training would."""
+    """One dictionary a job; what only the data can tell is None where a training split (`absent`) is not there yet."""
     statuses = _statuses(db)
     parameters: dict[str, int] = {}
     kept: dict[str, float | None] = {}
     rows = []
     for job in jobs:
         recipe = job.recipe
-        ready = prepare_job(job)
-        length = ready.length
+        absent = next((ref for ref in recipe.data.train if not is_there(ref)), None)
+        ready = None if absent else prepare_job(job)
+        length = ready.length if ready else None
+        batch = recipe.schedule.batch_size
         model = recipe.model.model_dump_json()
         if model not in parameters:
             parameters[model] = count_parameters(job)
-        step = f"{model} {recipe.compute.model_dump_json()} {length.batch_size}"
+        step = f"{model} {recipe.compute.model_dump_json()} {batch}"
         if step not in kept:
             kept[step] = activation_gib(job)
         count, averaged = parameters[model], recipe.optimizer.ema is not None
@@ -41,19 +45,20 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "recipe": recipe.name,
                 "seed": job.seed,
                 "status": statuses.get((job.recipe_hash, job.seed), "new"),
-                "images": length.images,
-                "batch_size": length.batch_size,
-                "steps_per_epoch": length.steps_per_epoch,
-                "steps": length.total,
-                "warmup_steps": length.warmup,
+                "images": length.images if length else None,
+                "batch_size": batch,
+                "steps_per_epoch": length.steps_per_epoch if length else None,
+                "steps": length.total if length else recipe.schedule.steps,
+                "warmup_steps": length.warmup if length else recipe.schedule.warmup_steps,
                 "parameters": count,
                 # fp32 weights, gradients and AdamW's two moments, an average and a teacher where the recipe has them.
                 "model_memory_gib": count * (16 + 4 * averaged + 4 * recipe.loss.needs_teacher) / GIB,
                 "activation_memory_gib": kept[step],
-                "cache_memory_gib": _decoded(job, ready) / GIB if recipe.data.cache == "memory" else 0.0,
+                "cache_memory_gib": _cache_gib(job, ready),
                 # weights, two moments and an average in each kept checkpoint, one more while the next is written.
                 "disk_gib": count * (12 + 4 * averaged) * (recipe.checkpoint.keep + 1) / GIB,
                 "measures": [task.task for task in recipe.eval],
+                "absent": absent,
             }
         )
     return rows
@@ -103,6 +108,12 @@ def too_large(rows: list[dict[str, Any]], card: float | None) -> list[str]:
     return list(lines.values())
 
 
+def _cache_gib(job: Job, ready: Prepared | None) -> float | None:
+    if job.recipe.data.cache != "memory":
+        return 0.0
+    return _decoded(job, ready) / GIB if ready else None
+
+
 def _decoded(job: Job, ready: Prepared) -> int:
     """Bytes of all decoded training pictures."""
     data = job.recipe.data
@@ -137,27 +148,33 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
     """A row a job; below, the disk in all and what a card cannot hold."""
     from gaprun.jobs.memory import card_gib
 
-    names = ("images", "batch", "steps", "warm-up", "params", "step", "cache", "disk")
+    names = ("images", "batch", "steps", "warm-up", "params", "step GiB", "cache GiB", "disk GiB")
     heads: list[Heading | str] = ["run", "status", *(Heading(name, right=True) for name in names)]
     cells = []
     for row in rows:
         activations = row["activation_memory_gib"]
-        step = "?" if activations is None else f"{row['model_memory_gib'] + activations:.2f}G"
+        step = "?" if activations is None else f"{row['model_memory_gib'] + activations:.2f}"
+        cache = row["cache_memory_gib"]
         cells.append(
             (
                 row["run"],
                 row["status"],
-                *(str(row[name]) for name in ("images", "batch_size", "steps", "warmup_steps")),
+                *(
+                    "?" if row[name] is None else str(row[name])
+                    for name in ("images", "batch_size", "steps", "warmup_steps")
+                ),
                 f"{row['parameters'] / 1e6:.1f}M",
                 step,
-                f"{row['cache_memory_gib']:.2f}G",
-                f"{row['disk_gib']:.2f}G",
+                "?" if cache is None else f"{cache:.2f}",
+                f"{row['disk_gib']:.2f}",
             )
         )
     total = sum(row["disk_gib"] for row in rows)
+    absent = sorted({row["absent"] for row in rows if row["absent"]})
     legend = [
         f"Disk for checkpoints in all: {total:.2f} GiB. Memory of a step: weights, gradients, optimiser, activations "
         "(captions of full length); about a tenth more for kernels. The cache is in the host's memory.",
+        *(f"No data split {name} yet: what depends on it is ?." for name in absent),
         *(f"warning: {line}" for line in too_large(rows, card_gib())),
     ]
-    return Table.of("plan", heads, cells, rows, f"{len(rows)} runs; nothing was trained", legend)
+    return Table.of("plan", heads, cells, rows, f"{counted(len(rows), 'run')}; nothing was trained", legend)

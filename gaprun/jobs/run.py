@@ -10,6 +10,7 @@ from gaprun.evaluation.run import evaluate_run
 from gaprun.jobs.attempt import Attempt, claim
 from gaprun.jobs.holding import beating
 from gaprun.jobs.kept import KeptStore
+from gaprun.jobs.log import RunLog
 from gaprun.jobs.preflight import Prepared, prepare_job
 from gaprun.jobs.take_up import build_or_take_up
 from gaprun.recipe.jobs import Job
@@ -44,6 +45,8 @@ def run_job(job: Job, store: Store, device_name: str, report: Report, world: Wor
         here, code = environment(device) | {"processes": world.size}, code_version()
         own = world.on_first(lambda: claim(job, store, ready, here, code, report, held))
         kept = KeptStore(store, own.folder, code) if world.first else None
+        log = RunLog(own.folder, report) if world.first else None
+        report = log or report
         attempt = Attempt(job, kept or store, kept, device, ready, own, code, stop, report, world)
         try:
             if kept is not None:
@@ -58,11 +61,15 @@ def run_job(job: Job, store: Store, device_name: str, report: Report, world: Wor
                 )
             )
         except BaseException as error:
+            if log is not None:
+                log.line(f"ended: {type(error).__name__}: {error}")
             if kept is not None:
                 _record_end(kept, job, error)
                 if kept.gone and isinstance(error, GaprunError):
                     raise type(error)(f"{error}; {kept.where()}") from None
             raise
+        if log is not None:
+            log.line("finished")
         if kept is not None and kept.gone:
             raise Failure(f"{job.id}: {kept.where()}")
 

@@ -16,6 +16,7 @@ from gaprun.model.temperature import Learned
 from gaprun.recipe.identity import hash_of
 from gaprun.recipe.load import (
     JOB_KEYS,
+    beside,
     merge,
     nested,
     parse_assignments,
@@ -23,6 +24,7 @@ from gaprun.recipe.load import (
     validate,
     with_parents,
 )
+from gaprun.recipe.packaged import found
 from gaprun.recipe.schema import Recipe
 
 MAX_JOBS = 10_000
@@ -95,13 +97,14 @@ def _sha256(path: Path, *signature: int) -> str:
 def load_jobs(
     path: str | Path, overrides: list[str] | None = None, seeds: list[int] | None = None
 ) -> list[Job]:
-    """All jobs of a recipe or sweep file, in file order, grid points before seeds.
+    """All jobs of a recipe or sweep file (or of one that comes with gaprun, by name), in file order, grid points before
+    seeds.
 
     `overrides` are `--set` strings (`extends=FILE` replaces the recipe's parent), `seeds` replaces its seeds,
     as `--set seeds=` does. A sweep's seeds go before its recipes' own, and those that an entry sets before both.
     Raises UserError naming file and key.
     """
-    path = Path(path)
+    path = found(Path(path))
     sets = parse_assignments(overrides or [])
     extends = sets.pop("extends", None)
     if extends is not None and not isinstance(extends, str):
@@ -117,7 +120,7 @@ def load_jobs(
         entries = [(path, None, {})]
     jobs: list[Job] = []
     for file, base, changes in entries:
-        jobs += _expand(file, Path(extends) if extends else base, merge(changes, nested(sets)), seeds)
+        jobs += _expand(file, found(Path(extends)) if extends else base, merge(changes, nested(sets)), seeds)
         if len(jobs) > MAX_JOBS:
             raise UserError(f"{path}: more than {MAX_JOBS:,} jobs")
     names: dict[str, Recipe] = {}
@@ -163,7 +166,7 @@ def _sweep(path: Path, mapping: dict[str, Any]) -> list[tuple[Path, Path | None,
         if not isinstance(item, dict) or "recipe" not in item or set(item) - {"recipe", "set"}:
             raise UserError(f"{where}: expected a file name, or recipe: FILE with set: {{key: value}}")
         changes = merge(shared, _settings(item.get("set"), f"{where}.set"))
-        entries.append((path.parent / str(item["recipe"]), path.parent / base if base else None, changes))
+        entries.append((beside(path, str(item["recipe"])), beside(path, base) if base else None, changes))
     return entries
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from gaprun.errors import UserError
+from gaprun.recipe import packaged
 from gaprun.recipe.schema import Recipe
 from gaprun.registry import PLUGINS, models_in
 
@@ -97,7 +98,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        name = str(path.parent / near[0]) if near else packaged.nearest(path.name)
+        hint = f"; did you mean {name}?" if name else "; `gaprun init DIR` writes those that come with gaprun"
         raise UserError(f"{path}: no such recipe file{hint}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; name one recipe file in it") from None
@@ -152,12 +154,20 @@ def with_parents(path: Path, extends: Path | None = None, seen: tuple[Path, ...]
     own = mapping.pop("extends", None)
     if own is not None and not isinstance(own, str):
         raise UserError(f"{path}: extends: expected the path of one recipe file, got {_kind(own)}")
-    parent = extends or (path.parent / own if own else None)
+    parent = extends or (beside(path, own) if own else None)
     if parent is None:
         return mapping
     if own and not extends and not parent.exists():
         raise UserError(f"{path}: extends: no such file {parent}")
     return merge(with_parents(parent, None, (*seen, path.resolve())), mapping)
+
+
+def beside(path: Path, name: str) -> Path:
+    """The recipe file that `path` calls `name`: relative to it, or else one of gaprun's own."""
+    own = path.parent / name
+    if own.is_file() or not (ours := packaged.found(Path(name))).is_file():
+        return own
+    return ours
 
 
 def parse_assignments(items: list[str], option: str = "--set") -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -59,6 +61,13 @@ class LostProcess(Interrupted):
     exit_code = 1
 
 
+def acknowledge() -> None:
+    """Say at once, from a signal's handler, that a stop was heard; one process of several speaks."""
+    if multiprocessing.parent_process() is None and os.environ.get("RANK", "0") == "0":
+        with suppress(OSError):
+            os.write(2, b"\nstopping, saving (once more: stop at once)\n")
+
+
 class StopRequest:
     """Set by SIGINT or SIGTERM; the loop looks at it between steps. A second signal stops at once."""
 
@@ -69,6 +78,7 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        acknowledge()
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:

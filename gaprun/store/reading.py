@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from gaprun.errors import UserError
-from gaprun.store import claims, queries
+from gaprun.store import claims, hints, queries
 from gaprun.store.connection import OpenDatabase
 from gaprun.store.models import Evaluation, Run, Trajectory
 from gaprun.store.standing import as_it_stands, lost_running
@@ -56,6 +56,11 @@ class Reading(OpenDatabase):
         """
         conditions = parse_conditions(where)
         return self._read(lambda session: queries.runs(session, conditions, light))
+
+    def unmet(self, where: Iterable[str]) -> str:
+        """Which condition no stored value meets, and the nearest that one does; "" where each has one."""
+        conditions = parse_conditions(where)
+        return self._read(lambda session: hints.unmet(session, conditions))
 
     def is_owned(self, run_id: str) -> bool:
         """Whether a process that is or may be alive holds the claim on `run_id`."""

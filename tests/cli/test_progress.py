@@ -87,3 +87,25 @@ def test_a_line_fits_and_never_loses_its_numbers(
 def test_names_are_shortened_in_the_middle() -> None:
     assert progress.shortened("abcdefghij", 10) == "abcdefghij"
     assert progress.shortened("abcdefghij", 5) == "ab…ij" and progress.shortened("abcdefghij", 2) == "ab"
+
+
+@pytest.mark.parametrize("written", [True], indirect=True)
+def test_a_last_line_is_over_all_jobs(written: io.StringIO) -> None:
+    with progress.JobProgress("3 runs: starting", jobs=3) as bars:
+        bars(Event("a", "train", 50, 100))
+        bars(Event("a", "train", 100, 100))
+        bars.ended("a")
+        bars._progress.refresh()
+        last = written.getvalue().rstrip().splitlines()[-1]
+    assert "all: 1 of 3 runs, ETA " in last and "1 of 3 runs" in bars.so_far()
+    assert progress.JobProgress("1 run").so_far() == ""
+
+
+def test_time_left_counts_what_was_done_since_and_not_before() -> None:
+    share = progress.Share(4)
+    assert share.left(10.0) is None
+    share.moved("taken-up", 0.5)
+    share.moved("taken-up", 0.75)  # a quarter in 10 s, a quarter of it and three whole jobs to come
+    assert share.left(10.0) == pytest.approx((0.25 + 3) * 10 / 0.25)
+    share.ended("failed-at-once")
+    assert share.left(10.0) == pytest.approx((0.25 + 2) * 10 / 0.25)
