@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FLAGGED, CLEAR, NOT_RECORDED = "flagged", "clear", "not recorded"
 SIGNS = {
-    "gap-persists": "the gap persists though the loss has converged",
+    "gap-persists": "the gap stays as it was at its largest though the recipe acts on it and the loss has converged",
     "temperature": "the temperature sits at its clamp or runs away",
     "retrieval-poor": "retrieval is poor though unimodal classification is good",
     "alignment-differs": "alignment differs between data sets",
@@ -24,10 +24,10 @@ TAIL, BEFORE = 0.85, 0.70  # windows of training that are compared: the last 15 
 FLAT = 0.05  # of the whole fall of the loss, or of the gap's peak
 FEWEST_RECORDS = 3
 PART = 500  # runs asked for at a time
-LARGE_GAP = 0.1
+LARGE_GAP, AT_PEAK = 0.1, 0.95
 AT_CLAMP = 0.99
 RISE, FALL = 5.0, 10.0  # tau against its start
-TIMES_CHANCE, GOOD_PROBE = 10.0, 40.0  # recall@1 against chance; probe accuracy in percent
+TIMES_CHANCE, GOOD_PROBE = 10.0, 30.0  # recall@1 against chance; probe accuracy in percent
 ALIGNMENT_SPREAD = 0.2
 Rows = Sequence[Mapping[str, Any]]
 
@@ -91,6 +91,13 @@ def mark(store: Store, groups: Mapping[str, str]) -> dict[str, str]:
     return marks
 
 
+def _acts_on_the_gap(recipe: Mapping[str, Any]) -> bool:
+    """Whether anything but CLIP's own loss and temperature is at work: with those the gap persists in health too."""
+    swap, terms = recipe.get("swap", {}), recipe.get("loss", {}).get("terms", ())
+    rule = recipe.get("temperature", {}).get("rule", "exp")
+    return rule != "exp" or bool(terms) or swap.get("rule", "none") != "none"
+
+
 def _gap(recipe: Mapping[str, Any], path: Rows) -> tuple[str, str]:
     rows = [row for row in path if row.get("gap") is not None and row.get("loss") is not None]
     last = rows[-1]["step"] if rows else 0
@@ -109,8 +116,10 @@ def _gap(recipe: Mapping[str, Any], path: Rows) -> tuple[str, str]:
     converged = abs(loss - loss_before) <= FLAT * fall
     # Two clouds with one mean still show a gap of up to sqrt(2/B) in a batch of B pairs.
     sampling = 2 / recipe.get("schedule", {}).get("batch_size", math.inf)
-    persists = gap**2 - sampling >= LARGE_GAP**2 and abs(gap - gap_before) <= FLAT * peak
-    return (FLAGGED if converged and persists else CLEAR), text
+    large = gap**2 - sampling >= LARGE_GAP**2 and min(gap, gap_before) >= AT_PEAK * peak
+    if converged and large and not _acts_on_the_gap(recipe):
+        return CLEAR, f"{text}; nothing in the recipe acts on the gap"
+    return (FLAGGED if converged and large else CLEAR), text
 
 
 def _temperature(recipe: Mapping[str, Any], path: Rows) -> tuple[str, str]:
@@ -121,8 +130,10 @@ def _temperature(recipe: Mapping[str, Any], path: Rows) -> tuple[str, str]:
     if not taus:
         return NOT_RECORDED, "no recorded temperature"
     last, start, clamp = taus[-1], rule.get("init") or taus[0], rule.get("max_beta")
+    steps = [row["step"] for row in path if row.get("temperature")]
+    late = [tau for step, tau in zip(steps, taus, strict=True) if step > TAIL * steps[-1]] or [last]
     text = f"tau {last:.4g} from {start:.4g}"
-    if clamp is not None and 1 / last >= AT_CLAMP * clamp:
+    if clamp is not None and 1 / max(late) >= AT_CLAMP * clamp:
         return FLAGGED, f"{text}: at its clamp 1/{clamp:g}"
     if last >= RISE * start:
         return FLAGGED, f"{text}: it runs away upwards"
