@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli import completion, exchange
+from gaprun.cli import completion, exchange, marks
 from gaprun.cli.common import console, err_console
 from gaprun.cli.options import DbOption, TopOption, WhereOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
@@ -15,7 +15,7 @@ from gaprun.errors import Failure, GaprunError
 from gaprun.tables.numbers import counted
 
 runs = typer.Typer(
-    no_args_is_help=True, help="List, show, remove, export and import runs.", rich_markup_mode="rich"
+    no_args_is_help=True, help="List, show, mark, remove, export and import runs.", rich_markup_mode="rich"
 )
 
 RunArgument = Annotated[
@@ -29,6 +29,7 @@ RunArgument = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the `runs` commands to `app`."""
     exchange.register(runs)
+    marks.register(runs)
     app.add_typer(runs, name="runs")
 
 
@@ -39,20 +40,35 @@ def register(app: typer.Typer) -> None:
 )
 def list_(
     where: WhereOption = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A column with this metric, where it was measured of most runs (repeatable).",
+            autocompletion=completion.metrics,
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC|KEY",
+            help="Order by a metric, best first, or by recipe, seed, status, started or took.",
+        ),
+    ] = None,
     top: TopOption = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
-    """List runs, newest first."""
-    from gaprun.comparison.runview import list_table
+    """List runs, newest first, with columns for metrics."""
+    from gaprun.comparison.runlist import chosen_runs, list_table
     from gaprun.store import open_store
 
     store = open_store(db, create=False)
-    found = store.runs(where or [], light=True)[:top]
+    found, columns = chosen_runs(store, where or [], metric or [], sort)
+    found = found[:top]
     how = chosen(format, json)
     if found or how in (Format.json, Format.csv):
-        show_tables(list_table(found), how)
+        show_tables(list_table(found, columns), how)
     else:
         unmet = store.unmet(where or [])
         no_run = f"no such run: {unmet}" if unmet else "no such run"

@@ -1,4 +1,4 @@
-"""How runs are shown: the list as a table, one run with its metrics and curves, and both as plain data."""
+"""How a run is shown, with its metrics and curves, and as plain data; lists of them are in `runlist`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 60, 3
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What `runs list --json` prints of a run: id, recipe, seed, status, started, finished and progress."""
+    """What `runs list --json` prints of a run: id, recipe, seed, status, started, finished, progress, tags and note."""
     return {
         "id": run.id,
         "recipe": run.recipe,
@@ -37,6 +37,8 @@ def summary(run: Run) -> dict[str, Any]:
         "step": run.step,
         "total_steps": run.total_steps,
         "error": run.error,
+        "tags": run.tag,
+        "note": run.note,
     }
 
 
@@ -67,34 +69,6 @@ def detail(
         }
         | ({"subsets": [asdict(subset) for subset in subsets]} if subsets else {})
     )
-
-
-def list_table(runs: Sequence[Run]) -> Table:
-    """A row a run; the recipe stands in a column of its own unless every id begins with it."""
-    named = all(run.id.startswith(run.recipe) for run in runs)
-    right = [Heading(name, right=True) for name in ("seed", "progress", "took")]
-    heads: list[Heading | str] = [
-        "id",
-        *([] if named else ["recipe"]),
-        right[0],
-        "status",
-        right[1],
-        "started",
-        right[2],
-    ]
-    rows: list[list[Cell | str]] = [
-        [
-            run.id,
-            *([] if named else [run.recipe]),
-            "-" if run.seed is None else str(run.seed),
-            Cell((run.status,), STYLES.get(run.status, "")),
-            _progress(run),
-            _minute(run.started),
-            _took(run),
-        ]
-        for run in runs
-    ]
-    return Table.of("runs", heads, rows, [summary(run) for run in runs])
 
 
 def facts_table(run: Run) -> Table:
@@ -183,9 +157,11 @@ def _facts(run: Run) -> list[tuple[str, Cell]]:
         ("seed", "-" if run.seed is None else str(run.seed)),
         ("status", run.status),
         *([("error", run.error)] if run.error else []),
-        ("progress", _progress(run)),
-        ("started", f"{_minute(run.started)} on {run.host or '-'}"),
-        ("took", _took(run)),
+        *([("tags", ", ".join(run.tag))] if run.tags else []),
+        *([("note", run.note)] if run.note else []),
+        ("progress", progress(run)),
+        ("started", f"{minute(run.started)} on {run.host or '-'}"),
+        ("took", took(run)),
         ("code", run.code_version),
         ("folder", run.folder),
         ("checkpoint", f"{run.checkpoint} ({(run.checkpoint_hash or '?')[:8]})" if run.checkpoint else "-"),
@@ -201,7 +177,8 @@ def _note(value: Any) -> Any:
     return value
 
 
-def _progress(run: Run) -> str:
+def progress(run: Run) -> str:
+    """`600/6000`, in steps."""
     return f"{run.step}/{run.total_steps}" if run.total_steps else str(run.step)
 
 
@@ -209,11 +186,13 @@ def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="seconds") if moment else None
 
 
-def _minute(moment: datetime | None) -> str:
+def minute(moment: datetime | None) -> str:
+    """A moment to the minute, in local time."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else "-"
 
 
-def _took(run: Run) -> str:
+def took(run: Run) -> str:
+    """`1:02:03` from its start to its end or last heartbeat."""
     end = run.finished or run.heartbeat
     if run.started is None or end is None:
         return "-"

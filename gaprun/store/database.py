@@ -15,12 +15,14 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure
+from gaprun.files import plain_name
 from gaprun.store import claims
 from gaprun.store.engine import check_file, locate, make_engine
 from gaprun.store.liveness import this_host
 from gaprun.store.models import STATUSES, Evaluation, Run, StoredMetric, Trajectory
 from gaprun.store.reading import TRAJECTORY_COLUMNS, Reading, by_key
 from gaprun.store.schema import ensure_schema
+from gaprun.store.texts import check_texts
 from gaprun.store.values import EvaluationKey, NewRun
 
 
@@ -136,6 +138,35 @@ class Store(Reading):
             run.notes = {**(run.notes or {}), **notes}
 
         self._write(work)
+
+    def retag(self, run_id: str, tags: Sequence[str], remove: bool = False) -> list[str]:
+        """Add `tags` to the run's (or take them away); returns all that it has then.
+
+        Whoever is at the run: tags are a person's and not part of what is measured. Raises UserError for one that is no
+        plain word.
+        """
+        for tag in tags:
+            plain_name(tag, "tag")
+
+        def work(session: Session) -> list[str]:
+            run = session.get(Run, run_id)
+            if run is None:
+                raise _absent(run_id)
+            kept = [tag for tag in run.tag if tag not in tags] if remove else [*run.tag, *tags]
+            kept = list(dict.fromkeys(kept))
+            run.tags = f" {' '.join(kept)} " if kept else ""
+            return kept
+
+        return self._write(work)
+
+    def set_note(self, run_id: str, text: str) -> None:
+        """Replace the run's note, whoever is at it."""
+        check_texts(text, "the note")
+        self._write(
+            lambda session: _one(
+                session.execute(update(Run).where(Run.id == run_id).values(note=text)), run_id
+            )
+        )
 
     def set_code(self, run_id: str, versions: Sequence[str]) -> None:
         """Record the versions of the code that trained `run_id`, in their order."""

@@ -75,7 +75,10 @@ class Base(DeclarativeBase):
 
 
 class Run(Base):
-    """One job: a recipe trained with one seed, or external results (`kind`) that stand beside such runs."""
+    """One job: a recipe trained with one seed, or external results (`kind`) that stand beside such runs.
+
+    `notes` are gaprun's own, `tags` and `note` a person's.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -107,6 +110,13 @@ class Run(Base):
     checkpoint: Mapped[str | None]
     checkpoint_hash: Mapped[str | None]
     notes: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    tags: Mapped[str] = mapped_column(default="", server_default="")
+    note: Mapped[str] = mapped_column(default="", server_default="")
+
+    @property
+    def tag(self) -> list[str]:
+        """Its tags, as conditions name them; `tags` holds them separated and surrounded by spaces."""
+        return self.tags.split()
 
 
 class RunClaim(Base):

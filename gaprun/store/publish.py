@@ -25,7 +25,7 @@ from gaprun.store.schema import TABLES
 
 # Keys of notes and environments whose values say where something ran.
 PRIVATE = ("host", "hostname", "pid", "queue", "imported_on", "user", "cluster_name", "job", "log", "node")
-TEXTS = {"runs": ("error", "checkpoint", "folder"), "evaluations": ("details",)}
+TEXTS = {"runs": ("error", "checkpoint", "folder", "tags", "note"), "evaluations": ("details",)}
 DOCUMENTS = {"runs": ("environment", "notes", "resolved_recipe"), "evaluations": ("options",)}
 _PATH = re.compile(r"(?<![\w.:/])(?:/|~/|[A-Za-z]:\\)(?:[^\s\"'/\\:;,()]+[/\\])+([^\s\"'/\\:;,()]*)")
 _PROCESS = re.compile(r"\b(process|pid)\s+\d+", re.IGNORECASE)

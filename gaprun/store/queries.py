@@ -17,6 +17,7 @@ from gaprun.store.selecting import (
     METRIC_KEYS,
     ORIGIN,
     RUN_KEYS,
+    TAG,
     choosing_among,
     in_sql,
     latest,
@@ -42,11 +43,15 @@ def runs(session: Session, conditions: Sequence[Condition], light: bool = False)
     values = recipe_values(session, [c.key for c in dotted], RUN_KEYS)
 
     def holds(run: Run) -> bool:
-        return all(c.holds(getattr(run, c.key)) for c in own) and all(
+        return all(row_holds(c, {c.key: _of_run(run, c.key)}) for c in own) and all(
             c.holds(values[c.key].get(run.id)) for c in dotted
         )
 
     return [run for run in found if holds(run)]
+
+
+def _of_run(run: Run, key: str) -> Any:
+    return run.tags if key == TAG else getattr(run, key)
 
 
 def metric_rows(
@@ -75,7 +80,11 @@ def metric_rows(
     lost = lost_runs(session)
     sql = in_sql(own, lost)
     query = latest(columns, [*wanted, *prefilter(sql, known)], choosing_among(session, own))
-    own = [c for c in own if c not in sql or not (c.plain and isinstance(known[c.key].type, String))]
+    own = [
+        c
+        for c in own
+        if c not in sql or c.key == TAG or not (c.plain and isinstance(known[c.key].type, String))
+    ]
     result = session.execute(query)
     names_of_columns = list(result.keys())
     rows = []

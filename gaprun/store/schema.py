@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from gaprun.errors import Failure, UserError
 from gaprun.store.engine import BUSY_SECONDS, Place, explain, journal_mode_for, retried
 
-HEAD = "0004"
+HEAD = "0005"
 TABLES = {"runs", "evaluations", "metrics", "trajectory"}  # since the first version
 MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 0x6761_7072  # an arbitrary number that all gaprun processes agree on (PostgreSQL advisory lock)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, aliased
 from gaprun.store.models import Evaluation, Run, StoredMetric
 from gaprun.store.where import Condition
 
+TAG = "tag"
 # What a condition may name besides dotted keys of the resolved recipe, and what a metric row holds.
 RUN_KEYS = {
     name: getattr(Run, name)
@@ -25,8 +26,9 @@ RUN_KEYS = {
         "host",
         "code_version",
         "checkpoint_hash",
+        "note",
     )
-}
+} | {TAG: Run.tags}
 METRIC_KEYS = {
     "metric": StoredMetric.name,
     **{name: getattr(StoredMetric, name) for name in ("dataset", "split", "protocol", "n", "d")},
@@ -122,6 +124,8 @@ def row_holds(condition: Condition, row: Mapping[str, Any]) -> bool:
     """Whether a metric row meets `condition`; `dataset=a/x` means the split x of a."""
     if condition.key == "dataset":
         return condition.holds(row["dataset"], f"{row['dataset']}/{row['split']}")
+    if condition.key == TAG:
+        return condition.holds(*(row[TAG].split() or [None]))
     return condition.holds(row[condition.key])
 
 
@@ -144,6 +148,8 @@ def prefilter(conditions: Sequence[Condition], known: Mapping[str, Any]) -> list
         column = known[condition.key]
         if isinstance(column.type, String) and condition.plain:
             clause = column.in_(condition.values)
+            if condition.key == TAG:
+                clause = or_(*(column.contains(f" {value} ", autoescape=True) for value in condition.values))
             if condition.key == "dataset":
                 clause = or_(clause, (StoredMetric.dataset + "/" + StoredMetric.split).in_(condition.values))
             clauses.append(clause)

@@ -1,4 +1,8 @@
-"""A condition that nothing meets says which value was meant."""
+"""A condition that nothing meets says which value was meant; tags and notes are keys like others."""
+
+import pytest
+
+from gaprun.errors import UserError
 
 
 def test_the_nearest_value_of_any_key(store, new_run, key) -> None:
@@ -11,3 +15,27 @@ def test_the_nearest_value_of_any_key(store, new_run, key) -> None:
     assert store.unmet(["temperature.rule=softpls"]).endswith("did you mean softplus?")
     assert place.dataset in store.unmet(["dataset=zzz"]) and store.unmet([f"dataset={place.dataset}"]) == ""
     assert store.unmet(["recipe!=hard-swap"]) == store.unmet([]) == ""
+
+
+def test_tags_and_notes_choose_runs_and_values(store, new_run, key) -> None:
+    for seed in range(3):
+        store.begin_run(new_run("flt", seed))
+        store.add_evaluation(f"flt-s{seed}", key(), {"gap": 0.1 * seed}, 1, 1)
+    assert store.retag("flt-s0", ["good", "a_b"]) == ["good", "a_b"]
+    assert store.retag("flt-s1", ["good", "good"]) == ["good"]
+    store.set_note("flt-s2", "the card was shared")
+
+    def chosen(*where: str) -> set[str]:
+        values = {row["id"] for row in store.metric_rows(["gap"], where)}
+        assert values == {run.id for run in store.runs(where)}
+        return {name.removeprefix("flt-") for name in values}
+
+    assert chosen("tag=good") == {"s0", "s1"} and chosen("tag!=good") == {"s2"}
+    assert chosen("tag=GOOD") == chosen("tag=axb") == set()  # whatever a database thinks of case and of signs
+    assert chosen("tag=go*") == {"s0", "s1"} and chosen("tag=a_b") == {"s0"} and chosen("tag=null") == {"s2"}
+    assert chosen("note=*shared*") == {"s2"}
+    assert store.retag("flt-s0", ["good"], remove=True) == ["a_b"] and chosen("tag=good") == {"s1"}
+    with pytest.raises(UserError, match="cannot be a name"):
+        store.retag("flt-s0", ["two words"])
+    with pytest.raises(UserError, match="NUL"):
+        store.set_note("flt-s0", "\0")

@@ -1,0 +1,93 @@
+"""How two runs differ: the recipe's keys in which they do, and every value that both have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gaprun.comparison.recipes import as_text
+from gaprun.evaluation.catalogue import in_order, metric, value_text
+from gaprun.store.where import dotted_keys, lookup
+from gaprun.tables import Heading, Table
+from gaprun.tables.numbers import places_for, signed
+
+if TYPE_CHECKING:
+    from gaprun.store.models import Run
+
+ABSENT = "-"
+FACTS = ("seed", "status", "step", "code_version", "host")
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """Two runs: `keys` of recipe and record whose values differ, and `values` measured of both in one way."""
+
+    runs: tuple[str, str]
+    keys: tuple[dict[str, Any], ...]
+    values: tuple[dict[str, Any], ...]
+
+    def document(self) -> dict[str, Any]:
+        """What JSON prints."""
+        return {"runs": list(self.runs), "differing": list(self.keys), "metrics": list(self.values)}
+
+
+def differing(
+    one: Run, other: Run, metrics: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]
+) -> RunDifference:
+    """The difference of two runs with their metrics (rows of `Store.metrics`). A list is one value."""
+    recipes = one.resolved_recipe, other.resolved_recipe
+    names = list(dict.fromkeys(key for recipe in recipes for key in dotted_keys(recipe)))
+    pairs = {key: (lookup(recipes[0], key), lookup(recipes[1], key)) for key in names}
+    pairs |= {name: (getattr(one, name), getattr(other, name)) for name in FACTS}
+    keys = tuple({"key": key, "a": a, "b": b} for key, (a, b) in pairs.items() if a != b)
+    theirs = {_place(row): row for row in metrics[1]}
+    order = {name: place for place, name in enumerate(in_order({row["metric"] for row in metrics[0]}))}
+    shared = [row for row in metrics[0] if _place(row) in theirs]
+    shared.sort(key=lambda row: (_place(row)[1:], order[row["metric"]]))
+    return RunDifference((one.id, other.id), keys, tuple(_value(row, theirs[_place(row)]) for row in shared))
+
+
+def tables(found: RunDifference) -> list[Table]:
+    """The keys, then the values that both have."""
+    heads: tuple[Heading | str, ...] = ("key", Heading("A", wrap=True), Heading("B", wrap=True))
+    rows = [(row["key"], *(_text(row[side]) for side in "ab")) for row in found.keys]
+    title = f"A: {found.runs[0]}\nB: {found.runs[1]}"
+    right = tuple(Heading(name, right=True) for name in ("A", "B", "B − A"))
+    values = [
+        (
+            row["metric"],
+            f"{row['dataset']}/{row['split']}",
+            row["protocol"],
+            value_text(row["metric"], row["a"]),
+            value_text(row["metric"], row["b"]),
+            _difference(row),
+        )
+        for row in found.values
+    ]
+    legend = [] if rows else ["The recipes are the same."]
+    legend += [] if values else ["No value was measured of both in one way."]
+    return [
+        Table.of("differing", heads, rows, found.keys, title),
+        Table.of("metrics", ("metric", "measured on", "protocol", *right), values, found.values, "", legend),
+    ]
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["metric"], row["dataset"], row["split"], row["protocol"], row["data_fingerprint"]
+
+
+def _value(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    both = a["value"] is not None and b["value"] is not None
+    place = {name: a[name] for name in ("metric", "dataset", "split", "protocol")}
+    return place | {"a": a["value"], "b": b["value"], "difference": b["value"] - a["value"] if both else None}
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["difference"] is None:
+        return ABSENT
+    return signed(row["difference"], places_for(metric(row["metric"]).places, abs(row["a"])))
+
+
+def _text(value: Any) -> str:
+    return ABSENT if value is None else as_text(value)

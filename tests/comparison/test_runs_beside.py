@@ -1,0 +1,56 @@
+"""Two runs side by side, and lists of runs by their metrics."""
+
+import pytest
+
+from gaprun.comparison import rundiff
+from gaprun.comparison.runlist import chosen_runs, list_table
+from gaprun.errors import UserError
+from gaprun.tables import markdown
+
+TAU = {"temperature": {"rule": "fixed", "tau": 0.1}, "swap": {"rule": "none"}}
+
+
+def test_two_runs_differ_in_their_keys_and_values(store, add):
+    add("baseline", 0, gap=0.7, cka=0.2, resolved={"temperature": {"rule": "exp"}, "swap": {"rule": "none"}})
+    add("flt", 1, gap=0.25, rmg=0.1, resolved=TAU)
+    a, b = store.run("baseline-s0"), store.run("flt-s1")
+    found = rundiff.differing(a, b, (store.metrics(a.id), store.metrics(b.id)))
+    keys = {row["key"]: (row["a"], row["b"]) for row in found.keys}
+    assert keys == {
+        "name": ("baseline", "flt"),
+        "temperature.rule": ("exp", "fixed"),
+        "temperature.tau": (None, 0.1),
+        "seed": (0, 1),
+    }
+    (value,) = found.values  # what only one of them has is not compared
+    assert value["metric"] == "gap" and value["difference"] == pytest.approx(-0.45)
+    text = "\n".join(map(markdown.render, rundiff.tables(found)))
+    assert "| temperature.tau | - | 0.1 |" in text and "| −0.450 |" in text
+    same = rundiff.differing(a, a, (store.metrics(a.id), ()))
+    assert same.keys == same.values == ()
+    said = [line for table in rundiff.tables(same) for line in table.legend]
+    assert said == ["The recipes are the same.", "No value was measured of both in one way."]
+
+
+def test_runs_in_the_order_of_a_metric_or_a_key(store, add):
+    for seed, gap in enumerate([0.3, 0.1, 0.2]):
+        add("flt", seed, gap=gap, image_recall_at_5=10 * gap)
+    add("late", 9)
+
+    def listed(sort, *metrics):
+        runs, columns = chosen_runs(store, (), metrics, sort)
+        return [run.id for run in runs], columns
+
+    ids, (gap,) = listed("gap")  # less is better, and what has none comes last
+    assert ids == ["flt-s1", "flt-s2", "flt-s0", "late-s9"] and gap.values["flt-s1"] == 0.1
+    assert listed("image_recall@5")[0] == ["flt-s0", "flt-s2", "flt-s1", "late-s9"]
+    assert listed("seed")[0] == ["flt-s0", "flt-s1", "flt-s2", "late-s9"]
+    with pytest.raises(UserError, match="--sort gpa: neither one of recipe, seed, .*did you mean gap"):
+        listed("gpa")
+    store.retag("late-s9", ["odd"])
+    runs, columns = chosen_runs(store, (), ["gap"], "gap")
+    table = list_table(runs, columns)
+    text = markdown.render(table)
+    assert "gap ↓" in text and "| 0.100 |" in text and "odd" in text and "scenes/test, protocol full." in text
+    assert "took" not in text and "took" in markdown.render(list_table(runs))
+    assert [record["gap"] for record in table.records] == [0.1, 0.2, 0.3, None]
