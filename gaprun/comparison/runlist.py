@@ -62,7 +62,9 @@ def list_table(runs: Sequence[Run], columns: Sequence[ListColumn] = ()) -> Table
     seed, done, time = (Heading(name, right=True) for name in ("seed", "progress", "took"))
     heads: list[Heading | str] = ["id", *([] if named else ["recipe"]), seed, "status"]
     heads += [Heading(column.metric + metric(column.metric).arrow, right=True) for column in columns]
-    heads += [*([] if columns else [done, "started", time]), *(["tags"] if tagged else [])]
+    if not columns:
+        heads += [done, "started", time]
+    heads += ["tags"] if tagged else []
     rows: list[list[Cell | str]] = [
         [
             run.id,

@@ -11,8 +11,9 @@ from gaprun.comparison.table import Column, Comparison, Reached
 from gaprun.tables import Cell, Heading, Table, terminal
 from gaprun.tables.numbers import bracketed, counted, fixed, p_value, places_for, signed
 
-Detail = Literal["interval", "p", "mean"]
-DETAILS: tuple[Detail, ...] = ("mean", "p", "interval")  # the richest first
+Detail = Literal["half", "interval", "p", "mean"]
+DETAILS: tuple[Detail, ...] = ("mean", "p", "interval", "half")  # the richest first
+STARRED = ("interval", "half")
 MOST_NAMED = 6
 SURE = 0.05
 
@@ -44,7 +45,8 @@ def differences(
 ) -> Table:
     """A column a metric: the difference from the baseline with its 95 % interval, of a row without one its mean.
 
-    `detail` p adds the p-value (without it a star marks p < .05), `mean` the mean too. One protocol a metric and split,
+    `detail` p adds the p-value (without it a star marks p < .05), `mean` the mean too; `half` is narrow: half of the
+    interval (it is symmetric) behind ±, and no deviations. One protocol a metric and split,
     that of the pools where there are any: the legend names the others; `every`: all protocols.
     """
     return _with_records(comparison, _of_differences(comparison, detail, look, every))
@@ -54,7 +56,10 @@ def _of_differences(comparison: Comparison, detail: Detail, look: Look, every: b
     shown = comparison if every else usual(comparison)
     heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.unit}s", right=True)]
     columns = [_differences(shown, column, detail, look) for column in shown.columns]
-    heads += [Heading("\n".join(_heads(shown, column, look)), right=True) for column in shown.columns]
+    for column in shown.columns:
+        name, *place = _heads(shown, column, look)
+        narrow = name.replace("_", "_\n", 1) if detail == "half" else name
+        heads.append(Heading("\n".join((narrow, *place)), right=True))
     rows = [
         (Cell((look.name(group),)), Cell((_counts(shown, group),)), *cells)
         for group, *cells in zip(shown.groups, *columns, strict=True)
@@ -184,19 +189,22 @@ def _parts(cell: Reached | None, detail: Detail, places: int) -> tuple[str, str,
     if cell is None:
         return "", "", "", ""
     if cell.difference is None:
-        mean = mean_text(cell, places)
+        mean = fixed(cell.summary.mean, places) if detail == "half" else mean_text(cell, places)
         return (mean, "", "", "") if detail == "mean" else ("", mean, "", "")
-    delta = _delta(cell, places)
+    delta = _delta(cell, places, halved=detail == "half")
     sure = cell.p_shown is not None and cell.p_shown < SURE
-    p_text = p_value(cell.p_shown) if detail != "interval" else ""
-    star = "*" if sure and detail == "interval" else ""
+    p_text = p_value(cell.p_shown) if detail not in STARRED else ""
+    star = "*" if sure and detail in STARRED else ""
     return mean_text(cell, places) if detail == "mean" else "", delta, p_text, star
 
 
-def _delta(cell: Reached, places: int) -> str:
+def _delta(cell: Reached, places: int, halved: bool = False) -> str:
     if cell.difference is None:
         return ""
-    interval = bracketed(cell.difference.ci95, places, sign=True) or f"[{cell.difference.lacks}]"
+    ci95 = cell.difference.ci95
+    interval = bracketed(ci95, places, sign=True) or f"[{cell.difference.lacks}]"
+    if halved and ci95:
+        interval = f"±{fixed((ci95[1] - ci95[0]) / 2, places)}"
     return " ".join(
         filter(None, (signed(cell.difference.delta, places), interval, "≈" if cell.equivalent else ""))
     )
@@ -222,7 +230,8 @@ def _about_differences(comparison: Comparison, detail: Detail) -> list[str]:
     lines = _about_place(comparison)
     means = f"mean ± standard deviation over {comparison.unit}s"
     if comparison.baselines:
-        words = _about_delta(comparison, starred=detail == "interval")
+        words = _about_delta(comparison, detail)
+        means = f"means over {comparison.unit}s" if detail == "half" else means
         first = f"Left of it: {means}." if detail == "mean" else f"Rows without a sign: {means}."
         lines.append(f"{words}. {first}")
     else:
@@ -249,7 +258,7 @@ def _about_place(comparison: Comparison) -> list[str]:
     return [f"{columns[0].dataset}/{columns[0].split}, protocol {columns[0].protocol}."]
 
 
-def _about_delta(comparison: Comparison, starred: bool = False) -> str:
+def _about_delta(comparison: Comparison, detail: Detail = "p") -> str:
     tests = sorted({d.test for cell in comparison.cells.values() if (d := cell.difference) and d.test})
     baselines = list(dict.fromkeys(comparison.baselines.values()))
     delta = f"Δ: difference from {' or '.join(baselines)}"
@@ -258,7 +267,9 @@ def _about_delta(comparison: Comparison, starred: bool = False) -> str:
     if any(cell.difference and cell.difference.pairs for cell in comparison.cells.values()):
         delta += f", paired by {comparison.unit}"
     if tests:
-        delta += f", with its 95 % interval; {'*: p < .05' if starred else 'p'}: {' or '.join(tests)}-test, "
+        interval = "± half of its 95 % interval" if detail == "half" else "with its 95 % interval"
+        star = "*: p < .05" if detail in STARRED else "p"
+        delta += f", {interval}; {star}: {' or '.join(tests)}-test, "
         delta += about_family(comparison)
     if comparison.margin is not None:
         alike = f"no difference of {comparison.margin:g} or more"

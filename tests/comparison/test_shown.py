@@ -60,6 +60,21 @@ def test_differences_stand_alone_as_far_as_the_width_goes(comparison):
     assert "Rows without a sign: mean ± standard deviation over seeds." in " ".join(narrow)
 
 
+def test_where_columns_are_many_half_of_the_interval_says_it(store, add):
+    for seed in range(3):
+        values = {"image_recall_at_5": 50 + seed, "text_recall_at_5": 40 - seed}
+        add("baseline", seed, gap=0.5 + seed / 100, **values)
+        add("a-name-of-some-length", seed, gap=0.2 + seed / 40, **values | {"text_recall_at_5": 30.0})
+    found = compare(["gap", "recall@5"], db=store.place.name)
+    lines = lines_of(shown.fitting(found, 80), 80)
+    assert lines[0].split() == ["image_", "text_"] and max(map(cell_len, lines)) <= 80
+    row = next(line for line in lines if line.startswith("a-name"))
+    low, high = found.cells["a-name-of-some-length", found.columns[0]].difference.ci95
+    assert f"−0.285 ±{(high - low) / 2:.3f}*" in row and "+0.0 [no spread]" in row
+    assert re.match(r"baseline +3 +0\.510 +51\.0 ", lines[2])
+    assert "± half of its 95 % interval" in " ".join(lines)
+
+
 def test_a_star_marks_what_is_sure(store, add):
     for seed in range(4):
         add("baseline", seed, gap=0.5 + seed / 100)
