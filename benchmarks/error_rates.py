@@ -5,7 +5,11 @@ Recipes and seeds have effects, the rest is normal. `family` is the corrected p-
 below 5 %, how often the 95 % interval of a difference holds it, and how often a difference of 4 (at three seeds) or 3
 (at five) standard deviations of one run is found.
 
-    python benchmarks/error_rates.py [--json] [--small] [--recipes 6] [--draws 4000]
+`--part queries` asks the same of the tests over queries (`compare --queries`): captions of an image share its
+difficulty and each model's luck with it; in families without any difference, and in those where the first recipe
+answers 10 points more right.
+
+    python benchmarks/error_rates.py [--part seeds|queries] [--json] [--small] [--recipes 6] [--draws 4000]
 """
 
 from __future__ import annotations
@@ -14,8 +18,10 @@ import argparse
 import json
 
 import numpy as np
+from scipy.special import ndtri
 
 from gaprun.comparison.dunnett import family_p
+from gaprun.comparison.perquery import compare_queries
 from gaprun.comparison.statistics import holm, paired_t
 
 
@@ -64,21 +70,65 @@ def tests(table: np.ndarray) -> tuple[list[float], list[float], int]:
     return list(together.values()), [float(q or 0) for q in holm(list(p.values()))], held
 
 
-def main() -> None:
-    """Print a Markdown table, a spread and a number of seeds a row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="end with one JSON object on one line")
-    parser.add_argument("--small", action="store_true", help="few draws, within 40 s")
-    parser.add_argument("--recipes", type=int, default=6, help="recipes beside the baseline")
-    parser.add_argument("--draws", type=int, help="families per row; default 4000, with --small 100")
-    options = parser.parse_args()
-    draws = options.draws or (100 if options.small else 4000)
+def captions(kind: str, images: int, random: np.random.Generator) -> np.ndarray:
+    """(images,) how many captions each has."""
+    if kind == "1 to 10":
+        return random.integers(1, 11, images)
+    if kind == "5, few with 45":
+        return np.where(random.random(images) < 0.05, 45, 5)
+    return np.full(images, int(kind))
+
+
+def simulate_queries(
+    kind: str, images: int, seeds: int, right: float, recipes: int, draws: int
+) -> dict[str, float]:
+    """Shares of `draws` families; `right`: the share of queries that the baseline answers."""
+    random = np.random.default_rng([images, seeds, draws])
+    wrong = found = covered = 0
+    better = ndtri(right + 0.1) - ndtri(right)
+    for _ in range(draws):
+        sizes = captions(kind, images, random)
+        owner = np.repeat(np.arange(images), sizes)
+        image = random.standard_normal(images)
+        runs = [
+            [
+                (0.7 * image + 0.5 * own + 0.2 * random.standard_normal(images))[owner]
+                + np.sqrt(0.22) * random.standard_normal(len(owner))
+                for _ in range(seeds)
+            ]
+            for own in random.standard_normal((recipes + 1, images))
+        ]
+        answers = [[run < ndtri(right) for run in recipe] for recipe in runs]
+        tests = [compare_queries(one, answers[0], owner) for one in answers[1:]]
+        p = [float(test.p_value or 0) for test in tests]
+        wrong += min(float(q or 0) for q in holm(p)) < 0.05
+        covered += sum(test.ci95[0] <= 0 <= test.ci95[1] for test in tests if test.ci95)
+        first = compare_queries([run < ndtri(right) + better for run in runs[1]], answers[0], owner)
+        found += float(holm([first.p_value, *p[1:]])[0] or 0) < 0.05
+    shares = {"error": wrong, "coverage": covered / recipes, "power": found}
+    return {name: round(count / draws, 4) for name, count in shares.items()}
+
+
+def print_queries(recipes: int, draws: int) -> dict[str, dict[str, float]]:
+    """Print a Markdown table and return its numbers."""
+    print("| captions an image | images | seeds | right | family errs | intervals hold | 10 points found |")
+    print("|---|---|---|---|---|---|---|")
+    answer = {}
+    for kind in ("1", "5", "1 to 10", "5, few with 45"):
+        for images, seeds, right in ((40, 1, 0.5), (200, 1, 0.1), (200, 3, 0.5)):
+            shares = simulate_queries(kind, images, seeds, right, recipes, draws)
+            answer[f"{kind}, {images}, {seeds}, {right:g}"] = shares
+            cells = " | ".join(f"{100 * shares[key]:.1f} %" for key in ("error", "coverage", "power"))
+            print(f"| {kind} | {images} | {seeds} | {100 * right:.0f} % | {cells} |", flush=True)
+    return answer
+
+
+def print_seeds(recipes: int, draws: int) -> dict[str, dict[str, float]]:
+    """Print a Markdown table, a spread and a number of seeds a row, and return its numbers."""
     print("| spread | seeds | family errs | Holm errs | intervals hold | family finds | Holm finds |")
     print("|---|---|---|---|---|---|---|")
     answer = {}
-    for name, spread in spreads(options.recipes).items():
+    for name, spread in spreads(recipes).items():
         for seeds, effect in ((3, 4.0), (5, 3.0)):
             shares = simulate(spread, seeds, effect, draws)
             answer[f"{name}, {seeds}"] = shares
@@ -87,6 +137,24 @@ def main() -> None:
                 f"| {name} | {seeds} | " + " | ".join(f"{100 * cell:.1f} %" for cell in cells) + " |",
                 flush=True,
             )
+    return answer
+
+
+PARTS = {"seeds": print_seeds, "queries": print_queries}
+
+
+def main() -> None:
+    """Print what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="end with one JSON object on one line")
+    parser.add_argument("--small", action="store_true", help="few draws, within 40 s")
+    parser.add_argument("--part", choices=PARTS, default="seeds", help="which tests")
+    parser.add_argument("--recipes", type=int, default=6, help="recipes beside the baseline")
+    parser.add_argument("--draws", type=int, help="families per row; default 4000, with --small 100")
+    options = parser.parse_args()
+    answer = PARTS[options.part](options.recipes, options.draws or (100 if options.small else 4000))
     if options.json:
         print(json.dumps(answer))
 

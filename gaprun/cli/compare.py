@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from enum import StrEnum
 from typing import Annotated
 
@@ -83,9 +82,10 @@ def compare(
         bool, typer.Option("--all-statuses", help="Also runs that are not finished.")
     ] = False,
     margin: Annotated[
-        float | None,
+        list[str] | None,
         typer.Option(
-            help="Also test whether a difference so large, in the metric's units, is ruled out (≈)."
+            metavar="[METRIC=]SIZE",
+            help="Also test whether a difference so large, in the metric's units, is ruled out (≈; repeatable).",
         ),
     ] = None,
     allow_mixed: Annotated[
@@ -132,6 +132,7 @@ def compare(
     """
     from gaprun.comparison import compare as comparison_of
     from gaprun.comparison import shown
+    from gaprun.comparison.margins import read_margins
     from gaprun.evaluation.catalogue import expand_metric
 
     how = chosen(format, json)
@@ -143,8 +144,6 @@ def compare(
     ]
     if len(views_asked) > 1:
         raise UserError(f"{' and '.join(views_asked)} are views of their own: ask for one at a time")
-    if margin is not None and not 0 < margin < math.inf:
-        raise UserError(f"--margin {margin:g}: a difference above 0, in the metric's units")
     predictors = [name for given in correlate or [] for name in expand_metric(given)]
     if correlate:
         metric = [*predictors, *(metric or ("recall@1", "zeroshot_top1", "probe_top1"))]
@@ -167,7 +166,7 @@ def compare(
         queries=queries,
         health=False if views_asked else health,
         family=family.value,
-        margin=margin,
+        margin=read_margins(margin or []),
     )
     if correlate or pareto:
         from gaprun.comparison import views

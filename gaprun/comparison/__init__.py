@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gaprun.comparison.families import Family
+    from gaprun.comparison.margins import Margin
     from gaprun.comparison.table import Comparison
 
 __all__ = ["compare"]
@@ -29,7 +30,7 @@ def compare(
     queries: bool = False,
     health: bool | None = None,
     family: Family = "metric",
-    margin: float | None = None,
+    margin: Margin | None = None,
 ) -> Comparison:
     """Compare runs in the database `db` on one or several metrics; the command of the same name in Python.
 
@@ -37,8 +38,9 @@ def compare(
     `key!=value`; `dataset` entries may be `dataset/split`. `.frame()` of the result is a pandas DataFrame, a
     row a cell. `queries` adds paired tests over queries where they were kept; `health` marks groups with
     flagged runs (None: if there are no more than 200 runs); `family` is what p-values are corrected over
-    (`families`); `margin` asks whether differences so large are ruled out; `top` shortens what is shown and changes
-    no number. Raises UserError for unknown names, for an empty result, and for results that must not be averaged.
+    (`families`); `margin`, one or by metric, asks whether differences so large are ruled out; `top` shortens
+    what is shown and changes no number. Raises UserError for unknown names, for an empty result, and for
+    results that must not be averaged.
     """
     from gaprun.comparison import select, table
     from gaprun.store import open_store

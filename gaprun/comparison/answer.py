@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from gaprun.comparison.shown import SURE, places_of, usual
+from gaprun.comparison.margins import SURE
+from gaprun.comparison.shown import places_of, usual
 from gaprun.comparison.table import Column, Comparison, Reached
 from gaprun.metrics import UP
 from gaprun.tables.numbers import bracketed, counted, fixed, p_value, signed

@@ -37,12 +37,14 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Slope:
-    """Least squares y = intercept + slope x: the slope's 95 % Student-t interval (n - 2 degrees of freedom)."""
+    """Least squares y = intercept + slope x: the slope's standard error and 95 % Student-t interval (n - 2 degrees of
+    freedom)."""
 
     n: int
     slope: float
     intercept: float
     ci95: Interval | None
+    error: float | None = None
 
 
 def correlate(x: Sequence[float], y: Sequence[float], kind: Kind = "spearman") -> Correlation | None:
@@ -89,8 +91,9 @@ def slope(x: Sequence[float], y: Sequence[float]) -> Slope | None:
     intercept = math.fsum(y) / n - steep * math.fsum(x) / n
     if n < 3:
         return Slope(n, steep, intercept, None)
-    half = t_quantile(0.975, n - 2) * math.sqrt(max(yy - steep * xy, 0.0) / (n - 2) / xx)
-    return Slope(n, steep, intercept, (steep - half, steep + half))
+    error = math.sqrt(max(yy - steep * xy, 0.0) / (n - 2) / xx)
+    half = t_quantile(0.975, n - 2) * error
+    return Slope(n, steep, intercept, (steep - half, steep + half), error)
 
 
 def ranks(values: Sequence[float]) -> list[float]:

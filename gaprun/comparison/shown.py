@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from gaprun.comparison.margins import MOST_NAMED, SURE, sentence
 from gaprun.comparison.table import Column, Comparison, Reached
 from gaprun.tables import Cell, Heading, Table, terminal
 from gaprun.tables.numbers import bracketed, counted, fixed, p_value, places_for, signed
@@ -14,8 +15,6 @@ from gaprun.tables.numbers import bracketed, counted, fixed, p_value, places_for
 Detail = Literal["half", "interval", "p", "mean"]
 DETAILS: tuple[Detail, ...] = ("mean", "p", "interval", "half")  # the richest first
 STARRED = ("interval", "half")
-MOST_NAMED = 6
-SURE = 0.05
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,12 @@ def about(comparison: Comparison, brief: bool = False) -> list[str]:
         words += ", [95 % Student-t interval of the mean]"
     lines.append(words + "; ↑ higher is better, ↓ lower is better; the best mean of a column is marked.")
     if comparison.baselines and not brief:
-        lines.append(_about_delta(comparison) + ".")
+        lines += [_about_delta(comparison) + ".", *_verdicts(comparison)]
     if comparison.queries and not brief:
-        tests = sorted({found.test for found in comparison.queries.values()})
+        tests = sorted({str(found.test) for found in comparison.queries.values()})
         lines.append(
-            f"Q: difference in points over the same queries, [95 % paired bootstrap]; p: {' or '.join(tests)} test, "
-            "corrected likewise; says nothing about another training run."
+            "Q: difference in points over the same queries, [95 % Student-t interval over images]; p: "
+            f"{' or '.join(tests)} test, corrected likewise; says nothing about another training run."
         )
     if comparison.marks:
         flags = "; ".join(f"{group}: {text}" for group, text in comparison.marks.items())
@@ -233,7 +232,7 @@ def _about_differences(comparison: Comparison, detail: Detail) -> list[str]:
         words = _about_delta(comparison, detail)
         means = f"means over {comparison.unit}s" if detail == "half" else means
         first = f"Left of it: {means}." if detail == "mean" else f"Rows without a sign: {means}."
-        lines.append(f"{words}. {first}")
+        lines += [f"{words}. {first}", *_verdicts(comparison)]
     else:
         lines.append(f"{means[0].upper()}{means[1:]}.")
     return lines + sentences(comparison.notes)
@@ -271,10 +270,26 @@ def _about_delta(comparison: Comparison, detail: Detail = "p") -> str:
         star = "*: p < .05" if detail in STARRED else "p"
         delta += f", {interval}; {star}: {' or '.join(tests)}-test, "
         delta += about_family(comparison)
-    if comparison.margin is not None:
-        alike = f"no difference of {comparison.margin:g} or more"
-        delta += f"; ≈: {alike} (two one-sided t-tests at 5 %, corrected likewise)"
+    if comparison.margins:
+        delta += "; ≈: no difference of the margin or more (two one-sided t-tests at 5 %, corrected likewise)"
     return delta
+
+
+def _verdicts(comparison: Comparison) -> list[str]:
+    """A sentence for each column with a margin."""
+    lines = []
+    several = len({_place(column) for column in comparison.columns}) > 1
+    for column in comparison.columns:
+        found = {
+            group: cell.verdict
+            for group in comparison.groups
+            if (cell := comparison.cells.get((group, column))) and cell.verdict
+        }
+        if found:
+            where = f" ({column.dataset}/{column.split}, {column.protocol})" if several else ""
+            margin = comparison.margins[column.metric]
+            lines.append(sentence(f"{column.metric}{where}", margin, found))
+    return lines
 
 
 def _heads(comparison: Comparison, column: Column, look: Look) -> list[str]:

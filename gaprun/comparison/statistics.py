@@ -122,8 +122,13 @@ def equivalence(found: Difference, margin: float) -> float | None:
     """
     if found.error is None or found.df is None:
         return None
-    t = (margin - abs(found.delta)) / found.error
-    tail = t_two_sided(t, found.df) / 2
+    return within_p(found.delta, found.error, found.df, margin)
+
+
+def within_p(estimate: float, error: float, df: float, margin: float) -> float:
+    """The same of any estimate with its standard error (above 0) and degrees of freedom."""
+    t = (margin - abs(estimate)) / error
+    tail = t_two_sided(t, df) / 2
     return tail if t > 0 else 1 - tail
 
 

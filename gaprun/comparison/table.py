@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.families import Family, corrected
+from gaprun.comparison.margins import ALIKE, Margin, margins_of, verdict
 from gaprun.comparison.statistics import Difference, Summary, difference, equivalence, settled, summarise
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import expand_metric, metric
@@ -71,9 +72,14 @@ class Reached:
     p_equivalent: float | None = None
 
     @property
+    def verdict(self) -> str | None:
+        """What is shown at 5 % within the family, where a margin was stated (`margins`)."""
+        return verdict(self.p_shown, self.p_equivalent)
+
+    @property
     def equivalent(self) -> bool:
-        """Whether a difference as large as the stated margin is ruled out, at 5 % within the family."""
-        return self.p_equivalent is not None and self.p_equivalent < 0.05
+        """Whether a difference as large as the stated margin is ruled out."""
+        return self.verdict == ALIKE
 
     @property
     def p_shown(self) -> float | None:
@@ -99,7 +105,7 @@ class Comparison:
     unit: str
     notes: list[str]
     family: Family = "metric"
-    margin: float | None = None
+    margins: dict[str, float] = field(default_factory=dict)
     undefined: dict[tuple[str, Column], int] = field(default_factory=dict)
     queries: dict[tuple[str, Column], QueryTest] = field(default_factory=dict)
     query_p: dict[tuple[str, Column], float | None] = field(default_factory=dict)
@@ -135,7 +141,7 @@ def build(
     notes: Sequence[str] = (),
     family: Family = "metric",
     across: bool = False,
-    margin: float | None = None,
+    margin: Margin | None = None,
 ) -> Comparison:
     """The comparison of metric rows that carry their `group`, `unit`, `setup` and `mixed` (see `select.load`).
 
@@ -169,9 +175,10 @@ def build(
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
     baselines = _baselines(baseline, setups, by, across)
-    cells = _cells(values, recipes, mixed, groups, columns, baselines, family, margin)
+    margins = margins_of(margin, [column.metric for column in columns])
+    cells = _cells(values, recipes, mixed, groups, columns, baselines, family, margins)
     unit = "recipe" if by == "seed" else "seed"
-    result = Comparison(by, groups, columns, cells, baselines, unit, list(notes), family, margin, undefined)
+    result = Comparison(by, groups, columns, cells, baselines, unit, list(notes), family, margins, undefined)
     result.notes += _about_baselines(baselines, setups)
     if undefined:
         result.notes.append(f"{sum(undefined.values())} value(s) that were not defined (NaN) are left out")
@@ -209,7 +216,7 @@ def _cells(
     columns: Sequence[Column],
     baselines: dict[str, str],
     family: Family,
-    margin: float | None,
+    margins: dict[str, float],
 ) -> dict[tuple[str, Column], Reached]:
     keys = [(group, column) for group in groups for column in columns if (group, column) in values]
     summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
@@ -227,8 +234,12 @@ def _cells(
     }
     tested = corrected(p_values, baselines, family, by_unit)
     alike: dict[tuple[str, Column], float | None] = {}
-    if margin is not None:
-        alike = {key: equivalence(found, margin) for key, found in differences.items() if found}
+    if margins:
+        alike = {
+            key: equivalence(found, margins[key[1].metric])
+            for key, found in differences.items()
+            if found and key[1].metric in margins
+        }
         if family != "none":
             alike = {key: p for key, (p, _) in corrected(alike, baselines, family).items()}
     best: dict[Column, float] = {}
@@ -323,9 +334,10 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Reached | 
         "p_corrected": cell.p_corrected if cell else None,
         "family": comparison.family,
         "family_size": cell.family if cell else 0,
-        "margin": comparison.margin,
+        "margin": comparison.margins.get(column.metric),
         "p_equivalent": cell.p_equivalent if cell else None,
         "equivalent": cell.equivalent if cell and cell.p_equivalent is not None else None,
+        "verdict": cell.verdict if cell else None,
         "test": found.test if found else None,
         "pairs": found.pairs if found else None,
         **_query_record(comparison, group, column),
@@ -345,5 +357,5 @@ def _query_record(comparison: Comparison, group: str, column: Column) -> dict[st
         "query_p_corrected": comparison.query_p.get((group, column)),
         "query_test": found.test if found else None,
         "queries": found.queries if found else None,
-        "query_units": found.units if found else None,
+        "query_units": found.pairs if found else None,
     }

@@ -54,6 +54,8 @@ def test_slope_is_ordinary_least_squares(points):
     fit = sm.OLS(y, sm.add_constant(np.array(x))).fit()
     found = slope(x, y)
     assert (found.intercept, found.slope) == pytest.approx(fit.params, rel=1e-6, abs=1e-6)
+    if len(x) > 2:
+        assert found.error == pytest.approx(fit.bse[1], rel=1e-5, abs=1e-6)
     assert found.ci95 == pytest.approx(fit.conf_int()[1], rel=1e-5, abs=1e-5)
 
 

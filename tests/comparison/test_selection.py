@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from gaprun.cli.main import app
 from gaprun.comparison import compare, shown, views
+from gaprun.comparison.margins import margins_of, read_margins
 from gaprun.errors import UserError
 from gaprun.paper.settings import MethodSetting, load_study
 from gaprun.paper.tables import beside, notes
@@ -473,5 +474,23 @@ def test_a_margin_says_where_there_is_no_difference(store, measured):
     assert {r["p_value"] for r in found.records()} == {
         r["p_value"] for r in compare("gap", db=db(store)).records()
     }
-    bad = CliRunner().invoke(app, ["compare", "--db", db(store), "--metric", "gap", "--margin", "0"])
-    assert isinstance(bad.exception, UserError)
+    verdicts = {r["group"]: r["verdict"] for r in found.records()}
+    assert verdicts == {"baseline": None, "flt-0.1": "no difference of the margin", "flt-0.2": "different"}
+    told = "gap: no difference of 0.05 or more for 1 row: flt-0.1; a difference, which may be as large, for 1 row: "
+    assert told + "flt-0.2." in shown.about(found) and told + "flt-0.2." in shown.differences(found).legend
+    wide = compare("gap", db=db(store), margin={"gap": 1.0})
+    assert {r["verdict"] for r in wide.records()} == {
+        None,
+        "no difference of the margin",
+    }  # shown to be there, and small
+    for size in ("0", "inf", "recall@5=3", "gap=x"):
+        bad = CliRunner().invoke(app, ["compare", "--db", db(store), "--metric", "gap", "--margin", size])
+        assert isinstance(bad.exception, UserError) and f"--margin {size}" in str(bad.exception)
+
+
+def test_a_margin_by_name_counts_before_the_one_for_all():
+    assert read_margins([]) is None and read_margins(["3"]) == 3
+    metrics = ["gap", "image_recall@5", "text_recall@5", "probe_top1"]
+    margins = margins_of(read_margins(["recall@5=2", "3", "gap=0.05"]), metrics)
+    assert margins == {"gap": 0.05, "image_recall@5": 2, "text_recall@5": 2, "probe_top1": 3}
+    assert margins_of(read_margins(["gap=0.05"]), metrics) == {"gap": 0.05}

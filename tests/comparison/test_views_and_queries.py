@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from gaprun.comparison import compare, shown, views
-from gaprun.comparison.perquery import mcnemar
+from gaprun.comparison.perquery import compare_queries
 from gaprun.comparison.querytests import read_outcomes
 from gaprun.errors import UserError
 from gaprun.protocols import FULL
@@ -42,7 +42,7 @@ def test_outcomes_are_paired_by_seed_and_captions_clustered(with_files):
     found = compare(["image_recall@1", "text_recall@1"], db=str(store.place.path), queries=True)
     records = {r["metric"]: r for r in found.records() if r["group"] == "flt"}
     image, text = records["image_recall@1"], records["text_recall@1"]
-    assert (image["queries"], image["query_units"], image["query_test"]) == (200, 40, "sign-flip permutation")
+    assert (image["queries"], image["query_units"], image["query_test"]) == (200, 40, "exact sign-flip")
     assert (text["queries"], text["query_units"]) == (40, 40)
     for record in records.values():
         assert record["query_delta"] == pytest.approx(record["delta"])
@@ -50,9 +50,7 @@ def test_outcomes_are_paired_by_seed_and_captions_clustered(with_files):
         assert record["query_p_corrected"] >= record["query_p"]
     one = compare("text_recall@1", db=str(store.place.path), queries=True, where=["seed=0"])
     right = {r: ranks[f"{r}-s0"][1] == 1 for r in ("baseline", "flt")}
-    expected = mcnemar(
-        int((right["flt"] & ~right["baseline"]).sum()), int((right["baseline"] & ~right["flt"]).sum())
-    )
+    expected = compare_queries([right["flt"]], [right["baseline"]]).p_value
     tested = next(iter(one.queries.values()))
     assert tested.test == "exact McNemar" and tested.p_value == expected
     printed = markdown.render(shown.whole(found))

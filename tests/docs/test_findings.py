@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+from gaprun.comparison import compare
 from tests.conftest import REPO, run_gaprun
 
 SWEEP = {f"FLT {tau}": f"flt-tau={tau}" for tau in ("0.01", "0.02", "0.07", "0.1", "0.2", "0.4")}
@@ -152,3 +153,34 @@ def test_the_verdicts():
     text = (REPO / "docs" / "findings.md").read_text()
     said = dict(re.findall(r"^\| (C\d) [^|]*\| ([a-z ]+) \|", text, re.M))
     assert len(said) == 9 and said == found
+
+
+def test_what_closing_the_gap_buys():
+    """The table of verdicts is what its command says."""
+    found = compare(
+        ["gap", "recall@5"],
+        db=str(REPO / "results.db.example"),
+        protocol=["pool512"],
+        margin={"recall@5": 3.0},
+        health=False,
+    ).records()
+    closing = {
+        r["group"]
+        for r in found
+        if r["metric"] == "gap"
+        and (r["p_corrected"] or 1) < 0.05
+        and r["delta"] < 0
+        and "steps=6000" not in r["baseline"]
+    }
+    lines = [f"of the {len(closing)} rows"]
+    for metric in ("image_recall@5", "text_recall@5"):
+        rows = [r for r in found if r["metric"] == metric and r["group"] in closing]
+        counts = [
+            sum(r["verdict"] == "no difference of the margin" for r in rows),
+            sum(r["verdict"] == "different" and r["delta"] < 0 for r in rows),
+            sum(r["verdict"] == "different" and r["delta"] > 0 for r in rows),
+            sum(r["verdict"] == "undecided" for r in rows),
+        ]
+        lines.append(f"| {metric.replace('_', ' ')} | {' | '.join(map(str, counts))} |")
+    text = (REPO / "docs" / "findings.md").read_text()
+    assert [line for line in lines if line not in text] == []
