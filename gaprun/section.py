@@ -12,4 +12,4 @@ Positive = Annotated[int, Field(gt=0)]
 class Section(BaseModel):
     """A strict, immutable part of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

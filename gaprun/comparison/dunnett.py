@@ -9,14 +9,15 @@ pooling. docs/statistics.md has the error rates and the power, `benchmarks/error
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gaprun.comparison.statistics import holm
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 Group = TypeVar("Group", bound=Hashable)
 NOISIER = 0.3  # level of the test that the baseline's variance is above the others': one-sided, so cautious
 POOLED_SHARE = (
@@ -59,6 +60,8 @@ def pooled_p(
     units = [unit for unit in baseline if all(unit in own for own in able.values())]
     if len(able) < 2 or len(units) < 2:
         return {}
+    import numpy as np  # with scipy a third of the time of a `compare`: only where several recipes share seeds
+
     table = np.array([[one[unit] for unit in units] for one in (baseline, *able.values())])
     residual = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
     groups, n = table.shape
@@ -77,6 +80,7 @@ def dunnett_p(t: Sequence[float] | Array, contrasts: int, df: float) -> Array:
 
     By Gauss's rules over the common normal part and the common denominator, closer together where that is small.
     """
+    import numpy as np
     from scipy.special import gammaincinv, ndtr, stdtr
 
     t = np.asarray(t, dtype=np.float64)

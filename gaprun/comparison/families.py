@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol, TypeVar
 
+from gaprun.comparison.dunnett import family_p
 from gaprun.comparison.statistics import holm
 
 
@@ -49,8 +50,6 @@ def corrected(
     found: dict[tuple[Group, Column], tuple[float | None, int]] = dict.fromkeys(p_values, (None, 0))
     if family == "none":
         return found
-    from gaprun.comparison.dunnett import family_p  # numpy: only where something is corrected
-
     by_question: dict[Hashable, list[tuple[Group, Column]]] = {}
     by_protocol: dict[str, list[tuple[Group, Column]]] = {}
     for group, column in keys:

@@ -12,14 +12,15 @@ import re
 import threading
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gaprun.data.errors import DamagedSample
 from gaprun.data.identity import SAMPLES, checked_fingerprint, file_state
 from gaprun.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 FORMAT = 1
 INDEX = "index.json"
@@ -251,6 +252,8 @@ def _columns_of(path: Path, *state: int) -> _Columns:
 
 def _read_columns(path: Path) -> _Columns:
     """Read line by line into columns: a line's own dictionary would take several times the room of its values."""
+    import numpy as np
+
     keys, captions, numbers = [], [], []
     with path.open(encoding="utf-8") as file:
         for text in file:

@@ -38,7 +38,6 @@ class Logistic:
     weight: Array
     bias: Array
     classes: Array
-    iterations: int
 
     def correct(self, rows: Array, labels: Array) -> Array:
         """bool (N,): the label's score is above every other class's. A tie is not a hit, a label unseen in
@@ -129,7 +128,7 @@ class _Problem:
         flat = torch.cat([v, v_bias[None]]).numpy().ravel()
         result = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
         w, b = unpack(result.x)
-        return Logistic(w.numpy(), b.numpy(), self.classes, int(result.nit))
+        return Logistic(w.numpy(), b.numpy(), self.classes)
 
     def _loss(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[float, torch.Tensor, torch.Tensor]:
         """Mean cross-entropy and its gradients, float64. Rows pass in blocks, so that both products of a

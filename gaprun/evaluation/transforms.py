@@ -10,16 +10,17 @@ A new transform is one class with `TRANSFORMS.register`, here or in a module tha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from gaprun.errors import UserError
-from gaprun.evaluation.embeddings import Array, Embeddings, unit_rows
-from gaprun.evaluation.moments import Moments, pair_moments
 from gaprun.registry import Registry
 from gaprun.section import Section
+
+if TYPE_CHECKING:  # numpy only where something is moved: every command reads the declarations
+    from gaprun.evaluation.embeddings import Array, Embeddings
+    from gaprun.evaluation.moments import Moments
 
 _NO_DIRECTION = 1e-6  # shorter than float32 rounding: what direction is left is noise
 
@@ -33,6 +34,10 @@ class Step:
 
     def __call__(self, rows: Array, what: str) -> Array:
         """Moved unit rows, float64 (n, D). Raises UserError for a row that lands on the origin."""
+        import numpy as np
+
+        from gaprun.evaluation.embeddings import unit_rows
+
         moved = np.asarray(rows, dtype=np.float64)
         if self.matrix is not None:
             moved = moved @ self.matrix
@@ -61,6 +66,8 @@ class Map:
 
         Raises UserError where a row lands on the origin and has no direction left.
         """
+        from gaprun.evaluation.embeddings import Embeddings
+
         return Embeddings(
             images=self.images(embeddings.images),
             texts=self.texts(embeddings.texts),
@@ -75,7 +82,7 @@ def _through(steps: tuple[Step, ...], rows: Array, what: str) -> Array:
     moved = rows
     for step in steps:
         moved = step(moved, what)
-    return moved.astype(np.float32)
+    return moved.astype("float32")
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,10 @@ class Pairs:
 
     def text_mean(self, step: Step, chunk: int = 16_384) -> Array:
         """Mean of the text rows after `step`, float64 (D,)."""
+        import numpy as np
+
+        from gaprun.evaluation.embeddings import unit_rows
+
         total = np.zeros(self.texts.shape[1])
         for start in range(0, len(self.texts), chunk):
             total += step(unit_rows(self.texts[start : start + chunk], "text", start), "text").sum(0)
@@ -106,6 +117,8 @@ class Transform(Section):
 
     def fit(self, train: Embeddings) -> Map:
         """The map for embeddings of the model that made `train`. Raises UserError without captioned images."""
+        from gaprun.evaluation.moments import pair_moments
+
         images, texts = train.pairs()
         if len(images) == 0:
             raise UserError(f"transform {self.name}: no captioned images to fit it on")
@@ -165,6 +178,8 @@ class Standardise(Transform):
     name: Literal["standardise"] = "standardise"
 
     def _fitted(self, pairs: Pairs) -> Map:
+        import numpy as np
+
         def step(mean: Array, covariance: Array) -> Step:
             spread = np.sqrt(np.diag(covariance))
             scale = 1.0 / np.where(spread > _NO_DIRECTION, spread, 1.0)
@@ -185,6 +200,8 @@ class ReAlign(Transform):
     name: Literal["realign"] = "realign"
 
     def _fitted(self, pairs: Pairs) -> Map:
+        import numpy as np
+
         m = pairs.moments
         spread_x, spread_y = float(np.trace(m.cov_x)), float(np.trace(m.cov_y))
         if spread_y < _NO_DIRECTION**2:
@@ -205,6 +222,8 @@ class Procrustes(Transform):
     centre: bool = Field(False, description="Rotate about the means: y -> unit(mu_x + (y - mu_y) R).")
 
     def _fitted(self, pairs: Pairs) -> Map:
+        import numpy as np
+
         m = pairs.moments
         cross = m.scatter_xy.T
         if not self.centre:
@@ -227,6 +246,8 @@ class DropDimensions(Transform):
     k: int = Field(1, ge=1, description="How many coordinates go; fewer than the embedding has.")
 
     def _fitted(self, pairs: Pairs) -> Map:
+        import numpy as np
+
         order = np.argsort(-np.abs(pairs.moments.mean_x - pairs.moments.mean_y), kind="stable")
         kept = np.ones(len(order))
         kept[order[: _fewer(self.k, len(order), self.name)]] = 0.0
@@ -246,6 +267,8 @@ class DropComponents(Transform):
     k: int = Field(1, ge=1, description="How many directions go; fewer than the embedding has.")
 
     def _fitted(self, pairs: Pairs) -> Map:
+        import numpy as np
+
         m = pairs.moments
         gap = m.mean_x - m.mean_y
         spread = m.scatter_xx + m.scatter_yy - m.scatter_xy - m.scatter_xy.T

@@ -152,7 +152,7 @@ def _assembled(
 ) -> Towers:
     config, picture = folder_config(folder)
     state = model_state(content, weights)
-    settings = _of_weights(Settings(picture=checked_picture(what, picture)), config, state)
+    settings = _of_weights(Settings(picture=checked_picture(what, picture)), state)
     with _words(what, network):
         words = named_tokenizer(tokenizer)
         towers = towers_of(settings.applied(config), settings, words, context_length_of(config))
@@ -213,14 +213,14 @@ def _named_towers(
     else:
         config, picture = named_config(known), {}
     settings = replace(settings, picture={**checked_picture(what, picture), **settings.picture})
-    settings = _of_weights(settings, config, state)
+    settings = _of_weights(settings, state)
     with _words(what, network=asked and not known.startswith(FOLDER)):
         tokenizer = named_tokenizer(known)
         length = settings.context_length or context_length_of(config)
         return towers_of(settings.applied(config), settings, tokenizer, length)
 
 
-def _of_weights(settings: Settings, config: dict[str, Any], state: dict[str, Tensor]) -> Settings:
+def _of_weights(settings: Settings, state: dict[str, Tensor]) -> Settings:
     """`settings` with what the weights' own names say: a text tower kept apart, a learned bias."""
     apart = has_custom_text(state) or None
     learned = "logit_bias" in state or None

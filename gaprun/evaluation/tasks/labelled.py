@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gaprun.evaluation.task import Embedder
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gaprun.data.split import Split
 
 
@@ -24,6 +24,8 @@ def labelled_texts(
     assert embeddings.labels is not None and split.classes is not None
     if len(embeddings.texts):
         return embeddings.texts, embeddings.labels[embeddings.owner]
+    import numpy as np
+
     from gaprun.evaluation.templates import prompts
 
     texts = prompts(split.classes, templates if templates is not None else split.templates or "openai")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from gaprun.errors import UserError
@@ -68,6 +67,8 @@ class Transfer(Task):
         )
 
     def _texts(self, embedder: Embedder, fitted: Split, split: Split) -> Any:
+        import numpy as np
+
         from gaprun.evaluation.interchange import Side
 
         rows, classes = labelled_texts(embedder, split, self.templates)
