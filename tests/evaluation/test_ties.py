@@ -59,7 +59,7 @@ def test_a_repeated_class_is_never_the_only_best(repeated, n, k, d, seed):
 @given(**SHAPES)
 def test_a_probe_whose_classes_are_alike_hits_nothing(n, k, d, seed):
     weight = np.repeat(np.random.default_rng(seed).standard_normal((d, 1)), k, 1)
-    model = Logistic(weight, np.full(k, 0.25), np.arange(k), 1)
+    model = Logistic(weight, np.full(k, 0.25), np.arange(k))
     assert not model.correct(rows(n, d, seed), np.random.default_rng(seed).integers(0, k, n)).any()
 
 
