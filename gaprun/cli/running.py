@@ -20,31 +20,55 @@ MOST_NAMED = 6
 
 
 def run_all(
-    jobs: list[Job], store: Store, db: str | None, devices: list[str], refused: Sequence[Outcome] = ()
+    jobs: list[Job],
+    store: Store,
+    db: str | None,
+    devices: list[str],
+    refused: Sequence[Outcome] = (),
+    fail_fast: bool = False,
 ) -> None:
     """Run `jobs`, one a device at a time, and list at the end what could not be done, with what was `refused` before.
 
-    Raises a single job's own error, or a Failure for several jobs, once all have ended.
+    With `fail_fast` none is started after the first that failed. Raises a single job's own error, or a Failure for
+    several jobs, once all that were started have ended.
     """
     from gaprun.jobs.parallel import run_jobs
 
-    good, bad = checked(jobs, lambda job: _check(job, store, devices[0]))
-    _shown(good, [*refused, *bad], lambda report, finished: run_jobs(good, db, devices, report, finished))
+    good, bad = checked(jobs, lambda job: _check(job, store, devices[0]), fail_fast)
+    _shown(
+        good,
+        [*refused, *bad],
+        lambda report, finished: run_jobs(good, db, devices, report, finished, fail_fast),
+    )
 
 
 def run_together(
-    jobs: list[Job], store: Store, db: str | None, device: str, refused: Sequence[Outcome] = ()
+    jobs: list[Job],
+    store: Store,
+    db: str | None,
+    device: str,
+    refused: Sequence[Outcome] = (),
+    fail_fast: bool = False,
 ) -> None:
     """As the first of several processes that train each of `jobs` together; the others wait for its word even where
     there are none."""
     from gaprun.jobs.parallel import run_shared
 
-    good, bad = checked(jobs, lambda job: _check(job, store, device))
-    _shown(good, [*refused, *bad], lambda report, finished: run_shared(good, db, device, report, finished))
+    good, bad = checked(jobs, lambda job: _check(job, store, device), fail_fast)
+    _shown(
+        good,
+        [*refused, *bad],
+        lambda report, finished: run_shared(good, db, device, report, finished, fail_fast),
+    )
 
 
-def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[Job], list[Outcome]]:
-    """The jobs that `check` lets pass, and the others with why. Raises its error where no job passes."""
+def checked(
+    jobs: Sequence[Job], check: Callable[[Job], object], fail_fast: bool = False
+) -> tuple[list[Job], list[Outcome]]:
+    """The jobs that `check` lets pass, and the others with why.
+
+    Raises its error where no job passes, and with `fail_fast` that of the first which does not.
+    """
     from gaprun.cli.progress import waiting
     from gaprun.jobs.outcome import Outcome
 
@@ -59,6 +83,8 @@ def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[J
                 good.append(job)
             except GaprunError as error:
                 bad.append(Outcome(job, error))
+                if fail_fast and len(jobs) > 1:
+                    raise _stopped(bad[0], len(jobs)) from None
     if bad and not good:
         give_reasons(bad, len(jobs))
     for outcome in bad:
@@ -69,6 +95,7 @@ def checked(jobs: Sequence[Job], check: Callable[[Job], object]) -> tuple[list[J
 def _check(job: Job, store: Store, device: str) -> None:
     """Raise UserError for what can be known to be wrong with a job before it starts."""
     from gaprun.jobs.preflight import prepare_job
+    from gaprun.model.frozen import trained_parameters
     from gaprun.model.towers import tokenizer_for
     from gaprun.runtime.environment import check_precision, pick_device
 
@@ -76,16 +103,20 @@ def _check(job: Job, store: Store, device: str) -> None:
     prepare_job(job, store)
     check_precision(job.recipe.compute, where)
     tokenizer_for(job.recipe.model)
+    if job.recipe.model.freeze is not None:
+        trained_parameters(job.recipe.model)
 
 
 def _shown(jobs: list[Job], refused: Sequence[Outcome], run: Callable[[Report, Finished], None]) -> None:
     """`run` under progress bars; raises for what failed or was refused once all have ended."""
     from gaprun.cli.progress import JobProgress
 
-    failures = list(refused)
+    failures, ended = list(refused), 0
     with JobProgress(f"{counted(len(jobs), 'run')}: starting", jobs=len(jobs)) as progress:
 
         def finished(outcome: Outcome) -> None:
+            nonlocal ended
+            ended += 1
             progress.ended(outcome.job.id)
             if outcome.error is None:
                 progress.message(f"finished {outcome.job.id}{progress.so_far()}")
@@ -95,6 +126,8 @@ def _shown(jobs: list[Job], refused: Sequence[Outcome], run: Callable[[Report, F
                     progress.message(f"failed   {outcome.job.id}: {outcome.error}")
 
         run(progress, finished)
+    if failures and ended < len(jobs):
+        raise _stopped(failures[0], len(jobs) - ended)
     if failures:
         give_reasons(failures, len(jobs) + len(refused))
 
@@ -111,6 +144,14 @@ def give_reasons(failures: Sequence[Outcome], of: int) -> None:
     for outcome in failures:
         _say(outcome)
     raise Failure(f"{len(failures)} of {of} runs could not be done; they are listed above")
+
+
+def _stopped(first: Outcome, left: int) -> GaprunError:
+    """The error of a sweep that ends (--fail-fast) with its `first` failed job, `left` others not started."""
+    assert first.error is not None
+    return type(first.error)(
+        f"{first.job.id}: {first.error}; {counted(left, 'run')} not started (--fail-fast): the same command goes on"
+    )
 
 
 def _say(outcome: Outcome) -> None:

@@ -55,6 +55,13 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show jobs, sizes and what is done; train nothing.")
     ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option(
+            "--fail-fast",
+            help="Start no other job after the first that failed; those under way go on to their end.",
+        ),
+    ] = False,
     format: FormatOption = Format.table,
     json: JsonOption = False,
 ) -> None:
@@ -81,7 +88,7 @@ def train(
     from gaprun.store.engine import locate
 
     place = locate(db)
-    jobs, refused = checked(jobs, lambda job: check_folder(job, prepare_job(job), place))
+    jobs, refused = checked(jobs, lambda job: check_folder(job, prepare_job(job), place), fail_fast)
     store = open_store(db)
     waiting = [job for job in jobs if not is_finished(store, job)]
     done = len(jobs) - len(waiting)
@@ -91,11 +98,12 @@ def train(
     if is_shared():
         if side_by_side or processes:
             raise UserError("under torchrun, leave out --jobs and --nproc-per-node")
-        run_together(waiting, store, db, device, refused)
+        run_together(waiting, store, db, device, refused, fail_fast)
     elif waiting and processes is not None and processes > 1:
         if side_by_side:
             raise UserError("--nproc-per-node trains one job at a time: leave out --jobs")
         again = ["train", *_same(recipe, db, seeds, overrides, resume, device)]
+        again += ["--fail-fast"] if fail_fast else []
         code = launch(again, processes)
         if code:
             raise typer.Exit(code)  # the first process has said why
@@ -104,7 +112,7 @@ def train(
         from gaprun.jobs.parallel import on_card, shared_out
 
         workers = min(side_by_side or (1 if on_card(device) else os.cpu_count() or 1), len(waiting))
-        run_all(waiting, store, db, shared_out(device, workers), refused)
+        run_all(waiting, store, db, shared_out(device, workers), refused, fail_fast)
     elif refused:
         give_reasons(refused, len(jobs) + len(refused))
     closing_words(store, jobs, db)

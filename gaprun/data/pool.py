@@ -52,14 +52,17 @@ class Pool:
 
         Raises UserError (no room). `memory`: descriptor of a memory file that several processes share.
         """
-        path = None
-        if folder is not None:
-            content = [FORMAT, *(f"{name} {_version(name)}" for name in DECODERS)]
-            content += [split.fingerprint for split in self.splits]
-            digest = hashlib.sha256(" ".join(content).encode())
-            digest.update(np.array(self.members, dtype="<i8").tobytes() + self.kept.astype("<i8").tobytes())
-            path = folder / f"{digest.hexdigest()[:32]}.u8"
+        path = None if folder is None else folder / f"{self.content[:32]}.u8"
         self.cache = DecodedCache(self.kept, path, memory)
+
+    @property
+    def content(self) -> str:
+        """sha256 (hex) of all that decides the decoded pictures' bytes: data, which of it, sizes, decoders."""
+        parts = [FORMAT, *(f"{name} {_version(name)}" for name in DECODERS)]
+        parts += [split.fingerprint for split in self.splits]
+        digest = hashlib.sha256(" ".join(parts).encode())
+        digest.update(np.array(self.members, dtype="<i8").tobytes() + self.kept.astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def picture(self, index: int) -> npt.NDArray[np.uint8]:
         """The decoded picture at its kept size, (height, width, 3). Raises DamagedSample."""

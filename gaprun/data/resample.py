@@ -48,6 +48,10 @@ class Pictures:
         """The same with the pixels on `device`."""
         return replace(self, pixels=self.pixels.to(device, non_blocking=non_blocking))
 
+    def pin_memory(self) -> Pictures:
+        """The same with the pixels in memory that a GPU copies from by itself."""
+        return replace(self, pixels=self.pixels.pin_memory())
+
     def split(self, count: int) -> Iterator[Pictures]:
         """Parts of `count` pictures, the last one perhaps smaller."""
         for first in range(0, len(self), count):

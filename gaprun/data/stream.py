@@ -22,22 +22,42 @@ from gaprun.errors import Failure, GaprunError
 REPLACEMENTS = 100
 IN_FLIGHT = 4 * 2**30  # bytes of batches that all loaders may have ready: in /dev/shm, and pinned on a GPU
 NO_PIXELS = torch.zeros(0, dtype=torch.uint8)
-Trim = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
+Trim = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 @dataclass
 class Batch:
-    """One step's input: B pictures and tokens int64 (B, L), L the longest caption's length rounded up."""
+    """One step's input: B pictures and tokens int64 (B, L), L the longest caption's length rounded up.
+
+    In the place of either stand features float32 (B, d) where a frozen tower has made them already. `images`: the
+    pictures' numbers in the pool, int64 (B,), where one that is damaged has given way to another.
+    """
 
     step: int
-    pictures: Pictures
+    pictures: Pictures | torch.Tensor
     tokens: torch.Tensor
     damaged: list[str]
+    images: npt.NDArray[np.int64] | None = None
 
     def pin_memory(self) -> Batch:
         """The same in memory that a GPU copies from by itself; torch's loader calls it."""
-        pictures = replace(self.pictures, pixels=self.pictures.pixels.pin_memory())
-        return replace(self, pictures=pictures, tokens=self.tokens.pin_memory())
+        return replace(self, pictures=self.pictures.pin_memory(), tokens=self.tokens.pin_memory())
+
+
+def untrimmed(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """All of `rows`: what is not tokens, or has no padding that can go."""
+    return rows
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What a frozen image tower makes of a pool's pictures: float32 (n, d), of the length that it gives them.
+
+    `shown`, int64 (n,): whose picture each row is of, which is another one's where its own is damaged.
+    """
+
+    rows: npt.NDArray[np.float32]
+    shown: npt.NDArray[np.int64]
 
 
 class LoadBatch(Dataset[Any]):
@@ -46,17 +66,20 @@ class LoadBatch(Dataset[Any]):
     def __init__(
         self,
         plan: Plan,
-        tokens: npt.NDArray[np.int64],
-        trim: Trim = lambda tokens: tokens,
+        tokens: npt.NDArray[Any],
+        trim: Trim = untrimmed,
         rows: slice | None = None,
         in_place: bool = False,
+        features: ImageFeatures | None = None,
     ) -> None:
-        """`tokens`: (len(pool.texts), context) ids of every caption; `trim` cuts a batch's common padding; `rows`:
-        the part of every step to load, where several processes share it (None: all); `in_place`: cached pictures are
-        not copied, a batch says where they lie in the cache (for the CPU)."""
+        """`tokens`: (len(pool.texts), context) ids of every caption, or (., d) features; `trim` cuts a batch's common
+        padding; `rows`: the part of every step to load, where several processes share it (None: all); `in_place`:
+        cached pictures are not copied, a batch says where they lie in the cache (for the CPU); `features`: what stands
+        for the pictures, which are then not read."""
         self.plan, self.tokens, self.trim = plan, tokens, trim
         self.rows = rows or slice(0, plan.batch_size)
-        self.in_place = in_place and plan.pool.cache is not None
+        self.in_place = in_place and plan.pool.cache is not None and features is None
+        self.features = features
 
     def __getitem__(self, step: int) -> Batch | GaprunError:
         """`load(step)`, or the error that it ended with: raised in a worker it would come back as a traceback."""
@@ -70,7 +93,7 @@ class LoadBatch(Dataset[Any]):
         """What the pictures of one batch take on the way from a loader, on average."""
         return (
             1
-            if self.in_place
+            if self.in_place or self.features is not None
             else int(3 * self.plan.pool.kept.prod(1).mean() * (self.rows.stop - self.rows.start)) + 1
         )
 
@@ -80,7 +103,7 @@ class LoadBatch(Dataset[Any]):
         return batch if cache is None else self._with_pixels(batch, torch.from_numpy(cache.pixels))
 
     def _with_pixels(self, batch: Batch, pixels: torch.Tensor) -> Batch:
-        if not self.in_place:
+        if not self.in_place or isinstance(batch.pictures, torch.Tensor):
             return batch
         return replace(batch, pictures=replace(batch.pictures, pixels=pixels))
 
@@ -89,18 +112,25 @@ class LoadBatch(Dataset[Any]):
         plan, pool, rows = self.plan, self.plan.pool, self.rows
         images = plan.images(step).copy()
         damaged: list[str] = []
+        if self.features is not None:
+            images = self.features.shown[images]
+            of_pictures = torch.from_numpy(self.features.rows[images[rows]])
+            return Batch(step, of_pictures, self._texts(step, images), damaged, images[rows])
         pixels = [self._readable(images, k, damaged).reshape(-1) for k in range(len(images))[rows]]
         kept = pool.kept[images[rows]]
         # Of the whole batch, since one generator draws the crops row by row.
         boxes = plan.boxes(step, images)[rows]
-        tokens = self.trim(self.tokens[plan.captions(step, images)[rows]])
         shapes = torch.from_numpy(kept), torch.from_numpy(boxes)
         if self.in_place and pool.cache is not None:
             starts = torch.from_numpy(pool.cache.starts[images[rows]])
             pictures = Pictures(torch.from_numpy(pool.cache.pixels), starts, *shapes)
         else:
             pictures = Pictures.joined(torch.from_numpy(np.concatenate(pixels)), *shapes)
-        return Batch(step, pictures, torch.from_numpy(tokens), damaged)
+        return Batch(step, pictures, self._texts(step, images), damaged, images[rows])
+
+    def _texts(self, step: int, images: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Tokens, or features, of the captions that its rows of `images` are shown with."""
+        return torch.from_numpy(self.trim(self.tokens[self.plan.captions(step, images)[self.rows]]))
 
     def _readable(self, images: npt.NDArray[np.int64], k: int, damaged: list[str]) -> npt.NDArray[np.uint8]:
         for _ in range(REPLACEMENTS):

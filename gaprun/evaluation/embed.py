@@ -11,12 +11,13 @@ import torch
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 
+from gaprun.arrays import DamagedArrays
 from gaprun.data.decode import decode_rgb
 from gaprun.data.errors import DamagedSample
 from gaprun.data.split import Split
 from gaprun.errors import Failure
 from gaprun.evaluation.embeddings import Embeddings
-from gaprun.evaluation.keep import DamagedEmbeddings, read_embeddings, remove_embeddings, write_embeddings
+from gaprun.evaluation.keep import read_embeddings, remove_embeddings, write_embeddings
 from gaprun.evaluation.task import Source
 from gaprun.files import content_hash
 from gaprun.model.identity import identity_of
@@ -90,7 +91,7 @@ class StoredEmbedder:
         """The embeddings in `folder`, which are made and written where they are not there or damaged."""
         try:
             found = read_embeddings(folder)
-        except DamagedEmbeddings as error:
+        except DamagedArrays as error:
             self.remarks.append(f"{error}: {split.dataset}/{split.split} was encoded again")
             found = None
             if not remove_embeddings(folder):
@@ -101,7 +102,7 @@ class StoredEmbedder:
         write_embeddings(folder, fresh)
         try:
             return read_embeddings(folder) or fresh
-        except DamagedEmbeddings:
+        except DamagedArrays:
             return fresh
 
     def _key(self, split: Source) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
+from gaprun.model.frozen import freeze
 from gaprun.model.towers import build_towers
 from gaprun.recipe.schema import Recipe
 
@@ -32,6 +33,7 @@ def activation_bytes(recipe: Recipe) -> int:
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         clip = towers.clip.to_empty(device=kind).train()
+        freeze(clip, recipe.model.freeze)
         weights = {p.untyped_storage()._cdata for p in clip.parameters()}
         size = towers.image_size
         images = torch.empty(rows, 3, size, size, device=kind)

@@ -23,32 +23,47 @@ if TYPE_CHECKING:
     from gaprun.store import Store
 
 
-def run_jobs(jobs: list[Job], db: str | None, devices: list[str], report: Report, finished: Finished) -> None:
+def run_jobs(
+    jobs: list[Job],
+    db: str | None,
+    devices: list[str],
+    report: Report,
+    finished: Finished,
+    fail_fast: bool = False,
+) -> None:
     """Run `jobs`, as many at once as there are `devices`; a job takes the device that another left.
 
     A device may stand in the list several times. A job that fails does not stop the others: on a GPU each of several
-    has a process of its own, since a process whose use of a GPU broke cannot use it again. Raises Interrupted
-    after Ctrl-C or SIGTERM, once every running job has saved.
+    has a process of its own, since a process whose use of a GPU broke cannot use it again. With `fail_fast` none is
+    started after the first that failed; those under way go on to their end. Raises Interrupted after Ctrl-C or SIGTERM,
+    once every running job has saved.
     """
     alone = len(devices) <= 1 and not (len(jobs) > 1 and on_card(devices[0]))
     if alone or len(jobs) <= 1:
-        _one_by_one(jobs, db, devices[0], report, finished)
+        _one_by_one(jobs, db, devices[0], report, finished, fail_fast)
     else:
-        _side_by_side(jobs, db, devices, report, finished)
+        _side_by_side(jobs, db, devices, report, finished, fail_fast)
 
 
-def run_shared(jobs: list[Job], db: str | None, device: str, report: Report, finished: Finished) -> None:
+def run_shared(
+    jobs: list[Job],
+    db: str | None,
+    device: str,
+    report: Report,
+    finished: Finished,
+    fail_fast: bool = False,
+) -> None:
     """Run the first process's `jobs` one after another, each by all processes that the launcher started together.
 
-    The others' `jobs`, `report` and `finished` do not count. Raises as `run_jobs` does, and LostProcess.
+    The others' `jobs`, `report`, `finished` and `fail_fast` do not count. Raises as `run_jobs` does, and LostProcess.
     """
     with joined(device) as world:
-        jobs = world.from_first(jobs)
+        jobs, fail_fast = world.from_first((jobs, fail_fast))
         try:
             if world.first:
-                _one_by_one(jobs, db, device, report, finished, world)
+                _one_by_one(jobs, db, device, report, finished, fail_fast, world)
             else:
-                _one_by_one(jobs, db, device, lambda event: None, lambda outcome: None, world)
+                _one_by_one(jobs, db, device, lambda event: None, lambda outcome: None, fail_fast, world)
         except LostProcess:
             # The launcher will stop this process too; it has yet to say why it ends.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -59,7 +74,13 @@ def run_shared(jobs: list[Job], db: str | None, device: str, report: Report, fin
 
 
 def _one_by_one(
-    jobs: list[Job], db: str | None, device: str, report: Report, finished: Finished, world: World = ALONE
+    jobs: list[Job],
+    db: str | None,
+    device: str,
+    report: Report,
+    finished: Finished,
+    fail_fast: bool,
+    world: World = ALONE,
 ) -> None:
     from gaprun.store import open_store
 
@@ -83,6 +104,8 @@ def _one_by_one(
             finished(Outcome(job, None))
         if not os.environ.get("GAPRUN_DEBUG"):  # there, the traceback is wanted
             let_go(failed)
+        if failed and fail_fast:
+            break
 
 
 def _unopened(db: str | None) -> Store:
@@ -146,13 +169,23 @@ def pinned(device: str) -> str:
 
 
 def _side_by_side(
-    jobs: list[Job], db: str | None, devices: list[str], report: Report, finished: Finished
+    jobs: list[Job],
+    db: str | None,
+    devices: list[str],
+    report: Report,
+    finished: Finished,
+    fail_fast: bool,
 ) -> None:
     context = multiprocessing.get_context("spawn")
     events: Any = context.Queue()
     threads = max(1, (os.cpu_count() or 1) // len(devices))
     waiting, running, taken = list(jobs), dict[str, tuple[Job, BaseProcess]](), dict[str, str]()
     stopping = False
+
+    def ended(outcome: Outcome) -> None:
+        if outcome.error is not None and fail_fast:
+            waiting.clear()
+        finished(outcome)
 
     def forward(number: int, frame: object) -> None:
         nonlocal stopping
@@ -176,7 +209,7 @@ def _side_by_side(
                 process = context.Process(target=_start_child, args=(job, db, device, threads, events))
                 _start_unheard(process)
                 running[job.id] = (job, process)
-            _collect(events, running, report, finished, lambda: stopping)
+            _collect(events, running, report, ended, lambda: stopping)
     finally:
         for _, left in running.values():  # only when something broke here: no job outlives its parent
             left.terminate()

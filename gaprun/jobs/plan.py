@@ -23,7 +23,7 @@ GIB = 2**30
 def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
     """One dictionary a job; what only the data can tell is None where a training split (`absent`) is not there yet."""
     statuses = _statuses(db)
-    parameters: dict[str, int] = {}
+    parameters: dict[str, tuple[int, int | None]] = {}
     kept: dict[str, float | None] = {}
     rows = []
     for job in jobs:
@@ -34,11 +34,12 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
         batch = recipe.schedule.batch_size
         model = recipe.model.model_dump_json()
         if model not in parameters:
-            parameters[model] = count_parameters(job)
+            parameters[model] = count_parameters(job), _trained(job)
         step = f"{model} {recipe.compute.model_dump_json()} {batch}"
         if step not in kept:
             kept[step] = activation_gib(job)
-        count, averaged = parameters[model], recipe.optimizer.ema is not None
+        (count, trained), averaged = parameters[model], recipe.optimizer.ema is not None
+        frozen = 0 if trained is None else count - trained
         rows.append(
             {
                 "run": job.id,
@@ -52,11 +53,14 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "warmup_steps": length.warmup if length else recipe.schedule.warmup_steps,
                 "parameters": count,
                 # fp32 weights, gradients and AdamW's two moments, an average and a teacher where the recipe has them.
-                "model_memory_gib": count * (16 + 4 * averaged + 4 * recipe.loss.needs_teacher) / GIB,
+                "model_memory_gib": (
+                    count * (16 + 4 * averaged + 4 * recipe.loss.needs_teacher) - 12 * frozen
+                )
+                / GIB,
                 "activation_memory_gib": kept[step],
                 "cache_memory_gib": _cache_gib(job, ready),
                 # weights, two moments and an average in each kept checkpoint, one more while the next is written.
-                "disk_gib": count * (12 + 4 * averaged) * (recipe.checkpoint.keep + 1) / GIB,
+                "disk_gib": (count * (12 + 4 * averaged) - 8 * frozen) * (recipe.checkpoint.keep + 1) / GIB,
                 "measures": [task.task for task in recipe.eval],
                 "absent": absent,
             }
@@ -83,6 +87,15 @@ def count_parameters(job: Job) -> int:
             f"model.arch {job.recipe.model.arch}: its size is not known without a network, which --dry-run does not "
             f"ask ({first_line(error)}); train it once, or choose an arch whose towers are open_clip's own"
         ) from None
+
+
+def _trained(job: Job) -> int | None:
+    """Parameters that `model.freeze` leaves to train; None where nothing is frozen. Raises UserError."""
+    if job.recipe.model.freeze is None:
+        return None
+    from gaprun.model.frozen import trained_parameters
+
+    return trained_parameters(job.recipe.model)
 
 
 def activation_gib(job: Job) -> float | None:

@@ -6,6 +6,7 @@ the recipe: no torch at import time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -59,6 +60,10 @@ class Loss(Section):
         """
         raise TypeError(f"{type(self).__name__} has no formula")
 
+    def chance(self, pairs: int) -> float:
+        """The least that the loss of so many pairs can be where no pair is told from another; infinite: not known."""
+        return math.inf
+
     def __call__(
         self, x: Tensor, y: Tensor, beta: Tensor | float, parameters: Mapping[str, Tensor] | None = None
     ) -> Tensor:
@@ -79,6 +84,9 @@ class ClipLoss(Loss):
     """
 
     name: Literal["clip"] = "clip"
+
+    def chance(self, pairs: int) -> float:
+        return math.log(pairs)
 
     def addend(
         self, x: Tensor, y: Tensor, rows: slice, beta: Tensor | float, parameters: Mapping[str, Tensor]
@@ -102,6 +110,9 @@ class SigmoidLoss(Loss):
     name: Literal["sigmoid"] = "sigmoid"
     needs_unit_rows: ClassVar[bool] = True
     bias: float = Field(-10.0, description="Start of the learned bias b (SigLIP: -10).")
+
+    def chance(self, pairs: int) -> float:
+        return _yes_or_no_chance(pairs)
 
     def parameters(self, size: int, random: np.random.Generator) -> dict[str, Any]:
         """The bias b."""
@@ -128,6 +139,9 @@ class RelativeSigmoidLoss(Loss):
         0.7, allow_inf_nan=False, description="Start of the learned relative bias r."
     )
 
+    def chance(self, pairs: int) -> float:
+        return _yes_or_no_chance(pairs)
+
     def parameters(self, size: int, random: np.random.Generator) -> dict[str, Any]:
         """The relative bias r."""
         return {"relative_bias": self.relative_bias}
@@ -136,6 +150,11 @@ class RelativeSigmoidLoss(Loss):
         self, x: Tensor, y: Tensor, rows: slice, beta: Tensor | float, parameters: Mapping[str, Tensor]
     ) -> Tensor:
         return _yes_or_no((x[rows] @ y.T - parameters["relative_bias"]) * beta, rows.start)
+
+
+def _yes_or_no_chance(pairs: int) -> float:
+    """Each question answered yes with probability 1/n: n times that answer's entropy."""
+    return math.log(pairs) + (pairs - 1) * math.log(pairs / (pairs - 1))
 
 
 def _yes_or_no(logits: Tensor, first: int) -> Tensor:

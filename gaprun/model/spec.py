@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -98,6 +98,14 @@ class Model(Section):
         "full",
         description="`used` keeps only the token ids of the training captions (plus one for unknown ids): "
         "a tiny model's 49,408-row token embedding would dominate its optimiser step.",
+    )
+
+    freeze: Literal["image", "text"] | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="What is not trained: a tower, or a list of towers and parts by open_clip's names, each with all "
+        "below it (`[visual.conv1, token_embedding]`). Frozen layers are in evaluation mode (batch normalisation keeps "
+        "its statistics), get no weight decay, and end bit for bit as they began. The inputs of a tower that is frozen "
+        "whole are embedded once and kept beside the runs: captions, and pictures with `data.crop: centre`.",
     )
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ NEUTRAL = (
     "data.workers",
     "data.cache",
     "data.damage_budget",
+    "schedule.stop_when_diverged",
 )
 # These change the last bits of the weights (tested for threads) and nothing else: other runs, the same set-up.
 ROUNDING = (
@@ -41,6 +42,7 @@ ADDED_LATER: dict[str, Any] = {
     "compute.cudnn_benchmark": False,
     "compute.attention": "auto",
     "model.inline.shared": False,
+    "model.freeze": None,
     "temperature.rising_only": False,
     "optimizer.decay": "matrices",
     "optimizer.grad_clip_over": "towers",

@@ -76,6 +76,12 @@ class Schedule(Section):
         "cosine",
         description="The rate after the warm-up: half a cosine to zero, the peak throughout, or a line to zero.",
     )
+    stop_when_diverged: bool = Field(
+        False,
+        description="End a run (as failed) that learns nothing: after the warm-up, its contrastive loss (without "
+        "weight and terms) was at chance or above (log of the batch for `clip`) at ten looks in a row, of a hundred in "
+        "the whole run. A loss that is not finite ends every run.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -146,8 +146,17 @@ def _choose(fits: Sequence[Fit], fall: float) -> tuple[str, str]:
     best, runner = fits[0], fits[1]
     held_out = min(fits, key=lambda fit: fit.held_out)
     constant = next(fit for fit in fits if fit.law == "constant")
-    if constant.aicc - best.aicc < FALLING or fall < SMALLEST_FALL:
-        return UNDECIDED, "the gap does not fall over the record, so no rate of closing can be told"
+    ahead = constant.aicc - next(fit for fit in fits if fit.law != "constant").aicc
+    if fall < SMALLEST_FALL:
+        how = f"falls by {100 * fall:.1f} % only" if fall > 0 else "does not fall"
+        return UNDECIDED, (
+            f"the gap {how} over the record: no rate of closing can be told (from {100 * SMALLEST_FALL:g} % on)"
+        )
+    if ahead < FALLING:
+        return UNDECIDED, (
+            f"the gap falls by {100 * fall:.0f} %, but no law of closing describes the record clearly better than a "
+            f"constant (criteria {ahead:.1f} apart, {FALLING:g} needed): it is too noisy or too short"
+        )
     if best.law != held_out.law and held_out.held_out < 0.9 * best.held_out:
         return UNDECIDED, (
             f"the criterion prefers {best.text} and the held-out error {held_out.text}: no law fits both ways"

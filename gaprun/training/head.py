@@ -29,6 +29,7 @@ class Head(nn.Module):
         """`size`: the embeddings' dimension; `seed`: of the parameters that start at random."""
         super().__init__()
         self.loss = loss
+        self.contrastive: tuple[Tensor, int] | None = None  # of the last `addend`, and its pairs
         nu = rule.initial_nu()
         self.nu = None if nu is None else nn.Parameter(torch.tensor(nu, dtype=torch.float32))
         self._own = tuple(loss.parameters(size, _random(seed, 0)).items())
@@ -65,6 +66,7 @@ class Head(nn.Module):
         """
         own: Mapping[str, Tensor] = {name: getattr(self, name) for name, _ in self._own}
         total = self.loss.addend(*swapped, rows, beta, own)
+        self.contrastive = total.detach(), len(swapped[0])
         if self.loss.weight != 1:
             total = total * self.loss.weight
         for k, (term, learned) in enumerate(zip(self.loss.terms, self.terms, strict=True)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,7 +15,7 @@ from gaprun.data.members import Member
 from gaprun.data.plan import Plan
 from gaprun.data.pool import Pool
 from gaprun.data.split import Split
-from gaprun.data.stream import Batch, LoadBatch, stream
+from gaprun.data.stream import Batch, LoadBatch, stream, untrimmed
 from gaprun.errors import Failure, GaprunError
 from gaprun.model.towers import tokenizer_for, trimmed
 from gaprun.model.vocabulary import Tokens
@@ -27,7 +27,9 @@ from gaprun.store import Store
 from gaprun.store.claims import ClaimLost
 from gaprun.training.captions import caption_tokens
 from gaprun.training.checkpoint import CheckpointWriter
+from gaprun.training.diverged import Diverged, check_finite, check_learning
 from gaprun.training.length import recorded_steps
+from gaprun.training.once import FrozenFeatures
 from gaprun.training.state import TrainState
 from gaprun.training.transfer import on_device
 
@@ -48,13 +50,24 @@ def train_steps(
     """Train on `members` of `splits` from `state.step` to the end; returns the last checkpoint's path and weights hash.
 
     Trajectory rows go to the store and checkpoints to `folder` on the way. Every process of `state.world` calls this;
-    they agree before each step whether to go on. Raises Interrupted after a stop (saved), Diverged for a loss that is
-    not finite, LostProcess, ClaimLost, Failure for what cannot go on (saved), and any other error as it came (saved).
+    they agree before each step whether to go on. Raises Interrupted after a stop (saved), Diverged for a run that
+    learns nothing, LostProcess, ClaimLost, Failure for what cannot go on (saved), any other error as it came (saved).
     """
     length, world, every = state.length, state.world, state.length.checkpoint_every
+    captions = sum(len(splits[s].captions[i]) for s, i in members)
+    frozen = FrozenFeatures(
+        state,
+        store.artifacts / "cache",
+        lambda what, done, total: report(Event(job.id, what, done, total)),
+        lambda text: report(Event(job.id, "resume", 1, 1, text)),
+        lambda: stop.raise_if(state.step),
+    )
+    once = frozen.towers(len(members), captions)
     with world.shared_memory() as memory:
-        load = world.together(lambda: _loader(job, store, state, splits, members, report, memory))
+        load = world.together(lambda: _loader(job, store, state, splits, members, report, memory, once))
     allowed = max(1, math.floor(job.recipe.data.damage_budget * len(load.plan.pool)))
+    load, damaged = frozen.put_into(load, once)
+    _count_damage(state, damaged, allowed)
     recorded = recorded_steps(length.total)
     way_out = less_memory(job.recipe.compute, state.rows.stop - state.rows.start)
     batches = on_device(_whole_stream(load, state, job.recipe.data.workers), state.device)
@@ -85,7 +98,8 @@ def train_steps(
                 save = ended or (every > 0 and state.step % every == 0)
                 value = loss.item() if flush or save or state.step - 1 in recorded else None
             if value is not None:
-                _check_finite(value, state.step, folder)
+                check_finite(value, state.step, folder)
+            check_learning(state, folder)
             _, trouble = _tried(partial(books.enter, record, value, flush or save, save))
         return world.on_first(books.last_checkpoint)
     except (Diverged, Interrupted, ClaimLost):
@@ -179,23 +193,25 @@ def _loader(
     members: list[Member],
     report: Report,
     memory: int | None,
+    once: Container[str],
 ) -> LoadBatch:
     data, world = job.recipe.data, state.world
     pool = Pool(splits, state.towers.image_size, data.crop_scale, data.margin, data.crop, members)
     tokens = job_tokens(job, store, pool.texts, report)
     if state.towers.vocabulary is not None:
         tokens = state.towers.vocabulary(tokens)
-    if data.cache == "disk":
+    cache = "none" if "image" in once else data.cache  # there each picture is decoded once
+    if cache == "disk":
         # Processes of one machine share a file; machines do not, even where they share a disk: mappings do not travel.
         own = f"from-{world.host_leader}" if world.host_leader else ""
         pool.use_cache(store.artifacts / "cache" / own)
-    elif data.cache == "memory":
+    elif cache == "memory":
         pool.use_cache(None, memory)
     plan = plan_of(job.recipe, job.seed, pool)
     # A compiled tower is compiled for every length: then four of them do.
     step = -(-state.towers.context_length // 4) if job.recipe.compute.compile else 4
-    trim = {"trim": partial(trimmed, step=step)} if state.towers.trimmable else {}
-    return LoadBatch(plan, tokens, rows=state.rows, in_place=state.device.type == "cpu", **trim)
+    trim = partial(trimmed, step=step) if state.towers.trimmable else untrimmed
+    return LoadBatch(plan, tokens, trim, state.rows, in_place=state.device.type == "cpu")
 
 
 def plan_of(recipe: Recipe, seed: int, pool: Pool) -> Plan:
@@ -213,10 +229,6 @@ def plan_of(recipe: Recipe, seed: int, pool: Pool) -> Plan:
     )
 
 
-class Diverged(Failure):
-    """The loss is no longer a number; the weights are not worth saving."""
-
-
 def _whole_stream(load: LoadBatch, state: TrainState, workers: int) -> Iterator[Batch]:
     """The batches from the state's step to the end; a loader process that dies becomes a Failure."""
     try:
@@ -232,14 +244,6 @@ def _whole_stream(load: LoadBatch, state: TrainState, workers: int) -> Iterator[
             f"a loader process was killed at step {state.step} (out of memory?); the checkpoint of that step is kept "
             "and the same command goes on from it; fewer data.workers need less memory"
         ) from None
-
-
-def _check_finite(loss: float, step: int, folder: Path) -> None:
-    if not math.isfinite(loss):
-        raise Diverged(
-            f"the loss became {loss} at step {step}; checkpoints before it are kept in {folder / 'checkpoints'}; "
-            "try a lower optimizer.lr or optimizer.grad_clip"
-        )
 
 
 def _count_damage(state: TrainState, damaged: list[str], allowed: int) -> None:

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gaprun.data.resample import Pictures, crop_and_normalise, picture_interpolation
 from gaprun.data.stream import Batch
 from gaprun.errors import UserError
+from gaprun.model.frozen import freeze, training_mode
 from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
@@ -41,7 +42,7 @@ class TrainState:
     """Everything that a step reads or changes; `step` counts the updates done.
 
     origin: what a checkpoint says of where it comes from, beside recipe and seed. whole: false while an update is under
-    way; what an error leaves then is neither step's state.
+    way; what an error leaves then is neither step's state. at_chance: looks in a row at a loss of chance (diverged.py).
     """
 
     recipe: Recipe
@@ -55,6 +56,7 @@ class TrainState:
     world: World = ALONE
     origin: dict[str, Any] = field(default_factory=dict)
     whole: bool = True
+    at_chance: int = 0
 
     def __post_init__(self) -> None:
         recipe, clip = self.recipe, self.towers.clip
@@ -74,9 +76,11 @@ class TrainState:
             synchronised(clip, self.world, self.device)
         self.rows = check_shared(self.length, self.world)
         clip.to(self.device)
-        if recipe.compute.channels_last:
+        self.channels_last = recipe.compute.channels_last
+        if self.channels_last:
             clip.to(memory_format=torch.channels_last)
-        clip.train()
+        freeze(clip, recipe.model.freeze)
+        training_mode(clip, recipe.model.freeze)
         self.head.to(self.device)
         factor = rule.lr_factor if isinstance(rule, Learned) else 1.0
         self.optimizer = build_optimizer(clip, self.head, recipe.optimizer, factor)
@@ -91,7 +95,7 @@ class TrainState:
             self.encode_text = torch.compile(self.encode_text, dynamic=False)
         self._statistics = [b for m in clip.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]
         settings = self.towers.preprocessing
-        self._interpolation = picture_interpolation(recipe.data.resize, settings)
+        self.interpolation = picture_interpolation(recipe.data.resize, settings)
         self._mean = torch.tensor(settings["mean"], device=self.device)
         self._std = torch.tensor(settings["std"], device=self.device)
 
@@ -124,23 +128,30 @@ class TrainState:
         x, y = zip(*made, strict=True)
         return self.world.gathered(torch.cat(x), torch.cat(y))
 
-    def _inputs(self, batch: Batch) -> tuple[Pictures, Tensor]:
+    def _inputs(self, batch: Batch) -> tuple[Pictures | Tensor, Tensor]:
         non_blocking = self.device.type == "cuda"
         pictures = batch.pictures.to(self.device, non_blocking=non_blocking)
         return pictures, batch.tokens.to(self.device, non_blocking=non_blocking)
 
     def _encode(
-        self, pictures: Pictures, tokens: Tensor, encoders: tuple[Encode, Encode] | None = None
+        self, pictures: Pictures | Tensor, tokens: Tensor, encoders: tuple[Encode, Encode] | None = None
     ) -> Clouds:
         encode_image, encode_text = encoders or (self.encode_image, self.encode_text)
-        images = crop_and_normalise(
-            pictures, self.towers.image_size, self._interpolation, self._mean, self._std
-        )
-        if self.recipe.compute.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        with self._autocast():
-            x, y = encode_image(images), encode_text(tokens)
+        images = self.images(pictures)
+        with self.autocast():
+            # What a frozen tower made is its output already.
+            x = pictures if isinstance(pictures, Tensor) else encode_image(images)
+            y = tokens if tokens.is_floating_point() else encode_text(tokens)
         return _unit(x), _unit(y)
+
+    def images(self, pictures: Pictures | Tensor) -> Tensor:
+        """The image tower's input (b, 3, size, size) of pictures on the device; features pass through."""
+        if isinstance(pictures, Tensor):
+            return pictures
+        images = crop_and_normalise(
+            pictures, self.towers.image_size, self.interpolation, self._mean, self._std
+        )
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor, Callable[[], None]]:
         """Features (b, d) of this process's rows, and what carries their gradients on into the towers.
@@ -168,12 +179,14 @@ class TrainState:
         def carry_on() -> None:
             assert x.grad is not None and y.grad is not None
             for k, part in enumerate(zip(x.grad.split(size), y.grad.split(size), strict=True)):
-                torch.autograd.backward(encode(k), part)
+                # A frozen tower's have no graph.
+                made = [pair for pair in zip(encode(k), part, strict=True) if pair[0].requires_grad]
+                torch.autograd.backward([own for own, _ in made], [given for _, given in made])
 
         return x, y, carry_on
 
     @contextmanager
-    def _autocast(self) -> Iterator[None]:
+    def autocast(self) -> Iterator[None]:
         precision = self.recipe.compute.precision
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
         with torch.autocast(self.device.type, dtype=kind, enabled=precision != "fp32"):
@@ -230,6 +243,12 @@ class TrainState:
             self.average.update()
         self.whole = True
         return loss, record
+
+    def contrastive(self) -> tuple[float, int]:
+        """The last step's contrastive loss of the whole batch, without weight and terms, and its number of pairs."""
+        assert self.head.contrastive is not None
+        addend, pairs = self.head.contrastive
+        return self.world.total(addend).item(), pairs
 
     def _trained(self) -> Iterator[nn.Parameter]:
         yield from self.towers.clip.parameters()
@@ -300,6 +319,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "damaged": sorted(self.damaged),
+            "at_chance": self.at_chance,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -312,6 +332,7 @@ class TrainState:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.step, self.damaged = saved["step"], set(saved["damaged"])
+        self.at_chance = saved.get("at_chance", 0)
 
     def end(self) -> None:
         """Training is over: towers and head become what is measured (the average, where there is one)."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from gaprun.data.stream import Batch
 
@@ -29,7 +30,8 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
             )
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(beside)
-        for tensor in (moved.pictures.pixels, moved.tokens):
+        pictures = moved.pictures
+        for tensor in (pictures if isinstance(pictures, Tensor) else pictures.pixels, moved.tokens):
             tensor.record_stream(
                 computing
             )  # its memory is not given to the next copy before the step is done

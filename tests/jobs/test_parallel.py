@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gaprun.errors import Failure
 from gaprun.jobs import parallel
 from gaprun.jobs.parallel import pinned, run_jobs
 from gaprun.store import open_store
@@ -43,6 +44,15 @@ def note_device(job, db, device, threads, events) -> None:
     events.put((job.id, None, ""))
 
 
+def fail_at_1(job, db, device, threads, events) -> None:
+    """Stands in for training: the first but one fails at once, the others take their time."""
+    if job.seed == 1:
+        events.put((job.id, "Failure", "no number"))
+    else:
+        time.sleep(1)
+        events.put((job.id, None, ""))
+
+
 def test_each_device_holds_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_start_child", note_device)
     ended = []
@@ -58,6 +68,30 @@ def test_each_device_holds_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest
             busy.remove(word[1:])
         most = max(most, len(busy))
     assert most == 2
+
+
+def test_after_a_failure_none_is_started_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another, and side by side, where what is under way goes on to its end."""
+
+    def broken(job, store, device, report, world) -> None:
+        tried.append(job.seed)
+        if job.seed == 1:
+            raise Failure("the loss became nan at step 8")
+
+    jobs = [small_job("baseline", seed=seed) for seed in range(4)]
+    monkeypatch.setattr(parallel, "run_job", broken)
+    for fail_fast, expected in ((True, [0, 1]), (False, [0, 1, 2, 3])):
+        tried, ended = [], []
+        run_jobs(jobs, str(tmp_path / "a.db"), ["cpu"], lambda event: None, ended.append, fail_fast)
+        assert tried == expected and [outcome.error is not None for outcome in ended] == [
+            seed == 1 for seed in expected
+        ]
+    monkeypatch.setattr(parallel, "_start_child", fail_at_1)
+    for fail_fast, most in ((True, 3), (False, 4)):
+        ended = []
+        run_jobs(jobs, str(tmp_path / "b.db"), ["cpu", "cpu"], lambda event: None, ended.append, fail_fast)
+        assert 2 <= len(ended) <= most and sum(outcome.error is not None for outcome in ended) == 1
+        assert fail_fast or len(ended) == 4
 
 
 def test_a_device_becomes_the_only_one_that_its_job_sees(monkeypatch: pytest.MonkeyPatch) -> None:

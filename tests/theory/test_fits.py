@@ -65,6 +65,17 @@ def test_flat_and_growing_paths_have_no_rate(seed):
     assert "not closing" in growing.reason or "too short" in growing.reason
 
 
+def test_what_is_said_of_a_gap_is_true_of_it():
+    """A fall of a quarter under waves is no "does not fall": found in a run, where it was said."""
+    t = np.unique(np.round(np.geomspace(3, 3000, 140)))
+    wavy = judge(t, 0.5 - 0.02 * np.log(t) + 0.03 * np.sin(4 * np.log(t)))
+    assert wavy.law == UNDECIDED and wavy.reason.startswith("the gap falls by 26 %, but no law")
+    slight = judge(t, 0.5 - 0.002 * np.log(t))
+    assert slight.law == UNDECIDED and slight.reason.startswith("the gap falls by 2.5 % only over")
+    still = judge(t, np.full_like(t, 0.5))
+    assert still.law == UNDECIDED and still.reason.startswith("the gap does not fall over")
+
+
 def test_a_gap_that_opens_again_follows_no_law_of_closing():
     path = TRUTHS["power"] + np.where(STEPS > 500, 0.1 * np.log(np.maximum(STEPS, 500) / 500), 0)
     verdict = judge(STEPS, noisy(path, 0.01, 0))

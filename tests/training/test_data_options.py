@@ -84,7 +84,7 @@ def test_mean_and_deviation_hold_in_training_and_in_measuring(run_small: RunSmal
     original = TrainState._encode
 
     def watch(self, pictures, tokens, encoders=None):
-        seen.append(crop_and_normalise(pictures, 32, self._interpolation, self._mean, self._std))
+        seen.append(crop_and_normalise(pictures, 32, self.interpolation, self._mean, self._std))
         return original(self, pictures, tokens, encoders)
 
     monkeypatch.setattr(TrainState, "_encode", watch)
