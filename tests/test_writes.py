@@ -43,6 +43,7 @@ SAFE = {
     "store/publish.py": "writes beside its place and moves",
     "store/removal.py": "deletes a run's folder after `folders` says that it is the run's own",
     "training/captions.py": "through write_atomically",
+    "training/once.py": "writes into the temporary folder that is moved when whole",
     "training/checkpoint.py": "through write_atomically",
     "jobs/holding.py": "a lock file, which holds nothing",
     "jobs/kept.py": "adds a line a number; a line that was cut off is passed over when it is read",
