@@ -22,7 +22,9 @@ RunName = Annotated[
 
 def register(runs: typer.Typer) -> None:
     """Add the three to the `runs` commands."""
-    runs.command(epilog="Example: gaprun runs diff baseline-s0 reparam-s0")(diff)
+    runs.command(
+        epilog="Example: gaprun runs diff baseline-s4-85b9359f reparam-s4-443cf18a --db results.db.example"
+    )(diff)
     runs.command(epilog="Example: gaprun runs tag reparam-s0 checked; then --where tag=checked")(tag)
     runs.command(epilog="Example: gaprun runs note reparam-s0 'the card was shared'")(note)
 

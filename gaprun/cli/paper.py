@@ -50,7 +50,7 @@ def table2(
     _table("table2", where, all_settings, chosen(format, json), caption, label, digits, db)
 
 
-@paper.command(epilog="Example: gaprun paper table3 --json")
+@paper.command(epilog="Example: gaprun paper table3 --db results.db.example --json")
 def table3(
     where: WhereOption = None,
     format: FormatOption = Format.table,
@@ -64,7 +64,7 @@ def table3(
     _table("table3", where, True, chosen(format, json), caption, label, digits, db)
 
 
-@paper.command(epilog="Example: gaprun paper table5")
+@paper.command(epilog="Example: gaprun paper table5 --db results.db.example")
 def table5(
     where: WhereOption = None,
     format: FormatOption = Format.table,
@@ -78,7 +78,7 @@ def table5(
     _table("table5", where, True, chosen(format, json), caption, label, digits, db)
 
 
-@paper.command(epilog="Example: gaprun paper claims --db results.db.example --where schedule.steps=1000")
+@paper.command(epilog="Example: gaprun paper claims --db results.db.example --where schedule.steps=6000")
 def claims(
     where: WhereOption = None,
     every_size: Annotated[

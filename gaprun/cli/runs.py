@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 @runs.command(
     "list",
     cls=now_called({"--limit": "--top"}),
-    epilog="Example: gaprun runs list --where status=finished --where temperature.rule=fixed",
+    epilog="Example: gaprun runs list --db results.db.example --where temperature.rule=fixed --metric gap --sort gap",
 )
 def list_(
     where: WhereOption = None,
@@ -75,7 +75,7 @@ def list_(
         err_console.print(no_run if where else "no runs yet: `gaprun train RECIPE` makes one")
 
 
-@runs.command(epilog="Example: gaprun runs show baseline-s0")
+@runs.command(epilog="Example: gaprun runs show baseline-s4-85b9359f --db results.db.example")
 def show(
     run: RunArgument,
     recipe: Annotated[bool, typer.Option("--recipe", help="Also print the resolved recipe.")] = False,
