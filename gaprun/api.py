@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from gaprun.comparison import compare
 from gaprun.errors import Failure, GaprunError, UserError
@@ -13,7 +16,7 @@ from gaprun.jobs.preflight import is_finished, prepare_job
 from gaprun.jobs.run import run_job
 from gaprun.recipe.jobs import Job, load_jobs, load_recipe
 from gaprun.recipe.schema import Recipe
-from gaprun.runtime.events import Interrupted
+from gaprun.runtime.events import Event, Interrupted
 from gaprun.store import open_store
 
 __all__ = ["compare", "evaluate", "load_recipe", "train"]
@@ -26,11 +29,13 @@ def train(
     overrides: Sequence[str] = (),
     db: str | None = None,
     device: str = "auto",
+    progress: bool | None = None,
 ) -> list[str]:
     """Train and measure every job of a recipe file (or one Recipe), one after another; returns the runs' ids.
 
     `overrides` are `key=value` strings as for `--set`. Finished jobs are found and not run again. Raises UserError
-    and Failure as the command does, for a job that fails once all have ended.
+    and Failure as the command does, for a job that fails once all have ended. `progress`: show a bar; None: in a
+    notebook and on a terminal.
     """
     if isinstance(recipe, Recipe):
         if overrides:
@@ -45,7 +50,8 @@ def train(
     for job in jobs:
         try:
             if not is_finished(store, job):
-                run_job(job, store, device, lambda event: None)
+                with closing(Bar(progress)) as report:
+                    run_job(job, store, device, report)
         except Interrupted:
             raise
         except GaprunError as error:
@@ -55,6 +61,37 @@ def train(
     if failures:
         raise failures[0]
     return [job.id for job in jobs]
+
+
+class Bar:
+    """One job's events as tqdm's bar, anew for each phase: a widget in a notebook."""
+
+    def __init__(self, wanted: bool | None) -> None:
+        watched = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+        self._wanted = watched if wanted is None else wanted
+        self._phase = ""
+        self._bar: Any = None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if not self._wanted:
+            return
+        from tqdm.auto import tqdm
+
+        if event.phase == "resume":
+            tqdm.write(f"{event.job}: {event.note}")
+            return
+        if self._bar is None or event.phase != self._phase:
+            self.close()
+            self._phase = event.phase
+            self._bar = tqdm(total=event.total, desc=f"{event.job} {event.phase}", leave=False)
+        self._bar.set_postfix_str(event.note, refresh=False)
+        self._bar.update(event.done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def evaluate(

@@ -45,3 +45,21 @@ def test_train_evaluate_compare(scenes: Path, tmp_path: Path, monkeypatch: pytes
     assert gaprun.train(recipe, seeds=[0, 1], db=db) == ids[:2]  # found, not trained again
     with pytest.raises(UserError, match="overrides go with a recipe file"):
         gaprun.train(recipe, overrides=["optimizer.lr=1"], db=db)
+
+
+def test_a_bar_for_each_phase_where_it_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    from gaprun.api import Bar
+    from gaprun.runtime.events import Event
+
+    events = [
+        Event("a-s0", "train", 1, 4, "loss 2.0"),
+        Event("a-s0", "train", 4, 4),
+        Event("a-s0", "test", 1, 2),
+    ]
+    for wanted in (None, True):  # nobody watches a test
+        bar = Bar(wanted)
+        for event in events:
+            bar(event)
+        bar.close()
+        shown = capsys.readouterr().err
+        assert ("a-s0 train" in shown and "0/2" in shown and "a-s0 test" in shown) == bool(wanted)

@@ -18,6 +18,7 @@ from gaprun.cli.output import (
     JsonOption,
     LabelOption,
     NamesOption,
+    SiunitxOption,
     check_paper_options,
     chosen,
     named,
@@ -122,6 +123,7 @@ def compare(
     ] = None,
     caption: CaptionOption = None,
     label: LabelOption = None,
+    siunitx: SiunitxOption = False,
     digits: DigitsOption = None,
     names: NamesOption = None,
     db: DbOption = None,
@@ -136,7 +138,7 @@ def compare(
     from gaprun.evaluation.catalogue import expand_metric
 
     how = chosen(format, json)
-    check_paper_options(how, caption, label)
+    check_paper_options(how, caption, label, siunitx)
     if wide and brief:
         raise UserError("--wide shows more and --brief less: ask for one at a time")
     views_asked = [
@@ -172,7 +174,7 @@ def compare(
         from gaprun.comparison import views
 
         view = views.correlations(found, predictors, top) if correlate else views.pareto(found, top)
-        show(view, how, caption=caption, label=label)
+        show(view, how, caption=caption, label=label, siunitx=siunitx)
         return
     if summary:
         from gaprun.comparison.answer import sentences
@@ -188,4 +190,4 @@ def compare(
         table = shown.differences(
             found, "p" if how is Format.markdown else "interval", look, every=bool(protocol)
         )
-    show(table, how, caption=caption, label=label)
+    show(table, how, caption=caption, label=label, siunitx=siunitx)

@@ -35,6 +35,9 @@ LabelOption = Annotated[str | None, typer.Option(help="latex: the table's label.
 DigitsOption = Annotated[
     int | None, typer.Option(min=0, max=12, help="Decimals of all numbers; default: each metric's own.")
 ]
+SiunitxOption = Annotated[
+    bool, typer.Option("--siunitx", help="latex: numbers as siunitx's \\num, for the document's own format.")
+]
 NamesOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=TEXT", help="Call a row or a metric so in the table (repeatable)."),
@@ -48,9 +51,9 @@ def chosen(format: Format, json: bool) -> Format:
     return Format.json if json else format
 
 
-def check_paper_options(format: Format, caption: str | None, label: str | None) -> None:
+def check_paper_options(format: Format, caption: str | None, label: str | None, siunitx: bool) -> None:
     """Raise UserError for what only LaTeX has, in another format."""
-    for name, value in (("--caption", caption), ("--label", label)):
+    for name, value in (("--caption", caption), ("--label", label), ("--siunitx", siunitx or None)):
         if value is not None and format is not Format.latex:
             raise UserError(f"{name} goes with --format latex")
 
@@ -79,6 +82,7 @@ def show(
     main: Table | None = None,
     caption: str | None = None,
     label: str | None = None,
+    siunitx: bool = False,
 ) -> None:
     """Print on stdout.
 
@@ -107,7 +111,7 @@ def show(
     else:
         from gaprun.tables import latex
 
-        print("\n\n".join(latex.render(table, caption, label) for table in found))
+        print("\n\n".join(latex.render(table, caption, label, siunitx) for table in found))
 
 
 def say(sentences: Sequence[str], format: Format) -> None:

@@ -14,6 +14,7 @@ from gaprun.cli.output import (
     FormatOption,
     JsonOption,
     LabelOption,
+    SiunitxOption,
     check_paper_options,
     chosen,
     show,
@@ -43,11 +44,12 @@ def table2(
     json: JsonOption = False,
     caption: CaptionOption = None,
     label: LabelOption = None,
+    siunitx: SiunitxOption = False,
     digits: DigitsOption = None,
     db: DbOption = None,
 ) -> None:
     """Table 2: the seven methods, published and ours."""
-    _table("table2", where, all_settings, chosen(format, json), caption, label, digits, db)
+    _table("table2", where, all_settings, chosen(format, json), caption, label, siunitx, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper table3 --db results.db.example --json")
@@ -57,11 +59,12 @@ def table3(
     json: JsonOption = False,
     caption: CaptionOption = None,
     label: LabelOption = None,
+    siunitx: SiunitxOption = False,
     digits: DigitsOption = None,
     db: DbOption = None,
 ) -> None:
     """Table 3: the sweep of fixed temperatures, published and ours."""
-    _table("table3", where, True, chosen(format, json), caption, label, digits, db)
+    _table("table3", where, True, chosen(format, json), caption, label, siunitx, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper table5 --db results.db.example")
@@ -71,11 +74,12 @@ def table5(
     json: JsonOption = False,
     caption: CaptionOption = None,
     label: LabelOption = None,
+    siunitx: SiunitxOption = False,
     digits: DigitsOption = None,
     db: DbOption = None,
 ) -> None:
     """Table 5: hard swapping in a growing share of steps, published and ours."""
-    _table("table5", where, True, chosen(format, json), caption, label, digits, db)
+    _table("table5", where, True, chosen(format, json), caption, label, siunitx, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper claims --db results.db.example --where schedule.steps=6000")
@@ -112,6 +116,7 @@ def _table(
     format: Format,
     caption: str | None,
     label: str | None,
+    siunitx: bool,
     digits: int | None,
     db: str | None,
 ) -> None:
@@ -120,7 +125,7 @@ def _table(
     from gaprun.paper.tables import beside, cells_table, document, sizes_table
     from gaprun.store import open_store
 
-    check_paper_options(format, caption, label)
+    check_paper_options(format, caption, label, siunitx)
     store = open_store(db, create=False)
     try:
         study = load_study(store, where or [])
@@ -131,4 +136,4 @@ def _table(
     found = beside(name, study, all_settings)
     cells, sizes = cells_table(found, digits), sizes_table(study.size() if study else {})
     tables = [cells] if format is Format.latex else [sizes, cells]
-    show(tables, format, document(found), cells, caption, label)
+    show(tables, format, document(found), cells, caption, label, siunitx)

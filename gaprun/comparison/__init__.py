@@ -43,6 +43,7 @@ def compare(
     results that must not be averaged.
     """
     from gaprun.comparison import select, table
+    from gaprun.comparison.notebook import NotebookComparison
     from gaprun.store import open_store
 
     store = open_store(db, create=False)
@@ -67,4 +68,4 @@ def compare(
     if top is not None and top < len(result.groups):
         result.notes.append(f"{len(result.groups) - top} more rows are not shown")
         result.groups = result.groups[:top]
-    return result
+    return NotebookComparison.of(result)

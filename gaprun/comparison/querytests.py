@@ -13,6 +13,7 @@ from gaprun.comparison.perquery import compare_queries
 from gaprun.comparison.table import Column, Comparison
 from gaprun.evaluation.catalogue import metric
 from gaprun.metrics import Outcomes
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -60,9 +61,11 @@ def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping
         key: found_p[key] if comparison.family == "none" else p for key, (p, _) in tested.items()
     }
     if gone:
-        comparison.notes.append(f"the per-query results of {gone} evaluation(s) are not at {root}")
+        comparison.notes.append(f"the per-query results of {counted(gone, 'evaluation')} are not at {root}")
     if other:
-        comparison.notes.append(f"{other} cell(s) were not asked the same queries as their baseline: no test")
+        comparison.notes.append(
+            f"no test of {counted(other, 'cell')} with other queries than the baseline was asked"
+        )
     if not comparison.queries:
         comparison.notes.append(
             "no per-query results to test: recall (protocol full), zero-shot and probe keep them in the runs' folders"

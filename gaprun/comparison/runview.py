@@ -13,7 +13,7 @@ from gaprun.comparison.health import CLEAR, FLAGGED, NOT_RECORDED, SIGNS, Findin
 from gaprun.comparison.sparkline import chart, resample
 from gaprun.evaluation.catalogue import in_order, metric, value_text
 from gaprun.tables import Cell, Heading, Style, Table
-from gaprun.tables.numbers import bracketed, fixed, significant
+from gaprun.tables.numbers import bracketed, counted, fixed, significant
 
 if TYPE_CHECKING:
     from gaprun.comparison.subsets import Subset
@@ -130,11 +130,11 @@ def metric_tables(metrics: Sequence[dict[str, Any]]) -> list[Table]:
     found = []
     for rows in parts.values():
         first = rows[0]
-        size = "?" if first["n"] is None else first["n"]
+        size = "number of items unknown" if first["n"] is None else counted(first["n"], "item")
         origin = f"checkpoint {first['checkpoint_hash'][:8]}, data {first['data_fingerprint'][:8]}"
         where = f"{first['dataset']}/{first['split']}, protocol {first['protocol']}"
         values = [(row["metric"], value_text(row["metric"], row["value"])) for row in rows]
-        title = f"{where} (n {size}, step {first['step']}, {origin})"
+        title = f"{where} ({size}, step {first['step']}, {origin})"
         heads = ("metric", Heading("value", right=True))
         found.append(Table.of(f"metrics {where}", heads, values, rows, title))
     return found

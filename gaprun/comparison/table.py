@@ -15,6 +15,7 @@ from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import expand_metric, metric
 from gaprun.metrics import DOWN, UP, Direction, Metric
 from gaprun.store.queries import nearest
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +182,7 @@ def build(
     result = Comparison(by, groups, columns, cells, baselines, unit, list(notes), family, margins, undefined)
     result.notes += _about_baselines(baselines, setups)
     if undefined:
-        result.notes.append(f"{sum(undefined.values())} value(s) that were not defined (NaN) are left out")
+        result.notes.append(f"left out as not defined (NaN): {counted(sum(undefined.values()), 'value')}")
     result.groups = _sorted(result, sort)
     return result
 
@@ -193,11 +194,12 @@ def _about_baselines(baselines: dict[str, str], setups: dict[str, str]) -> list[
     notes = []
     if baselines and alone:
         notes.append(
-            f"{alone} row(s) share no set-up with {' or '.join(dict.fromkeys(baselines.values()))}: no difference shown"
+            f"no difference is shown of {counted(alone, 'row')} of another set-up than "
+            f"{' or '.join(dict.fromkeys(baselines.values()))}"
         )
     if foreign:
         notes.append(
-            f"mixed on request (--allow-mixed): {foreign} row(s) are compared with a baseline of another set-up"
+            f"mixed on request (--allow-mixed): {counted(foreign, 'row')} compared with a baseline of another set-up"
         )
     return notes
 

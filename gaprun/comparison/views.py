@@ -12,7 +12,7 @@ from gaprun.comparison.table import Column, Comparison
 from gaprun.errors import UserError
 from gaprun.metrics import NONE, UP
 from gaprun.tables import Heading, Table
-from gaprun.tables.numbers import bracketed, fixed, p_value
+from gaprun.tables.numbers import bracketed, counted, fixed, p_value
 
 
 def correlations(comparison: Comparison, predictors: Sequence[str], top: int | None = None) -> Table:
@@ -101,7 +101,7 @@ def pareto(comparison: Comparison, top: int | None = None) -> Table:
         "On the front: no other row is at least as good in every column and better in one (means only)."
     ]
     if missing:
-        legend.append(f"{missing} row(s) without all columns are left out.")
+        legend.append(f"Left out: {counted(missing, 'row')} without all columns.")
     heads: list[Heading | str] = [comparison.by, *measured, "front", Heading("beaten by", wrap=True)]
     return _view("pareto front", comparison, heads, rows, legend, records, top)
 

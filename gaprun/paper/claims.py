@@ -18,7 +18,7 @@ from gaprun.paper.effects import ALPHA, Effect, effects, retrieval, setting_mean
 from gaprun.paper.one_curve import flt_curves, log_ratio
 from gaprun.paper.settings import MethodSetting, Result, SetupResults
 from gaprun.tables import Cell, Heading, Style, Table
-from gaprun.tables.numbers import bracketed, fixed, p_value, signed
+from gaprun.tables.numbers import bracketed, counted, fixed, p_value, signed
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -87,7 +87,7 @@ def claims_table(verdicts: Sequence[Verdict], study: SetupResults, sized: bool =
     size = ", ".join(f"{name} {value}" for name, value in study.size().items())
     legend = [f"{line[0].upper()}{line[1:]}." for line in study.left_out]
     if study.others and not sized:
-        others = f"{study.others} other set-up(s) are in the database"
+        others = f"The database holds {counted(study.others, 'other set-up')}"
         legend.append(f"{others}: --where chooses, --every-size judges all.")
     title = f"Judged at this size: {size}."
     records = [one.record() | ({"size": study.size()} if sized else {}) for one in verdicts]

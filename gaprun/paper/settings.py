@@ -17,6 +17,7 @@ from gaprun.errors import UserError
 from gaprun.store.queries import recency
 from gaprun.store.selecting import METRIC_KEYS
 from gaprun.store.where import parse_conditions
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -261,7 +262,7 @@ def _left_out(rows: Iterable[dict[str, Any]], places: Mapping[str, tuple[Any, ..
         if row["value"] is not None and select.place_of(row) != places[row["metric"]]:
             counts.setdefault(row["metric"], set()).add(row["id"])
     return [
-        f"{metric} of {len(runs)} run(s) was measured on other data or in another way too, which is left out"
+        f"{metric} of {counted(len(runs), 'run')} was measured on other data or in another way too, which is left out"
         for metric, runs in counts.items()
     ]
 

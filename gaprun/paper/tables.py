@@ -12,7 +12,7 @@ from gaprun.comparison.statistics import Summary, summarise
 from gaprun.paper.published import SETTING, SOURCE, TABLES, Measure, PublishedTable, Row
 from gaprun.paper.settings import WORDS, MethodSetting, SetupResults
 from gaprun.tables import Cell, Heading, Table
-from gaprun.tables.numbers import fixed
+from gaprun.tables.numbers import counted, fixed
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def notes(found: Beside) -> list[str]:
         lines += found.study.left_out
     if found.study and found.study.others:
         lines.append(
-            f"{found.study.others} other set-up(s) in the database are not shown: choose with --where, "
+            f"not shown: {counted(found.study.others, 'other set-up')} in the database; choose with --where, "
             "e.g. --where schedule.steps=1000"
         )
     return lines

@@ -41,10 +41,14 @@ SIGNS = {
     "\n": " ",
 }
 _ESCAPES = str.maketrans(SIGNS)
+NUMBER = re.compile(r"[−+]?\d*\.?\d+(?: ± \d*\.?\d+)?")
 
 
-def render(table: Table, caption: str | None = None, label: str | None = None) -> str:
-    """A table environment. `caption` and `label` are taken as they are: they may hold LaTeX."""
+def render(table: Table, caption: str | None = None, label: str | None = None, siunitx: bool = False) -> str:
+    """A table environment. `caption` and `label` are taken as they are: they may hold LaTeX.
+
+    siunitx: numbers stand in `\\num`, so that the document's own set-up decides how they look.
+    """
     heads, rows = table.flat()
     if caption is None:
         caption = " ".join(escape(line) for line in filter(None, (table.title, *table.legend)))
@@ -52,7 +56,7 @@ def render(table: Table, caption: str | None = None, label: str | None = None) -
         label = "tab:" + re.sub(r"[^a-z0-9]+", "-", table.name.lower()).strip("-")
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs}",
+            rf"% needs \usepackage{{booktabs{',siunitx' if siunitx else ''}}}",
             r"\begin{table}",
             r"  \centering",
             rf"  \caption{{{caption}}}",
@@ -61,7 +65,14 @@ def render(table: Table, caption: str | None = None, label: str | None = None) -
             r"    \toprule",
             "    " + " & ".join(escape(head.text) for head in heads) + r" \\",
             r"    \midrule",
-            *("    " + " & ".join(map(_cell, row)) + r" \\" for row in rows),
+            *(
+                "    "
+                + " & ".join(
+                    _cell(cell, siunitx and head.right) for cell, head in zip(row, heads, strict=True)
+                )
+                + r" \\"
+                for row in rows
+            ),
             r"    \bottomrule",
             r"  \end{tabular}",
             r"\end{table}",
@@ -74,8 +85,19 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-def _cell(cell: Cell) -> str:
-    text = escape(" ".join(cell.lines[0].split()))
+def _num(found: re.Match[str]) -> str:
+    """A number, or a number ± its deviation, as siunitx takes it."""
+    text = found[0].replace("−", "-").replace(" ± ", "+-")
+    return (r"\num[retain-explicit-plus]" if text.startswith("+") else r"\num") + "{" + text + "}"
+
+
+def _cell(cell: Cell, siunitx: bool = False) -> str:
+    plain = " ".join(cell.lines[0].split())
+    if siunitx:
+        parts = re.split(f"({NUMBER.pattern})", plain)
+        text = "".join(NUMBER.sub(_num, part) if n % 2 else escape(part) for n, part in enumerate(parts))
+    else:
+        text = escape(plain)
     if text.startswith("["):
         text = "{}" + text  # after `\\` a bracket would be read as a length
     return rf"\textbf{{{text}}}" if cell.style == "best" and text else text

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from gaprun.tables import Heading, Table
-from gaprun.tables.numbers import bracketed, signed, significant
+from gaprun.tables.numbers import bracketed, fixed, signed, significant
 
 if TYPE_CHECKING:
     from gaprun.theory.overlay import Overlay
@@ -111,7 +111,7 @@ def laws_table(found: Overlay) -> Table:
         numbers = (
             significant(fit.rmse, 2),
             significant(fit.held_out, 2),
-            f"{fit.aicc:.1f}".replace("-", "−"),
+            fixed(fit.aicc, 1),
         )
         rows.append(
             (fit.text, significant(fit.floor, 3), significant(fit.scale, 3), shape, low_high, *numbers)

@@ -1,4 +1,4 @@
-"""Every example in a --help is a command line that its command takes; those on results.db.example are run."""
+"""Every command line in a --help or a page is one that its command takes; a help's on results.db.example are run."""
 
 import re
 import shlex
@@ -29,6 +29,17 @@ def helped(command: Any) -> Iterator[str]:
                 yield found[1].strip()
 
 
+def documented() -> Iterator[str]:
+    """The command lines in code blocks of README and docs."""
+    for page in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))):
+        blocks = re.findall(
+            r"^```(?:sh|bash|console)?\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+        )
+        for line in re.sub(r"\\\n\s*", " ", "\n".join(blocks)).splitlines():
+            if found := re.match(r"(?:\$ )?(gaprun [^#]*)", line):
+                yield found[1].strip()
+
+
 ROOT = typer.main.get_command(app)
 EXAMPLES = sorted(set(helped(ROOT)))
 
@@ -45,7 +56,7 @@ def test_every_command_has_an_example() -> None:
     assert without == []
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("example", sorted({*EXAMPLES, *documented()}))
 def test_it_is_taken_and_names_recipes_that_there_are(example: str) -> None:
     command: Any = ROOT
     words = shlex.split(example)[1:]

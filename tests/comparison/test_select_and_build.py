@@ -160,7 +160,7 @@ def test_each_length_has_its_own_baseline(store, add):
     assert f"difference from {short} or {long}, whichever shares the row's set-up" in " ".join(about(found))
     chosen = compare("gap", db=store.place.name, baseline=short)
     assert [r["baseline"] for r in chosen.records()] == [short, short, None, None, None, None]
-    assert "4 row(s) share no set-up with" in " ".join(chosen.notes)
+    assert "no difference is shown of 4 rows of another set-up than" in " ".join(chosen.notes)
     forced = compare("gap", db=store.place.name, baseline=short, allow_mixed=True)
     assert {r["baseline"] for r in forced.records()} == {short}
     assert "compared with a baseline of another set-up" in " ".join(about(forced))

@@ -227,7 +227,7 @@ def test_the_papers_table_and_the_report_never_average_two_ways_of_measuring(sto
     line = next(line for line in beside("table2", study).lines if str(line.setting) == "baseline")
     zero_shot = next(s for label, s in line.ours.items() if "zero" in label.lower())
     assert (zero_shot.n, zero_shot.mean) == (3, 30.0)
-    assert any("zeroshot_top1 of 2 run(s) was measured" in note for note in notes(beside("table2", study)))
+    assert any("zeroshot_top1 of 2 runs was measured" in note for note in notes(beside("table2", study)))
     material = gather(store)
     columns = {c.protocol: material.comparison.cells["baseline", c].summary
                for c in material.comparison.columns if c.metric == "zeroshot_top1"}  # fmt: skip

@@ -135,6 +135,19 @@ def test_latex_is_balanced_escaped_and_complete(comparison):
     assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
 
 
+def test_numbers_as_siunitx_takes_them(comparison):
+    text = latex.render(shown.differences(comparison, "interval"), siunitx=True)
+    assert r"\usepackage{booktabs,siunitx}" in text and r"\num{0.600+-0.141}" in text
+    row = r"soft\_swap\& & \num{2} & \num{-0.300} [\num{-0.992}, \num[retain-explicit-plus]{+0.392}]"
+    assert row in text and "$-$" not in text.partition(r"\midrule")[2]
+
+
+def test_a_notebook_shows_the_table(comparison):
+    page = comparison._repr_html_()
+    assert "<table" in page and "−0.300 [−0.992, +0.392]" in page and "soft_swap&amp;" in page
+    assert comparison.frame().shape[0] == len(comparison.records())
+
+
 def test_latex_of_differences_is_one_table_of_them(comparison):
     look = shown.Look(digits=2, names={"gap": "modality gap", "soft_swap&": "soft"})
     text = latex.render(shown.differences(comparison, "interval", look), r"Gap at $\tau=1$", "tab:gap")

@@ -143,7 +143,7 @@ def test_runs_list_and_show(gaprun):
     assert {"metric", "dataset", "protocol", "value"} <= set(shown["metrics"][0])
     text = gaprun("runs", "show", "flt-s0", "--recipe")
     assert "loss  5 → 3  (min 3, max 5)" in text and "█" in text and "step 0 … 100" in text
-    assert "scenes/test, protocol pool512 (n 512, step 100, checkpoint c0, data f1)" in text
+    assert "scenes/test, protocol pool512 (512 items, step 100, checkpoint c0, data f1)" in text
     assert "rule: fixed" in text
     assert "disk full" in gaprun("runs", "show", "broken")
 

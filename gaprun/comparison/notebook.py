@@ -1,0 +1,23 @@
+"""A comparison that a notebook shows as its table."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from gaprun.comparison.table import Comparison
+
+
+class NotebookComparison(Comparison):
+    """What `gaprun.compare` returns."""
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> NotebookComparison:
+        """The same comparison, which a notebook can show."""
+        return cls(**{field.name: getattr(comparison, field.name) for field in fields(comparison)})
+
+    def _repr_html_(self) -> str:
+        """The differences with their intervals and p-values, as `gaprun compare --format markdown` has them."""
+        from gaprun.comparison.shown import differences
+        from gaprun.tables import html
+
+        return str(html.render(differences(self)))
