@@ -9,7 +9,7 @@ import typer
 
 from gaprun.cli import completion
 from gaprun.cli.common import console
-from gaprun.cli.options import DbOption, TopOption, WhereOption
+from gaprun.cli.options import AtOption, DbOption, TopOption, WhereOption
 from gaprun.cli.output import (
     CaptionOption,
     DigitsOption,
@@ -55,6 +55,7 @@ def compare(
         str, typer.Option(help="Rows: recipe, seed, or a recipe's key such as optimizer.lr.")
     ] = "recipe",
     where: WhereOption = None,
+    at: AtOption = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="Row to compare with.", show_default="baseline")
     ] = None,
@@ -169,6 +170,7 @@ def compare(
         health=False if views_asked else health,
         family=family.value,
         margin=read_margins(margin or []),
+        at=at,
     )
     if correlate or pareto:
         from gaprun.comparison import views
@@ -179,7 +181,7 @@ def compare(
     if summary:
         from gaprun.comparison.answer import sentences
 
-        say(sentences(found), how)
+        say([*sentences(found), *(shown.sentences(found.notes) if at else [])], how)
         return
     look = shown.Look(digits, named(names, [*found.groups, *(column.metric for column in found.columns)]))
     if wide or brief or queries:

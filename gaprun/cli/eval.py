@@ -57,6 +57,9 @@ def evaluate(
             autocompletion=completion.runs,
         ),
     ] = None,
+    step: Annotated[
+        int | None, typer.Option(min=1, help="With a run: its kept checkpoint of this step, not its last.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="An open_clip architecture: with --pretrained, or for a --ckpt that does not say."),
@@ -107,9 +110,11 @@ def evaluate(
             transform,
             fit,
             chosen_format,
-            (ckpt or None, model, pretrained, random or None),
+            (ckpt or None, model, pretrained, random or None, step),
         )
         return
+    if step is not None and not ckpt:
+        raise UserError("--step names a checkpoint of a run: it goes with --ckpt RUN")
     if name is not None:
         raise UserError("--name goes with --embeddings: other models bring their own")
     if not ckpt and model is None:
@@ -144,6 +149,7 @@ def evaluate(
                 names=tasks,
                 how=how,
                 random=random,
+                step=step,
                 failures=chosen.failures if chosen else (),
                 device_name=device,
                 workers=workers or 0,
@@ -173,7 +179,9 @@ def _given(
 ) -> None:
     """Measure embeddings of another program."""
     if any(other is not None for other in others):
-        raise UserError("--embeddings stands alone: no --ckpt, --model, --pretrained or --random beside it")
+        raise UserError(
+            "--embeddings stands alone: no --ckpt, --step, --model, --pretrained or --random beside it"
+        )
     if data is not None and len(data) > 1:
         raise UserError("--embeddings: one --data, which says what was embedded")
     from gaprun.evaluation.choose import task_names, transformed

@@ -27,6 +27,15 @@ WhereOption = Annotated[
         help="Only what fits: recipe, seed, status, dataset, any recipe key such as schedule.steps; also !=.",
     ),
 ]
+AtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="MOMENT",
+        help="Values of a moment of training: step=400, epoch=2, or each run's best, best:METRIC@DATA/SPLIT.",
+        show_default="the end",
+    ),
+]
 SeedsOption = Annotated[
     str | None, typer.Option("--seeds", help="Seeds instead of the recipe's, e.g. 0,1,2.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.options import DbOption, WhereOption
+from gaprun.cli.options import AtOption, DbOption, WhereOption
 from gaprun.cli.output import (
     CaptionOption,
     DigitsOption,
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
 @paper.command(epilog="Example: gaprun paper table2 --db results.db.example")
 def table2(
     where: WhereOption = None,
+    at: AtOption = None,
     all_settings: AllSettings = False,
     format: FormatOption = Format.table,
     json: JsonOption = False,
@@ -49,12 +50,13 @@ def table2(
     db: DbOption = None,
 ) -> None:
     """Table 2: the seven methods, published and ours."""
-    _table("table2", where, all_settings, chosen(format, json), caption, label, siunitx, digits, db)
+    _table("table2", where, at, all_settings, chosen(format, json), caption, label, siunitx, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper table3 --db results.db.example --json")
 def table3(
     where: WhereOption = None,
+    at: AtOption = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
     caption: CaptionOption = None,
@@ -64,12 +66,13 @@ def table3(
     db: DbOption = None,
 ) -> None:
     """Table 3: the sweep of fixed temperatures, published and ours."""
-    _table("table3", where, True, chosen(format, json), caption, label, siunitx, digits, db)
+    _table("table3", where, at, True, chosen(format, json), caption, label, siunitx, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper table5 --db results.db.example")
 def table5(
     where: WhereOption = None,
+    at: AtOption = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
     caption: CaptionOption = None,
@@ -79,7 +82,7 @@ def table5(
     db: DbOption = None,
 ) -> None:
     """Table 5: hard swapping in a growing share of steps, published and ours."""
-    _table("table5", where, True, chosen(format, json), caption, label, siunitx, digits, db)
+    _table("table5", where, at, True, chosen(format, json), caption, label, siunitx, digits, db)
 
 
 @paper.command(epilog="Example: gaprun paper claims --db results.db.example --where schedule.steps=6000")
@@ -112,6 +115,7 @@ def claims(
 def _table(
     name: str,
     where: list[str] | None,
+    at: str | None,
     all_settings: bool,
     format: Format,
     caption: str | None,
@@ -128,9 +132,9 @@ def _table(
     check_paper_options(format, caption, label, siunitx)
     store = open_store(db, create=False)
     try:
-        study = load_study(store, where or [])
+        study = load_study(store, where or [], at)
     except UserError:
-        if where:
+        if where or at:
             raise
         study = None  # the published numbers can be read before anything was run
     found = beside(name, study, all_settings)

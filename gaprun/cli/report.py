@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.options import DbOption, WhereOption
+from gaprun.cli.options import AtOption, DbOption, WhereOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.tables import Heading, Table
 
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     where: WhereOption = None,
+    at: AtOption = None,
     models: Annotated[
         bool, typer.Option("--models/--no-models", help="Read checkpoints and data for clouds and examples.")
     ] = True,
@@ -33,7 +34,7 @@ def report(
 
     how = chosen(format, json)
     store = open_store(db, create=False)
-    material = write_report(store, out, where or [], models)
+    material = write_report(store, out, where or [], models, at)
     size = out.stat().st_size
     facts = {"path": str(out), "bytes": size, "runs": len(material.groups), "rows": len(material.labels)}
     numbers = (str(len(material.groups)), str(len(material.labels)), f"{size / 2**20:.1f} MiB")

@@ -97,6 +97,7 @@ def show(
     store = open_store(db, create=False)
     row = store.run(run)
     metrics, trajectory = store.metrics(row.id), store.trajectory(row.id)
+    along = runview.along_training(store.metric_rows(None, run_ids=[row.id], every_step=True))
     health = check(row.resolved_recipe, trajectory, metrics)
     parts = []
     if subsets:
@@ -107,9 +108,9 @@ def show(
     how = chosen(format, json)
     facts = runview.facts_table(row)
     beside = [runview.health_table(health), *([runview.subsets_table(parts)] if parts else [])]
-    values = runview.metric_tables(metrics)
+    values = [*([runview.along_table(along)] if along else []), *runview.metric_tables(metrics)]
     if how is not Format.table:
-        document = runview.detail(row, metrics, health, parts)
+        document = runview.detail(row, metrics, health, parts, along)
         show_tables([facts, *beside, *values], how, document, runview.metrics_table(metrics))
         return
     show_tables(facts, how)

@@ -31,6 +31,7 @@ def compare(
     health: bool | None = None,
     family: Family = "metric",
     margin: Margin | None = None,
+    at: str | None = None,
 ) -> Comparison:
     """Compare runs in the database `db` on one or several metrics; the command of the same name in Python.
 
@@ -38,9 +39,10 @@ def compare(
     `key!=value`; `dataset` entries may be `dataset/split`. `.frame()` of the result is a pandas DataFrame, a
     row a cell. `queries` adds paired tests over queries where they were kept; `health` marks groups with
     flagged runs (None: if there are no more than 200 runs); `family` is what p-values are corrected over
-    (`families`); `margin`, one or by metric, asks whether differences so large are ruled out; `top` shortens
-    what is shown and changes no number. Raises UserError for unknown names, for an empty result, and for
-    results that must not be averaged.
+    (`families`); `at` is the moment of training (`step=400`, `epoch=2`, `best:METRIC@DATA/SPLIT`), by default the
+    last step measured; `margin`, one or by metric, asks whether differences so large are ruled out; `top` shortens
+    what is shown and changes no number. Raises UserError for unknown names, for an empty result, and for results that
+    must not be averaged.
     """
     from gaprun.comparison import select, table
     from gaprun.comparison.notebook import NotebookComparison
@@ -53,7 +55,7 @@ def compare(
         *(f"protocol={name}" for name in protocol),
         *(f"dataset={name}" for name in dataset),
     ]
-    rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed, baseline)
+    rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed, baseline, at=at)
     result = table.build(rows, by, baseline, names, sort, notes, family, allow_mixed, margin)
     if queries:
         from gaprun.comparison.querytests import add_query_tests

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.runview import STYLES, minute, progress, summary, took
-from gaprun.comparison.select import metric_names, place_of, usual_places
+from gaprun.comparison.select import metric_names
 from gaprun.comparison.table import natural
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import metric, value_text

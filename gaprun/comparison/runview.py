@@ -12,6 +12,7 @@ from rich.text import Text
 from gaprun.comparison.health import CLEAR, FLAGGED, NOT_RECORDED, SIGNS, Finding
 from gaprun.comparison.sparkline import chart, resample
 from gaprun.evaluation.catalogue import in_order, metric, value_text
+from gaprun.metrics import NONE, UP
 from gaprun.tables import Cell, Heading, Style, Table
 from gaprun.tables.numbers import bracketed, counted, fixed, significant
 
@@ -47,8 +48,10 @@ def detail(
     metrics: Sequence[dict[str, Any]],
     health: Sequence[Finding] = (),
     subsets: Sequence[Subset] = (),
+    along: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """What `runs show --json` prints: summary, metrics, checkpoint, resolved recipe, environment and health."""
+    """What `runs show --json` prints: summary, metrics, checkpoint, resolved recipe, environment, health, and
+    what was measured along training."""
     return (
         summary(run)
         | {
@@ -66,6 +69,7 @@ def detail(
             "heartbeat": _iso(run.heartbeat),
             "notes": run.notes,
             "health": [asdict(finding) for finding in health],
+            "along": list(along),
         }
         | ({"subsets": [asdict(subset) for subset in subsets]} if subsets else {})
     )
@@ -119,6 +123,45 @@ def subsets_table(subsets: Sequence[Subset]) -> Table:
         for s in subsets
     ]
     return Table.of("subsets", heads, rows, [asdict(subset) for subset in subsets])
+
+
+def along_training(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was measured at several steps, from a run's rows of every step: metric, place, `steps` and `values`."""
+    paths: dict[tuple[str, ...], list[tuple[int, float | None]]] = {}
+    for row in sorted(rows, key=lambda row: row["step"]):
+        key = row["metric"], row["dataset"], row["split"], row["protocol"]
+        paths.setdefault(key, []).append((row["step"], row["value"]))
+    place = {name: index for index, name in enumerate(in_order({key[0] for key in paths}))}
+    return [
+        dict(zip(("metric", "dataset", "split", "protocol"), key, strict=True))
+        | {"steps": [step for step, _ in path], "values": [value for _, value in path]}
+        for key, path in sorted(paths.items(), key=lambda item: (item[0][1:], place[item[0][0]]))
+        if len(path) > 1
+    ]
+
+
+def along_table(along: Sequence[dict[str, Any]]) -> Table:
+    """Of each metric measured along training its first, best and last value and its curve."""
+    rows = []
+    for one in along:
+        found = [(s, v) for s, v in zip(one["steps"], one["values"], strict=True) if v is not None]
+        if not found:
+            continue
+        name, about = one["metric"], metric(one["metric"])
+        best = "-"
+        if about.direction != NONE:
+            sign = 1 if about.direction == UP else -1
+            step, value = min(found, key=lambda point: (-sign * point[1], point[0]))
+            best = f"{value_text(name, value)} at {step}"
+        steps, values = [step for step, _ in found], [value for _, value in found]
+        (curve,) = chart(resample(steps, values, min(20, len(found))), 1)
+        ends = (value_text(name, found[0][1]), best, value_text(name, found[-1][1]))
+        rows.append((f"{one['dataset']}/{one['split']}", one["protocol"], name, *ends, curve))
+    right = (Heading(head, right=True) for head in ("first", "best", "last"))
+    title = (
+        f"along training (steps {', '.join(map(str, sorted({s for one in along for s in one['steps']})))})"
+    )
+    return Table.of("along", ("data", "protocol", "metric", *right, "curve"), rows, list(along), title)
 
 
 def metric_tables(metrics: Sequence[dict[str, Any]]) -> list[Table]:

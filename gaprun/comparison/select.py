@@ -5,10 +5,11 @@ Every command that shows values reads them by `load` (or by `Store.metrics`, whi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gaprun.comparison.moment import rows_at
+from gaprun.comparison.places import SAME, Row
 from gaprun.comparison.recipes import Recipes, as_text
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import declared, expand_metric
@@ -19,14 +20,6 @@ from gaprun.store.where import parse_conditions
 if TYPE_CHECKING:
     from gaprun.store.database import Store
 
-SAME = {
-    "n": "number of items (gallery size)",
-    "data_fingerprint": "data",
-    "definition": "definition of the metric",
-    "options_hash": "options of the evaluation",
-    "task": "task",
-}
-Row = dict[str, Any]
 Rows = list[Row]
 
 
@@ -62,6 +55,7 @@ def load(
     baseline: str | None = None,
     separate: bool = False,
     setups: bool = False,
+    at: str | None = None,
 ) -> tuple[Rows, list[str]]:
     """The metric rows to compare and notes for the reader.
 
@@ -72,14 +66,14 @@ def load(
 
     Only finished runs, unless `all_statuses` or `where` speaks of status. Raises UserError when nothing is found and
     (unless `allow_mixed`) when a column or a group would mix what differs in SAME or in the step; with `separate`
-    what differs in SAME becomes columns of its own.
+    what differs in SAME becomes columns of its own. `at`: the moment of training (see `moment`), the end by default.
     """
     if by in METRIC_KEYS:
         raise UserError(
             f"--by {by}: columns are apart by {by} anyway; group by recipe, seed or a recipe's key"
         )
     conditions = list(where) if all_statuses else finished(where)
-    rows = store.metric_rows(names, conditions, [] if by in RUN_KEYS else [by])
+    rows, moment = rows_at(store, at, names, conditions, [] if by in RUN_KEYS else [by])
     if not rows:
         raise UserError(_nothing(store, names, where, "finished " if len(conditions) > len(where) else ""))
     notes = [f"no results for {name}" for name in names if all(row["metric"] != name for row in rows)]
@@ -92,8 +86,9 @@ def load(
     recipes.group(unique, pooled=allow_mixed)
     if separate:
         notes += _columns_apart(unique)
+    notes += moment.told(unique)
     refuse = None if allow_mixed else UserError
-    for reason in (*_mixed_columns(unique), *_mixed_groups(unique, by)):
+    for reason in (*_mixed_columns(unique), *_mixed_groups(unique, by, moment.best)):
         if refuse:
             raise refuse(reason)
         notes.append(f"mixed on request (--allow-mixed): {reason.partition('; choose one')[0]}")
@@ -123,30 +118,6 @@ def finished(where: Sequence[str]) -> list[str]:
     """The conditions, and that runs are finished unless one speaks of status."""
     said = any(condition.key == "status" for condition in parse_conditions(where))
     return [*where, *(() if said else ("status=finished",))]
-
-
-def usual_places(rows: Iterable[Row]) -> dict[str, tuple[Any, ...]]:
-    """For each metric where and how it was measured in most of `rows` (`place_of`), a pool protocol before others.
-
-    What is drawn or averaged in one figure is taken from there and nowhere else, of all runs alike.
-    """
-    counts: dict[str, Counter[tuple[Any, ...]]] = {}
-    pooled: set[tuple[Any, ...]] = set()
-    for row in rows:
-        if row["value"] is not None:
-            place = place_of(row)
-            counts.setdefault(row["metric"], Counter())[place] += 1
-            if row["pool"] is not None:
-                pooled.add(place)
-    return {
-        metric: min(found, key=lambda place: (-found[place], place not in pooled, *map(str, place)))
-        for metric, found in counts.items()
-    }
-
-
-def place_of(row: Row) -> tuple[Any, ...]:
-    """Everything that values must share to be averaged: data set, split, protocol, and what SAME names."""
-    return row["dataset"], row["split"], row["protocol"], *(row[key] for key in SAME)
 
 
 def latest_of_each_seed(rows: Iterable[Row]) -> Rows:
@@ -197,13 +168,17 @@ def _mixed_columns(rows: Rows) -> Iterable[str]:
             _mark(row, *(SAME[key] for key in differing))
 
 
-def _mixed_groups(rows: Rows, by: str) -> Iterable[str]:
-    """For each group that pools several recipes or steps: what it pools; its rows are marked."""
+def _mixed_groups(rows: Rows, by: str, any_step: bool) -> Iterable[str]:
+    """For each group that pools several recipes or (unless `any_step`) steps: what it pools; its rows are marked."""
     groups: dict[tuple[str, ...], Rows] = {}
     for row in rows:
         groups.setdefault((row["group"], *_place(row)), []).append(row)
     for (group, metric, dataset, split, protocol), cell in groups.items():
-        if len({row["step"] for row in cell}) > 1 and len({row["identity"] for row in cell}) == 1:
+        if (
+            not any_step
+            and len({row["step"] for row in cell}) > 1
+            and len({row["identity"] for row in cell}) == 1
+        ):
             first = cell[0]
             other = next(row for row in cell if row["step"] != first["step"])
             yield (

@@ -56,7 +56,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Reached:
-    """What a group reached in a column. `best` marks the best mean of the column, several on a tie.
+    """What a group reached in a column. `best` marks the best mean of the column, several on a tie; `steps`: where in
+    training each of `units` was measured.
 
     `p_corrected` is corrected over `family` tests (None without correction); `mixed` says what differs among the values
     that were averaged here on request; `p_equivalent` (corrected likewise) is against a difference of the margin.
@@ -68,6 +69,7 @@ class Reached:
     family: int
     best: bool
     units: tuple[Any, ...]
+    steps: tuple[int, ...]
     recipes: tuple[str, ...]
     mixed: str = ""
     p_equivalent: float | None = None
@@ -153,6 +155,7 @@ def build(
     Raises UserError for a baseline or a sort metric that is not there.
     """
     values: dict[tuple[str, Column], dict[Any, list[float]]] = {}
+    steps: dict[tuple[str, Column], dict[Any, int]] = {}
     recipes: dict[tuple[str, Column], dict[str, None]] = {}
     sizes: dict[Column, set[int | None]] = {}
     undefined: dict[tuple[str, Column], int] = {}
@@ -168,6 +171,7 @@ def build(
             undefined[key] = undefined.get(key, 0) + 1
             continue
         values.setdefault(key, {}).setdefault(row["unit"], []).append(row["value"])
+        steps.setdefault(key, {})[row["unit"]] = row["step"]
     setups = {row["group"]: row["setup"] for row in rows}
     groups = sorted(setups, key=natural)
     rank = {name: index for index, name in enumerate(metrics)}
@@ -177,7 +181,7 @@ def build(
     )
     baselines = _baselines(baseline, setups, by, across)
     margins = margins_of(margin, [column.metric for column in columns])
-    cells = _cells(values, recipes, mixed, groups, columns, baselines, family, margins)
+    cells = _cells(values, steps, recipes, mixed, groups, columns, baselines, family, margins)
     unit = "recipe" if by == "seed" else "seed"
     result = Comparison(by, groups, columns, cells, baselines, unit, list(notes), family, margins, undefined)
     result.notes += _about_baselines(baselines, setups)
@@ -212,6 +216,7 @@ def natural(text: str) -> tuple[Any, ...]:
 
 def _cells(
     values: dict[tuple[str, Column], dict[Any, list[float]]],
+    steps: dict[tuple[str, Column], dict[Any, int]],
     recipes: dict[tuple[str, Column], dict[str, None]],
     mixed: dict[tuple[str, Column], str],
     groups: Sequence[str],
@@ -256,6 +261,7 @@ def _cells(
             *tested[key],
             key[1] in best and settled(summaries[key].mean) == best[key[1]],
             tuple(sorted(values[key], key=_unit_order)),
+            tuple(steps[key][unit] for unit in sorted(values[key], key=_unit_order)),
             tuple(recipes[key]),
             mixed.get(key, ""),
             alike.get(key),
@@ -329,6 +335,11 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Reached | 
         "undefined": comparison.undefined.get((group, column), 0),
         "best": bool(cell and cell.best),
         comparison.unit + "s": [unit for unit in (cell.units if cell else ()) if unit is not None],
+        "steps": [
+            step
+            for unit, step in zip(cell.units if cell else (), cell.steps if cell else (), strict=True)
+            if unit is not None
+        ],
         "baseline": comparison.baselines.get(group),
         "delta": found.delta if found else None,
         "delta_ci95": list(found.ci95) if found and found.ci95 else None,

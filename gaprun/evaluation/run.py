@@ -82,15 +82,16 @@ def evaluate_run(
     should_stop: Callable[[], None] = lambda: None,
     world: World = ALONE,
     own: bool = True,
+    keep: bool = True,
 ) -> Evaluated:
     """Measure `tasks` for one checkpoint of `run_id` and store the values; what the store has is not redone.
 
     A task that fails does not stop the others (but where several processes measure together). `training_values` (the
-    final temperature) are stored as the task `training`. `own`: the towers are those that the run's recipe says, so
-    that what an earlier version measured of this checkpoint, without saying of which model, counts too. Every process
-    of `world` calls this; all encode, the first one measures and writes.
+    temperature) are stored as the task `training`. `own`: the towers are those that the run's recipe says, so that what
+    an earlier version measured of this checkpoint, without saying of which model, counts too. `keep`: whether
+    embeddings stay on the disk. Every process of `world` calls this; all encode, the first one measures and writes.
     """
-    folder = store.artifacts / "embeddings"
+    folder = store.artifacts / "embeddings" if keep else None
     done = Evaluated()
     if world.size == 1:
         embedder = StoredEmbedder(towers, checkpoint_hash, folder, device, workers=workers, progress=progress)

@@ -116,6 +116,9 @@ class Task(Section):
         description="Split whose captioned pairs transforms are fitted on; null takes the `train` sibling of what is "
         "measured.",
     )
+    along: bool = Field(
+        True, description="Whether it is measured along training too, as often as `eval_every` says."
+    )
 
     def open(self, ref: str) -> Any:
         """The data named `ref`: a Split here, other tasks may read other things. Raises UserError."""
@@ -126,7 +129,7 @@ class Task(Section):
 
         Those that are fields of the task and not at their defaults become part of the protocol's id.
         """
-        return self.model_dump(mode="json", exclude={"data", "task", "transforms", "fit"})
+        return self.model_dump(mode="json", exclude={"data", "task", "transforms", "fit", "along"})
 
     def accepts(self, split: Any) -> bool:
         """Whether `split` has what the task needs."""

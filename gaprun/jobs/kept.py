@@ -72,14 +72,15 @@ class KeptStore(Store):
         return bool(self._unless_gone(lambda: Store.has_evaluation(self, run_id, key)))
 
     def bring_in(self, run_id: str, step: int, checkpoint_hash: str) -> None:
-        """Store what the folder has of the steps before `step`, and what was measured of `checkpoint_hash`."""
+        """Store what the folder has of the steps before `step`, and what was measured there or of `checkpoint_hash`."""
         rows: dict[int, dict[str, Any]] = {}
         measured = []
         for line in self._lines():
             for row in line.get("rows", ()):
                 if row["step"] < step and row.keys() <= set(TRAJECTORY_COLUMNS):
                     rows[row["step"]] = row
-            if line.get("evaluation", {}).get("checkpoint_hash") == checkpoint_hash:
+            said = line.get("evaluation", {})
+            if said and (said.get("checkpoint_hash") == checkpoint_hash or said.get("step", step) < step):
                 measured.append(line)
         if rows:
             Store.record(self, run_id, [rows[step] for step in sorted(rows)])

@@ -30,7 +30,7 @@ from gaprun.recipe.load import validate
 from gaprun.recipe.schema import Recipe
 from gaprun.store import Store
 from gaprun.store.models import Run
-from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, weights_hash
+from gaprun.training.checkpoint import intact_note, load_checkpoint, newest_checkpoint, weights_hash
 
 
 @dataclass
@@ -59,14 +59,21 @@ class LoadedModel:
 
 
 def load_model(
-    store: Store, ckpt: str | None, arch: str | None, pretrained: str | None, random: bool = False
+    store: Store,
+    ckpt: str | None,
+    arch: str | None,
+    pretrained: str | None,
+    random: bool = False,
+    step: int | None = None,
 ) -> LoadedModel:
     """The model that `--ckpt`, or `--model` with `--pretrained`, names; `arch` also tells what a bare .pt holds.
 
     `ckpt`: hf-hub:NAME, a model folder, a folder of checkpoints (its newest), a checkpoint, a run, or open_clip's
-    ARCH/TAG. `random` asks for an architecture with random weights. Raises UserError when nothing is found, the file is
-    damaged, or its architecture is not known.
+    ARCH/TAG. `random` asks for an architecture with random weights, `step` for a run's checkpoint of that step. Raises
+    UserError when nothing is found, the file is damaged, or its architecture is not known.
     """
+    if step is not None and (ckpt is None or Path(ckpt).exists() or ckpt.startswith((HUB, FOLDER))):
+        raise UserError("--step names a checkpoint of a run: it goes with --ckpt RUN")
     if ckpt is None:
         return _by_name(store, str(arch), pretrained, random)
     if random:
@@ -85,7 +92,7 @@ def load_model(
         named, _, tag = ckpt.rpartition("/")
         if named in open_clip.list_models():
             return _external(store, foreign.tag_model(named, tag))
-        run, path = _checkpoint_of_run(store, ckpt)
+        run, path = _checkpoint_of_run(store, ckpt, step)
     content = read_tensors(path)
     if "clip" in content and "recipe" in content:
         with offline():
@@ -169,9 +176,9 @@ def _run(store: Store, run_id: str) -> Run | None:
     return next((run for run in found if run.id == run_id), None)
 
 
-def _checkpoint_of_run(store: Store, name: str) -> tuple[Run, Path]:
-    """The run called `name` and its newest checkpoint. Raises UserError where that one is gone or damaged: an older
-    one is measured only if it is named."""
+def _checkpoint_of_run(store: Store, name: str, step: int | None) -> tuple[Run, Path]:
+    """The run called `name` and its newest checkpoint, or that of `step`. Raises UserError where that one is gone or
+    damaged: an older one is measured only if it is named."""
     if Path(name).suffix in (".pt", ".bin", ".safetensors"):
         raise UserError(f"--ckpt {name}: no such checkpoint file")
     try:
@@ -185,6 +192,15 @@ def _checkpoint_of_run(store: Store, name: str) -> tuple[Run, Path]:
     if run.kind == "external":
         raise UserError(f"run {run.id} was not trained here; name what it measured: {run.checkpoint}")
     folder = store.folder(run) / "checkpoints"
+    if step is not None:
+        path = folder / f"step-{step:08d}.pt"
+        if intact_note(path) is None:
+            kept = ", ".join(str(int(p.stem[5:])) for p in sorted(folder.glob("step-*.pt"))) or "none"
+            raise UserError(
+                f"--step {step}: run {run.id} has no intact checkpoint of that step, but of {kept}; its "
+                "checkpoint.keep says how many stay"
+            )
+        return run, path
     try:
         path, damaged = newest_checkpoint(folder)
     except FileNotFoundError:

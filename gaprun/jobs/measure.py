@@ -54,6 +54,7 @@ def measure_model(
     names: str | None = None,
     how: Mapping[str, Any] | None = None,
     random: bool = False,
+    step: int | None = None,
     failures: Sequence[tuple[str, Exception]] = (),
     device_name: str = "auto",
     workers: int = 0,
@@ -62,11 +63,11 @@ def measure_model(
     """Measure the model that `ckpt`, or `arch` with `pretrained`, names; `tasks` None takes its recipe's own.
 
     `names` (comma-separated) narrows the recipe's tasks, `how` replaces their `transforms` and `fit`; `random` allows
-    an architecture without weights; `failures` are what the caller could not choose already. Raises UserError for what
-    is not found or does not fit.
+    an architecture without weights; `step` names a run's checkpoint; `failures` are what the caller could not choose
+    already. Raises UserError for what is not found or does not fit.
     """
     device = pick_device(device_name)
-    loaded = load_model(store, ckpt, arch, pretrained, random)
+    loaded = load_model(store, ckpt, arch, pretrained, random, step)
     chosen = _recipe_tasks(loaded, names, how or {}) if tasks is None else list(tasks)
     set_kernels(loaded.recipe.compute if loaded.recipe else Compute(), device)
     _ensure_run(store, loaded, device)

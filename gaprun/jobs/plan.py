@@ -63,6 +63,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 "disk_gib": (count * (12 + 4 * averaged) - 8 * frozen) * (recipe.checkpoint.keep + 1) / GIB,
                 "measures": [task.task for task in recipe.eval],
                 "absent": absent,
+                "measured_at": sorted(length.measured) if length else None,
             }
         )
     return rows

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gaprun.errors import Failure, GaprunError
 from gaprun.evaluation.run import evaluate_run
+from gaprun.evaluation.task import Task
 from gaprun.jobs.attempt import Attempt, claim
 from gaprun.jobs.holding import beating
 from gaprun.jobs.kept import KeptStore
@@ -87,6 +88,7 @@ def _train(attempt: Attempt, state: TrainState, saved: tuple[Path, str] | None) 
             attempt.own.folder,
             attempt.stop,
             attempt.report,
+            lambda weights: _measure(attempt, state, weights, along=True),
         )
     state.end()
     if state.damaged and attempt.kept is not None:
@@ -94,14 +96,15 @@ def _train(attempt: Attempt, state: TrainState, saved: tuple[Path, str] | None) 
     return saved
 
 
-def _measure(attempt: Attempt, state: TrainState, weights: str) -> None:
-    """What the recipe's `eval` asks for. Raises what could not be measured."""
+def _measure(attempt: Attempt, state: TrainState, weights: str, along: bool = False) -> None:
+    """What the recipe's `eval` asks for at the end, or `along` training. Raises what could not be measured."""
     job, report = attempt.job, attempt.report
+    tasks: list[Task] = list(job.recipe.eval)
     done = evaluate_run(
         towers=state.towers,
         checkpoint_hash=weights,
         step=state.step,
-        tasks=list(job.recipe.eval),
+        tasks=[task for task in tasks if task.along] if along else tasks,
         store=attempt.store,
         run_id=job.id,
         device=attempt.device,
@@ -111,6 +114,7 @@ def _measure(attempt: Attempt, state: TrainState, weights: str) -> None:
         train_name=attempt.ready.name,
         should_stop=lambda: attempt.stop.raise_if(state.step),
         world=attempt.world,
+        keep=not along,
     )
     for remark in done.remarks:
         report(Event(job.id, "measure", 1, 1, remark))

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison import select
+from gaprun.comparison.moment import Moment, rows_at
+from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import setup_of, several_data, with_data
 from gaprun.errors import UserError
 from gaprun.store.queries import recency
@@ -81,7 +83,8 @@ class Result:
 class SetupResults:
     """Results of one set-up. `recipe`: one resolved recipe of it; `places`: where each metric was measured.
 
-    `others` counts the set-ups that are not here, `left_out` says what was measured in more than one way.
+    `others` counts the set-ups that are not here, `left_out` says what was measured in more than one way,
+    and at which steps of training the values were taken, if not at the end.
     """
 
     results: tuple[Result, ...]
@@ -152,15 +155,18 @@ def _method(recipe: Mapping[str, Any]) -> MethodSetting | None:
     return None
 
 
-def load_study(store: Store, where: Sequence[str] = ()) -> SetupResults:
-    """The study with most methods, then most runs, among runs that meet `where`; its values as `compare` selects them.
+def load_study(store: Store, where: Sequence[str] = (), at: str | None = None) -> SetupResults:
+    """The study with most methods, then most runs, among runs that meet `where`; its values as `compare` selects them,
+    of the moment `at`.
 
     Raises UserError when no finished run is one of the paper's methods.
     """
-    return load_studies(store, where, most=1)[0]
+    return load_studies(store, where, 1, at)[0]
 
 
-def load_studies(store: Store, where: Sequence[str] = (), most: int | None = None) -> list[SetupResults]:
+def load_studies(
+    store: Store, where: Sequence[str] = (), most: int | None = None, at: str | None = None
+) -> list[SetupResults]:
     """The study of every set-up (of the first `most`), those with most methods and then most runs first.
 
     Raises UserError when no finished run is one of the paper's methods.
@@ -168,14 +174,15 @@ def load_studies(store: Store, where: Sequence[str] = (), most: int | None = Non
     conditions = select.finished(where)
     parsed = parse_conditions(conditions)
     of_values = [c for c in parsed if c.key in METRIC_KEYS]
-    rows = [row for row in store.metric_rows(METRICS, conditions) if _right_protocol(row)]
+    found, moment = rows_at(store, at, METRICS, conditions)
+    rows = [row for row in found if _right_protocol(row)]
     measured = {row["id"] for row in rows}
     runs: dict[str, Run] = {}
     settings: dict[str, MethodSetting] = {}
     for run in store.runs([text for c in parsed if c.key not in METRIC_KEYS for text in c.texts()]):
         setting = setting_of(run.resolved_recipe)
         trained = run.seed is not None and run.kind == "train"
-        if setting is not None and trained and (run.id in measured or not of_values):
+        if setting is not None and trained and (run.id in measured or not (of_values or at)):
             runs[run.id], settings[run.id] = run, setting
     if not runs:
         raise UserError(
@@ -198,18 +205,23 @@ def load_studies(store: Store, where: Sequence[str] = (), most: int | None = Non
             settings,
             rows,
             len(studies) - 1,
+            moment,
         )
         for chosen in order[:most]
     ]
 
 
 def _study(
-    runs: Mapping[str, Run], settings: Mapping[str, MethodSetting], rows: list[dict[str, Any]], others: int
+    runs: Mapping[str, Run],
+    settings: Mapping[str, MethodSetting],
+    rows: list[dict[str, Any]],
+    others: int,
+    moment: Moment,
 ) -> SetupResults:
     """The study of `runs`, which share a set-up."""
     rows = [row | {"identity": settings[row["id"]]} for row in rows if row["id"] in runs]
     rows = select.latest_of_each_seed(rows)
-    places = select.usual_places(rows)
+    places = usual_places(rows)
     found: dict[tuple[MethodSetting, int], Result] = {}
     for run in reversed(_by_recency(runs.values(), rows)):  # the latest first
         if run.seed is not None:
@@ -218,7 +230,7 @@ def _study(
             )
     values: dict[tuple[MethodSetting, int], dict[str, float]] = {key: {} for key in found}
     for row in rows:
-        if row["value"] is not None and select.place_of(row) == places[row["metric"]]:
+        if row["value"] is not None and place_of(row) == places[row["metric"]]:
             values[row["identity"], row["seed"]][row["metric"]] = row["value"]
     results = sorted(
         (replace(result, values=values[key]) for key, result in found.items()),
@@ -231,7 +243,7 @@ def _study(
         {metric: f"{p[0]}/{p[1]} ({p[2]}, data {p[4][:8]})" for metric, p in places.items()},
         others,
         one.total_steps,
-        tuple(_left_out(rows, places)),
+        (*_left_out(rows, places), *moment.told([row | {"group": str(row["identity"])} for row in rows])),
     )
 
 
@@ -259,7 +271,7 @@ def _left_out(rows: Iterable[dict[str, Any]], places: Mapping[str, tuple[Any, ..
     """What was measured otherwise than in most runs."""
     counts: dict[str, set[str]] = {}
     for row in rows:
-        if row["value"] is not None and select.place_of(row) != places[row["metric"]]:
+        if row["value"] is not None and place_of(row) != places[row["metric"]]:
             counts.setdefault(row["metric"], set()).add(row["id"])
     return [
         f"{metric} of {counted(len(runs), 'run')} was measured on other data or in another way too, which is left out"

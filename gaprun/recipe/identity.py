@@ -15,6 +15,7 @@ NEUTRAL = (
     "name",
     "description",
     "eval",
+    "eval_every",
     "checkpoint",
     "seed",
     "seeds",

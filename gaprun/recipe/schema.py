@@ -110,6 +110,22 @@ class Checkpoint(Section):
         return self
 
 
+class EvalEvery(Section):
+    """How often the entries of `eval` are measured along training too, each time on a checkpoint that is saved first.
+
+    The weights do not depend on it; of what is measured along the way no embeddings are kept.
+    """
+
+    epochs: float | None = Field(None, gt=0, description="Each time so many epochs are over (this or steps).")
+    steps: Positive | None = Field(None, description="Each so many steps.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps (set the other to null)")
+        return self
+
+
 class Recipe(Section):
     """One training run but for its seed."""
 
@@ -125,9 +141,16 @@ class Recipe(Section):
     compute: Compute = Field(default_factory=Compute, description="Precision, threads, kernels.")
     checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="Saving.")
     eval: list[AnyTask] = Field(default_factory=list, description="What is measured at the end.")
+    eval_every: EvalEvery | None = Field(
+        None, description="Measure along training too: all of `eval` but what says `along: false`."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.eval_every is not None and not any(task.along for task in self.eval):
+            raise ValueError(
+                "eval_every: nothing in eval is measured along training; add an entry, or set it to null"
+            )
         if self.loss.needs_unit_rows and not self.swap.keeps_unit_rows:
             raise ValueError("the sigmoid loss needs unit rows: set swap.renormalise to true")
         if self.loss.needs_teacher and self.model.pretrained is None:

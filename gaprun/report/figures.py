@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gaprun.comparison.correlation import correlate
+from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import what_differs
-from gaprun.comparison.select import place_of, usual_places
 from gaprun.comparison.statistics import summarise
 from gaprun.evaluation import catalogue
 from gaprun.paper.published import TABLES
@@ -20,29 +20,38 @@ from gaprun.report.gather import Material
 from gaprun.tables.numbers import bracketed, fixed, signed, significant
 
 Found = list[Chart] | str
+ByRun = Mapping[str, Sequence[tuple[int, float]]]
 FIRST_STEPS = 10
 RIGHT = "#D55E00"
 SWEPT = ("image_recall@1", "text_recall@1", "gap")
 
 
 def along_training(material: Material) -> Found:
-    """Gap and temperature against the step, a line a row, with switches between linear and log axes.
+    """Gap and temperature, and what was measured along the way, against the step: a line a row, with switches between
+    linear and log axes.
 
     More rows than there are colours get a pair of charts a method, each with the baseline for comparison.
     """
+    drawn: list[tuple[str, str, ByRun]] = [
+        ("train-gap", "gap of the training batch", _recorded(material, "gap")),
+        ("train-temperature", "temperature τ", _recorded(material, "temperature")),
+    ]
+    for name, found in material.measured.items():
+        slug = name.replace("_", "-").replace("@", "-")
+        drawn.append((f"measured-{slug}", f"{_words(name)} on {found.place}", found.paths))
     result: list[Chart] = []
     for number, (title, labels) in enumerate(_panels(material)):
-        for column, words in (("gap", "gap of the training batch"), ("temperature", "temperature τ")):
-            own = _paths(material, column, labels)
+        for chart, words, by_run in drawn:
+            own = _paths(material, by_run, labels)
             if not own:
                 continue
             baseline = material.comparison.baselines.get(labels[0], labels[0])
             beside = title and material.setups[baseline] == material.setups[labels[0]]
-            paths = {**_paths(material, column, [baseline] if beside else []), **own}
+            paths = {**_paths(material, by_run, [baseline] if beside else []), **own}
             ends = ", ".join(f"{name} ends at {_mean_end(runs):.3g}" for name, runs in paths.items())
             result.append(
                 Chart(
-                    f"train-{column}" + (f"-{number}" if title else ""),
+                    chart + (f"-{number}" if title else ""),
                     f"{title + ', ' if title else ''}{words} along training: {ends}.",
                     charts.curves(paths),
                     layout("training step + 1", words, xaxis={"type": "log"}),
@@ -240,17 +249,23 @@ def _families(material: Material) -> dict[str, str]:
     return {label: label if few else material.family(label) for label in material.main}
 
 
+def _recorded(material: Material, column: str) -> ByRun:
+    """(step, value) of one column of what training recorded, by run."""
+    return {
+        run: [(row["step"], row[column]) for row in path if row.get(column) is not None]
+        for run, path in material.paths.items()
+    }
+
+
 def _paths(
-    material: Material, column: str, labels: Sequence[str]
+    material: Material, by_run: ByRun, labels: Sequence[str]
 ) -> dict[str, list[list[tuple[float, float]]]]:
+    """By row its runs' paths over the step + 1, so that the first shows on a log axis."""
     found: dict[str, list[list[tuple[float, float]]]] = {}
     for label in labels:
         for run in material.runs_of(label):
-            path = [
-                (r["step"] + 1, r[column]) for r in material.paths.get(run, ()) if r.get(column) is not None
-            ]
-            if path:
-                found.setdefault(label, []).append(path)
+            if path := by_run.get(run):
+                found.setdefault(label, []).append([(step + 1, value) for step, value in path])
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison import select, table
 from gaprun.comparison.health import Finding, flagged
+from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.table import Comparison
 from gaprun.errors import UserError
 from gaprun.paper.claims import Verdict, judge_claims
@@ -34,12 +35,22 @@ METRICS = (
     "temperature",
 )
 MOST_PATHS = 200  # runs whose curves are drawn; more would be neither readable nor quick
+ALONG = ("gap", "image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")  # drawn along training
 Path = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What `eval_every` measured of one metric: where, and (step, value) by run."""
+
+    place: str
+    paths: dict[str, list[tuple[int, float]]]
 
 
 @dataclass
 class Material:
     """Everything but pictures. `paths`, `health`, `groups` are by run; `groups` maps a run to its comparison row.
+    `measured` is by metric.
 
     `setups` is by row: equal in rows that differ in temperature rule, swap and loss only (`recipes.setup_of`).
     """
@@ -53,6 +64,7 @@ class Material:
     settings: dict[str, MethodSetting | None]
     setups: dict[str, str]
     study: SetupResults | None
+    measured: dict[str, Course] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -81,15 +93,17 @@ class Material:
         return sorted(runs, key=lambda run: (self.seeds[run] is None, self.seeds[run] or 0, run))
 
 
-def gather(store: Store, where: Sequence[str] = ()) -> Material:
-    """The material of a report over the finished runs that meet `where`. Raises UserError when there is none."""
+def gather(store: Store, where: Sequence[str] = (), at: str | None = None) -> Material:
+    """The material of a report over the finished runs that meet `where`, with values of the moment `at`; claims are of
+    the end of training, as their rules are. Raises UserError when there is none.
+    """
     notes: list[str] = []
     names = [name for name in METRICS if name in set(store.metric_names())]
     if not names:
         raise UserError(
             "nothing to report: the database holds no metrics yet; `gaprun train RECIPE` makes some"
         )
-    rows, found_notes = select.load(store, names, "recipe", where, separate=True, setups=True)
+    rows, found_notes = select.load(store, names, "recipe", where, separate=True, setups=True, at=at)
     # A transform of the embeddings is another experiment, for which `gaprun compare` is there.
     rows = [row for row in rows if not row["transform"]]
     if not rows:
@@ -102,9 +116,10 @@ def gather(store: Store, where: Sequence[str] = ()) -> Material:
         notes.append(f"curves and health are of {MOST_PATHS} of {len(groups)} runs; --where chooses others")
     recipes = store.resolved_recipes(list(groups))
     try:
-        study: SetupResults | None = load_study(store, where)
+        study: SetupResults | None = load_study(store, where, at)
+        ends = study if at is None else load_study(store, where)
     except UserError:
-        study = None
+        study = ends = None
     return Material(
         comparison=comparison,
         groups=groups,
@@ -115,6 +130,28 @@ def gather(store: Store, where: Sequence[str] = ()) -> Material:
         settings={run: setting_of(recipe) for run, recipe in recipes.items()},
         setups={row["group"]: row["setup"] for row in rows},
         study=study,
-        verdicts=judge_claims(store, study) if study else [],
+        measured=_measured(store.metric_rows(ALONG, select.finished(where), run_ids=drawn, every_step=True)),
+        verdicts=judge_claims(store, ends) if ends else [],
         notes=notes,
     )
+
+
+def _measured(rows: list[dict[str, Any]]) -> dict[str, Course]:
+    """By metric: what was measured at several steps, in one place for all runs."""
+    rows = [row for row in rows if not row["transform"]]
+    steps: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        steps.setdefault((row["id"], row["metric"]), set()).add(row["step"])
+    rows = [row for row in rows if len(steps[row["id"], row["metric"]]) > 1]
+    places = usual_places(rows)
+    found: dict[str, Course] = {}
+    for name in sorted(places, key=ALONG.index):
+        dataset, split, protocol, *_ = places[name]
+        own = [
+            r for r in rows if r["metric"] == name and r["value"] is not None and place_of(r) == places[name]
+        ]
+        paths: dict[str, list[tuple[int, float]]] = {}
+        for row in sorted(own, key=lambda row: row["step"]):
+            paths.setdefault(row["id"], []).append((row["step"], row["value"]))
+        found[name] = Course(f"{dataset}/{split}, {protocol}", paths)
+    return found

@@ -39,8 +39,11 @@ class ReportSection:
     content: Markup
 
 
-def write_report(store: Store, out: Path, where: Sequence[str] = (), models: bool = True) -> Material:
-    """Write the report on the finished runs that meet `where` to `out`; `models` False leaves checkpoints unread.
+def write_report(
+    store: Store, out: Path, where: Sequence[str] = (), models: bool = True, at: str | None = None
+) -> Material:
+    """Write the report on the finished runs that meet `where` to `out`; `models` False leaves checkpoints unread, `at`
+    is the moment of training whose values it shows (claims are of the end).
 
     Returns the material. Raises UserError when there is nothing to report, and for an `out` that is there and no page
     of gaprun's.
@@ -48,7 +51,7 @@ def write_report(store: Store, out: Path, where: Sequence[str] = (), models: boo
     from gaprun.report.gather import gather
 
     check_page(out)
-    material = gather(store, where)
+    material = gather(store, where, at)
     pictures = _pictures(store, material) if models else {"": "checkpoints were not read (--no-models)"}
     name = store.place.path.name if store.place.path else store.place.name
     title = f"Modality gap report: {name}"
@@ -90,8 +93,9 @@ def sections(material: Material, pictures: Mapping[str, RunPictures | str]) -> l
         ReportSection(
             "training",
             "Gap and temperature along training",
-            "Thick lines are means over seeds, thin lines single runs. Measured on the training batch. With more rows "
-            "than can be told apart, each method has charts of its own, with its baseline first.",
+            "Thick lines are means over seeds, thin lines single runs. Measured on the training batch, and on "
+            "the data named where `eval_every` measured along the way. With more rows than can be told apart, each "
+            "method has charts of its own, with its baseline first.",
             blocks.charts(figures.along_training(material)),
         ),
         ReportSection(

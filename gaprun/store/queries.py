@@ -60,6 +60,7 @@ def metric_rows(
     conditions: Sequence[Condition] = (),
     keys: Sequence[str] = (),
     run_ids: Sequence[str] | None = None,
+    every_step: bool = False,
 ) -> list[dict[str, Any]]:
     """The one selection of stored values that every command shows: a row a run, metric, data set, split and protocol.
 
@@ -67,7 +68,8 @@ def metric_rows(
     (JSON text: fingerprints of the training data, if recorded), and each of `keys` (dotted keys of the resolved
     recipe). Conditions may name RUN_KEYS, METRIC_KEYS and dotted keys; those on evaluations hold before the latest is
     looked for (`newer`), so that they choose among a run's evaluations. `dataset=a/x` means the split x of a.
-    `names`: only these metrics; `run_ids`: only these (up to 500) runs.
+    `names`: only these metrics; `run_ids`: only these (up to 500) runs; `every_step`: the latest of each step of
+    training, not of the furthest alone.
     """
     known = RUN_KEYS | METRIC_KEYS
     own, dotted = split_by_key(conditions, known)
@@ -79,7 +81,7 @@ def metric_rows(
         wanted.append(StoredMetric.name.in_(sorted(set(names))))
     lost = lost_runs(session)
     sql = in_sql(own, lost)
-    query = latest(columns, [*wanted, *prefilter(sql, known)], choosing_among(session, own))
+    query = latest(columns, [*wanted, *prefilter(sql, known)], choosing_among(session, own), every_step)
     own = [
         c
         for c in own
@@ -96,7 +98,7 @@ def metric_rows(
         if all(row_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
             row.update((key, values[key].get(run_id)) for key in keys)
             rows.append(row)
-    return _one_task_each(rows)
+    return _one_task_each(rows, every_step)
 
 
 def recency(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -196,6 +198,21 @@ def trajectories(session: Session, run_ids: Sequence[str]) -> dict[str, list[dic
     return found
 
 
+def steps_per_epoch(session: Session, run_ids: Sequence[str]) -> dict[str, float]:
+    """Steps in an epoch of these runs, by what they recorded last; runs that recorded no epochs are left out."""
+    found: dict[str, float] = {}
+    for part in _parts(run_ids):
+        last = select(Trajectory.run_id, func.max(Trajectory.step).label("step")).where(
+            Trajectory.run_id.in_(part), Trajectory.epoch > 0
+        )
+        newest = last.group_by(Trajectory.run_id).subquery()
+        query = select(Trajectory.run_id, Trajectory.step / Trajectory.epoch).join(
+            newest, (newest.c.run_id == Trajectory.run_id) & (newest.c.step == Trajectory.step)
+        )
+        found |= {run_id: float(length) for run_id, length in session.execute(query)}
+    return found
+
+
 def _parts(run_ids: Sequence[str], size: int = 500) -> list[Sequence[str]]:
     """Databases limit the parameters of a statement."""
     return [run_ids[start : start + size] for start in range(0, len(run_ids), size)]
@@ -239,8 +256,8 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
     raise UserError(f"no run has the key {key!r}: {hint} (not of the recipe: {', '.join(others)})")
 
 
-def _one_task_each(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`rows` with one value a run, metric, place and protocol, the latest where two tasks measure the same."""
+def _one_task_each(rows: list[dict[str, Any]], every_step: bool) -> list[dict[str, Any]]:
+    """`rows` with one value a run, metric, place, protocol (and step), the latest where two tasks measure the same."""
     tasks: dict[str, set[str]] = {}
     for row in rows:
         tasks.setdefault(row["metric"], set()).add(row["task"])
@@ -248,7 +265,14 @@ def _one_task_each(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return rows
     kept: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        key = row["id"], row["metric"], row["dataset"], row["split"], row["protocol"]
+        key = (
+            row["id"],
+            row["metric"],
+            row["dataset"],
+            row["split"],
+            row["protocol"],
+            row["step"] * every_step,
+        )
         if key not in kept or recency(row) > recency(kept[key]):
             kept[key] = row
     return list(kept.values())

@@ -93,10 +93,13 @@ class Reading(OpenDatabase):
         where: Iterable[str] = (),
         keys: Sequence[str] = (),
         run_ids: Ids = None,
+        every_step: bool = False,
     ) -> list[dict[str, Any]]:
-        """The latest value of each metric in `names` of each run; see `queries.metric_rows`."""
+        """The latest value of each metric in `names` of each run (and step); see `queries.metric_rows`."""
         conditions = parse_conditions(where)
-        return self._read(lambda session: queries.metric_rows(session, names, conditions, keys, run_ids))
+        return self._read(
+            lambda session: queries.metric_rows(session, names, conditions, keys, run_ids, every_step)
+        )
 
     def resolved_recipes(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The resolved recipes of these runs, by id."""
@@ -109,6 +112,10 @@ class Reading(OpenDatabase):
     def trajectories(self, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
         """Step, temperature, loss, gap and share of mismatched pairs along these runs, by run."""
         return self._read(lambda session: queries.trajectories(session, run_ids))
+
+    def steps_per_epoch(self, run_ids: Sequence[str]) -> dict[str, float]:
+        """Steps in an epoch, by run; see `queries.steps_per_epoch`."""
+        return self._read(lambda session: queries.steps_per_epoch(session, run_ids))
 
     def metric_names(self) -> list[str]:
         """Every metric's name in the database, sorted."""

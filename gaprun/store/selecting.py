@@ -58,8 +58,14 @@ ORIGIN = (
 Choosing = Callable[[Any], list[ColumnElement[bool]]]
 
 
-def latest(columns: Sequence[Any], where: Sequence[ColumnElement[bool]], choosing: Choosing) -> Select[Any]:
-    """Metrics of evaluations that meet `choosing` and have no newer one of the same run, task, place and protocol.
+def latest(
+    columns: Sequence[Any],
+    where: Sequence[ColumnElement[bool]],
+    choosing: Choosing,
+    every_step: bool = False,
+) -> Select[Any]:
+    """Metrics of evaluations that meet `choosing` and have no newer one of the same run, task, place and protocol (with
+    `every_step`: and step).
 
     It is an evaluation that counts, whichever of its metrics are asked for, so that one evaluation's values are never
     filled up with another's.
@@ -72,6 +78,7 @@ def latest(columns: Sequence[Any], where: Sequence[ColumnElement[bool]], choosin
             *(getattr(newer, name) == getattr(Evaluation, name) for name in _PLACE),
             tuple_(newer.step, newer.created, newer.id)
             > tuple_(Evaluation.step, Evaluation.created, Evaluation.id),
+            *([newer.step == Evaluation.step] if every_step else []),
             *choosing(newer),
         )
         .exists()

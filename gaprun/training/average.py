@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,20 @@ class WeightAverage:
             key: {name: average[key][name].to(now, copy=True) for name, now in module.state_dict().items()}
             for key, module in self.modules.items()
         }
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Inside the block the modules carry the average, afterwards again what is trained."""
+        if self.weights is None:
+            yield
+            return
+        trained = {key: _copied(weights) for key, weights in self.trained().items()}
+        self.put_in_place()
+        try:
+            yield
+        finally:
+            for key, module in self.modules.items():
+                module.load_state_dict(trained[key])
 
     def put_in_place(self) -> None:
         """Let the modules carry the average: they are measured from now on and trained no more."""

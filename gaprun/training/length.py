@@ -11,7 +11,10 @@ from gaprun.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Length:
-    """Steps of one run; `rows` pass in an epoch (images, or pairs); `checkpoint_every` is 0 for only at the end."""
+    """Steps of one run; `rows` pass in an epoch (images, or pairs); `checkpoint_every` is 0 for only at the end.
+
+    `measured`: the steps before the end after which the recipe's `eval` is measured.
+    """
 
     images: int
     rows: int
@@ -20,6 +23,7 @@ class Length:
     total: int
     warmup: int
     checkpoint_every: int
+    measured: frozenset[int] = frozenset()
 
     def samples_before(self, step: int) -> int:
         """Pairs that passed in the steps before `step`: whole batches but for a kept remainder."""
@@ -53,7 +57,20 @@ def run_length(recipe: Recipe, images: int, captions: int) -> Length:
     if warmup > total:
         raise UserError(f"schedule: a warm-up of {warmup} steps is longer than the training ({total} steps)")
     every = steps(recipe.checkpoint.every_steps, recipe.checkpoint.every_epochs)
-    return Length(images, rows, batch, per_epoch, total, warmup, every)
+    measured = _measured_steps(recipe, per_epoch, total)
+    return Length(images, rows, batch, per_epoch, total, warmup, every, measured)
+
+
+def _measured_steps(recipe: Recipe, per_epoch: int, total: int) -> frozenset[int]:
+    """Each multiple of `eval_every` before the end, to the nearest step."""
+    if recipe.eval_every is None:
+        return frozenset()
+    apart = recipe.eval_every.steps or (recipe.eval_every.epochs or 0) * per_epoch
+    if apart < 1:
+        raise UserError(
+            f"eval_every.epochs: {recipe.eval_every.epochs} of {per_epoch} steps each is less than one step"
+        )
+    return frozenset(round(k * apart) for k in range(1, int(total / apart) + 1) if round(k * apart) < total)
 
 
 def recorded_steps(total: int, dense: int = 20, points: int = 160) -> frozenset[int]:

@@ -29,6 +29,7 @@ from gaprun.training.captions import caption_tokens
 from gaprun.training.checkpoint import CheckpointWriter
 from gaprun.training.diverged import Diverged, check_finite, check_learning
 from gaprun.training.length import recorded_steps
+from gaprun.training.midway import as_saved
 from gaprun.training.once import FrozenFeatures
 from gaprun.training.state import TrainState
 from gaprun.training.transfer import on_device
@@ -46,12 +47,14 @@ def train_steps(
     folder: Path,
     stop: StopRequest,
     report: Report,
+    measure: Callable[[str], None] = lambda weights: None,
 ) -> tuple[Path, str]:
     """Train on `members` of `splits` from `state.step` to the end; returns the last checkpoint's path and weights hash.
 
-    Trajectory rows go to the store and checkpoints to `folder` on the way. Every process of `state.world` calls this;
-    they agree before each step whether to go on. Raises Interrupted after a stop (saved), Diverged for a run that
-    learns nothing, LostProcess, ClaimLost, Failure for what cannot go on (saved), any other error as it came (saved).
+    Trajectory rows go to the store and checkpoints to `folder` on the way; `measure` is called with the weights hash at
+    the steps that `state.length` says, once each is saved. Every process of `state.world` calls this; they agree before
+    each step whether to go on. Raises Interrupted after a stop (saved), Diverged for a run that learns nothing,
+    LostProcess, ClaimLost, Failure for what cannot go on (saved), any other error as it came (saved).
     """
     length, world, every = state.length, state.world, state.length.checkpoint_every
     captions = sum(len(splits[s].captions[i]) for s, i in members)
@@ -92,6 +95,11 @@ def train_steps(
                 world.together(books.save_and_wait)
                 stop.requested = True  # also where another process was told
                 stop.raise_if(state.step)
+            if state.step in length.measured:  # also where it was cut off: what was measured already is found
+                saved = world.on_first(books.save_and_wait)
+                assert saved is not None
+                with as_saved(state):
+                    measure(saved[1])
             with explained(f"step {state.step}", way_out, StepFailed), state.undone():
                 loss, record = state.train_step(batch, state.step in recorded)
                 ended = state.step == length.total
@@ -153,16 +161,19 @@ class _Books:
         self.store.heartbeat(self.job.id, self.state.step)
         self.store_away, self.rows, self.last_flush = False, [], time.monotonic()
 
-    def save_and_wait(self) -> None:
-        """Write everything now; after the store stayed away, the checkpoint alone. Raises Failure within an update."""
+    def save_and_wait(self) -> tuple[Path, str] | None:
+        """Write everything now; after the store stayed away, the checkpoint alone. Raises Failure within an update.
+
+        Returns the checkpoint's path and weights hash.
+        """
         if not self.state.world.first:
-            return
+            return None
         if not self.state.whole:
             raise Failure("the error came within an update")
         self.writer.save(checkpoint_content(self.state, self.job))
         if not self.store_away:
             self._write()
-        self.writer.wait()
+        return self.writer.wait()
 
     def last_checkpoint(self) -> tuple[Path, str]:
         """Path and weights hash of what the last step saved."""

@@ -159,6 +159,18 @@ def an_error_of_the_second_ends_both(world: World, folder: Path) -> None:
         assert newest.name == "step-00000007.pt"
 
 
+def measured_along(world: World, folder: Path) -> None:
+    """The same recipe twice: measured at its end, and along training too."""
+    gap = "eval=[{task: gap, data: [scenes/test]}]"
+    for name, options in (("plain", ()), ("along", ("eval_every.steps=5",))):
+        place = str(folder / name / "results.db")
+        if world.first:
+            (folder / name).mkdir()
+        world.agree(False)
+        store = open_store(place) if world.first else _unopened(place)
+        run_job(small_job("baseline", *OPTIONS, gap, *options), store, "cpu", lambda event: None, world)
+
+
 def _copy(layer: nn.BatchNorm2d) -> nn.BatchNorm2d:
     new = nn.BatchNorm2d(layer.num_features, momentum=layer.momentum).double()
     new.load_state_dict(layer.state_dict())

@@ -6,7 +6,7 @@ from __future__ import annotations
 from gaprun.metrics import DOWN, NONE, Metric
 
 TRAINING = (
-    Metric("temperature", NONE, "temperature tau at the last step", places=4),
+    Metric("temperature", NONE, "temperature tau at the step measured", places=4),
     Metric("loss", DOWN, "loss at the last step"),
 )
 IMPORTED = (

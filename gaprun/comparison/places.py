@@ -1,0 +1,40 @@
+"""Where and how a value was measured: what values must share to stand in one column, one chart, one choice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+SAME = {
+    "n": "number of items (gallery size)",
+    "data_fingerprint": "data",
+    "definition": "definition of the metric",
+    "options_hash": "options of the evaluation",
+    "task": "task",
+}
+Row = dict[str, Any]
+
+
+def place_of(row: Row) -> tuple[Any, ...]:
+    """Everything that values must share to be averaged: data set, split, protocol, and what SAME names."""
+    return row["dataset"], row["split"], row["protocol"], *(row[key] for key in SAME)
+
+
+def usual_places(rows: Iterable[Row]) -> dict[str, tuple[Any, ...]]:
+    """For each metric where and how it was measured in most of `rows` (`place_of`), a pool protocol before others.
+
+    What is drawn or averaged in one figure is taken from there and nowhere else, of all runs alike.
+    """
+    counts: dict[str, Counter[tuple[Any, ...]]] = {}
+    pooled: set[tuple[Any, ...]] = set()
+    for row in rows:
+        if row["value"] is not None:
+            place = place_of(row)
+            counts.setdefault(row["metric"], Counter())[place] += 1
+            if row["pool"] is not None:
+                pooled.add(place)
+    return {
+        metric: min(found, key=lambda place: (-found[place], place not in pooled, *map(str, place)))
+        for metric, found in counts.items()
+    }
