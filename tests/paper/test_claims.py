@@ -10,8 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from gaprun.cli import paper
-from gaprun.paper.claims import CLAIMS, _matched, judge_claims
+from gaprun.paper.claims import judge_claims
+from gaprun.paper.evidence import matched_part
 from gaprun.paper.one_curve import flt_curves, log_ratio
+from gaprun.paper.rules import CLAIMS
 from gaprun.paper.settings import MethodSetting, Result, SetupResults, load_study
 from tests.conftest import REPO
 from tests.paper.conftest import add_run, recipe_of
@@ -63,9 +65,9 @@ def test_without_a_positive_margin_to_the_end_the_law_is_not_judged(made_up):
 
 def test_a_path_counts_from_where_its_margin_stays_positive():
     path = [{"step": k, "mismatched_share": share} for k, share in enumerate([1, 0, 0.5, 0, 0, 0])]
-    assert [row["step"] for row in _matched(path)] == [3, 4, 5]
-    assert _matched([{"step": 0, "mismatched_share": None}]) == []
-    assert _matched([]) == []
+    assert [row["step"] for row in matched_part(path)] == [3, 4, 5]
+    assert matched_part([{"step": 0, "mismatched_share": None}]) == []
+    assert matched_part([]) == []
 
 
 def result(method, seed, tau, gap, value=None):
