@@ -138,6 +138,15 @@ def damage_is_counted_over_all(world: World, folder: Path) -> None:
     if world.first:
         (run,) = store.runs()
         assert run.status == "finished" and len(run.notes["damaged"]) == 5
+    # A frozen tower's features are made by the first process and found by the second, with what was damaged.
+    job = small_job(
+        "flt", *OPTIONS, *VIT, "data.damage_budget=0.02", "data.crop=centre", "model.freeze=image"
+    )
+    run_job(job, store, "cpu", lambda event: None, world)
+    if world.first:
+        run = store.run(job.id)
+        assert run.status == "finished" and len(run.notes["damaged"]) == 5
+        assert len(list(store.artifacts.glob("cache/*.features"))) == 1
 
 
 def an_error_of_the_second_ends_both(world: World, folder: Path) -> None:
