@@ -220,3 +220,24 @@ def test_swapping_the_clouds_swaps_the_one_sided_measures(seed, n, d):
         assert one[name] == pytest.approx(other[name], abs=1e-6)
     assert one["uniformity_w2_image"] == pytest.approx(other["uniformity_w2_text"], abs=1e-9)
     assert one["effective_rank_text"] == pytest.approx(other["effective_rank_image"], abs=1e-9)
+
+
+def test_the_auc_of_separability_is_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    from gaprun.evaluation import probe, separability
+
+    fitted = {}
+
+    def kept(rows, sides, penalty):
+        fitted["model"] = fit_logistic(rows, sides, penalty)
+        return fitted["model"]
+
+    fit_logistic = probe.fit_logistic
+    monkeypatch.setattr(probe, "fit_logistic", kept)
+    x, y = clouds("random", n=200, d=16)
+    found = separability.separability(x, y, seed=3)["separability_auc"]
+    order = np.random.default_rng(3).permutation(200)[:40]
+    rows = np.concatenate([x[order], y[order]]) * 4  # sqrt of 16
+    score = rows @ (fitted["model"].weight[:, 1] - fitted["model"].weight[:, 0])
+    assert found == pytest.approx(roc_auc_score(np.repeat([0, 1], 40), score), abs=1e-12)
