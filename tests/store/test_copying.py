@@ -220,13 +220,13 @@ def test_a_database_made_by_hand_brings_in_no_path_and_no_unkeepable_text(
 def test_the_store_itself_refuses_texts_that_no_database_keeps(store, new_run, key, bad):
     """One NUL in a document made every question about documents fail on PostgreSQL, and SQLite kept it."""
     for run in (
-        new_run(note={"deep": [{"x": bad}]}),
-        new_run(note={bad: 1}),
+        new_run(remark={"deep": [{"x": bad}]}),
+        new_run(remark={bad: 1}),
         replace(new_run(), code_version=bad),
     ):
         with pytest.raises(UserError, match="which databases cannot keep"):
             store.begin_run(run)
-    store.begin_run(new_run(note="fine: é, 漢, \U0001f600"))
+    store.begin_run(new_run(remark="fine: é, 漢, \U0001f600"))
     for write in (
         lambda: store.annotate("baseline-s0", {"x": bad}),
         lambda: store.finish_run("baseline-s0", "failed", error=f"reason {bad}"),
@@ -236,7 +236,7 @@ def test_the_store_itself_refuses_texts_that_no_database_keeps(store, new_run, k
     ):
         with pytest.raises(UserError, match="which databases cannot keep"):
             write()
-    assert [run.id for run in store.runs(["note=fine*"])] == ["baseline-s0"] and store.metric_names() == []
+    assert [run.id for run in store.runs(["remark=fine*"])] == ["baseline-s0"] and store.metric_names() == []
 
 
 def test_through_the_command_line(new_database, tmp_path):
