@@ -28,6 +28,7 @@ example: $(VENV)/.gaprun
 	$(BIN)/gaprun data scenes --out data/scenes
 	for name in $(SMALL); do $(BIN)/gaprun train recipes/paper/small/$$name.yaml --db example.db || exit 1; done
 	$(BIN)/python -m gaprun.store.publish example.db results.db.example
+	$(BIN)/python -m gaprun.report.readme results.db.example docs/figures || echo "README's figure needs gaprun[figures]"
 
 # What the first minutes on a GPU can tell: gpu_hour.md and gpu_hour.json in this folder (MINUTES=8 to change the time).
 MINUTES ?= 8
@@ -49,6 +50,7 @@ types: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m gaprun.recipe.reference > docs/recipes.md
 	$(BIN)/python -m gaprun.evaluation.reference docs/metrics.md
+	$(BIN)/python -m gaprun.report.readme results.db.example docs/figures
 
 clean:
 	rm -rf $(VENV)

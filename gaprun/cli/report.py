@@ -24,19 +24,27 @@ def report(
     models: Annotated[
         bool, typer.Option("--models/--no-models", help="Read checkpoints and data for clouds and examples.")
     ] = True,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also each figure as PDF, SVG, PNG and CSV (needs gaprun[figures])."
+        ),
+    ] = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
-    """Write the report: comparison, claims, the paper's tables, curves, clouds, examples; one file, no network."""
+    """Write the report: the answer, figures, tables, claims, clouds, examples; one file, no network."""
     from gaprun.report.page import write_report
     from gaprun.store import open_store
 
     how = chosen(format, json)
     store = open_store(db, create=False)
-    material = write_report(store, out, where or [], models, at)
+    material = write_report(store, out, where or [], models, at, figures)
     size = out.stat().st_size
     facts = {"path": str(out), "bytes": size, "runs": len(material.groups), "rows": len(material.labels)}
+    if figures:
+        facts["figures"] = str(figures)
     numbers = (str(len(material.groups)), str(len(material.labels)), f"{size / 2**20:.1f} MiB")
     heads: list[Heading | str] = [
         "written",

@@ -1,8 +1,7 @@
-"""Pieces of the page as HTML, from the templates beside this file: charts, tables, claims, examples, missing data."""
+"""Pieces of the page as HTML, from the templates beside this file: figures, tables, claims, examples, missing data."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,13 +9,17 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from gaprun.comparison import shown
+from gaprun.comparison.answer import sentences
 from gaprun.comparison.table import Comparison
 from gaprun.paper.claims import Verdict
-from gaprun.report.charts import Chart
+from gaprun.report.figure import Figure, as_json
+from gaprun.report.setups import SetupRows
 from gaprun.tables import html
 
 if TYPE_CHECKING:
     from gaprun.report.pictures import Example
+
+FEW = ("gap", "image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
 
 
 def filled(name: str, **values: object) -> Markup:
@@ -26,28 +29,44 @@ def filled(name: str, **values: object) -> Markup:
 
 def no_data(why: str) -> Markup:
     """A part without data says so in its place."""
-    return filled("none.html", why=_capital(why))
+    return filled("none.html", why=why[:1].upper() + why[1:])
 
 
-def charts(found: Sequence[Chart] | str) -> Markup:
-    """Charts side by side where there is room; a string is the reason why there are none."""
+def figure(found: Figure | str) -> Markup:
+    """A figure with its title, switches and buttons; a string is the reason why there is none."""
     if isinstance(found, str):
         return no_data(found)
+    return filled("figure.html", figure=found, data=Markup(as_json(found)))
+
+
+NO_BASELINE = (
+    "No difference can be shown: no row called baseline stands beside another of its set-up with a measured gap. The "
+    "figure shows what each row reached."
+)
+
+
+def setup(found: SetupRows, figures: Sequence[Figure | str], first: bool) -> Markup:
+    """The answer of a set-up in sentences, and its figures."""
     return filled(
-        "charts.html",
-        charts=[replace(chart, alt=_capital(chart.alt)) for chart in found],
-        specs=[_spec(chart) for chart in found],
+        "setup.html",
+        words=found.words,
+        sentences=sentences(found.comparison) or [NO_BASELINE],
+        figures=[figure(one) for one in figures],
+        first=first,
     )
 
 
 def compared(comparison: Comparison) -> Markup:
-    """The comparison as a table that sorts by any column and filters by row and column."""
+    """The comparison as a table that sorts by any column and filters by row and column; few columns at first."""
     table = replace(shown.whole(comparison), legend=())
-    return filled("compared.html", table=html.render(table, sortable="compared"))
+    usual = set(shown.usual(comparison).columns)
+    few = [place for place, c in enumerate(comparison.columns, 2) if c in usual and c.metric in FEW]
+    every = few or [place for place, c in enumerate(comparison.columns, 2) if c in usual]
+    return filled("compared.html", table=html.render(table, sortable="compared"), few=every)
 
 
 def claims(verdicts: Sequence[Verdict]) -> Markup:
-    """A card a claim: verdict, evidence, rule, runs."""
+    """A card a claim: verdict, evidence, rule, runs; those that are undecided fold away."""
     return filled("claims.html", verdicts=verdicts)
 
 
@@ -56,12 +75,6 @@ def examples(title: str, found: Sequence[Example]) -> Markup:
     return filled("examples.html", title=title, examples=found)
 
 
-def _spec(chart: Chart) -> Markup:
-    spec = json.dumps(
-        {"data": list(chart.data), "layout": chart.layout}, separators=(",", ":"), allow_nan=False
-    )
-    return Markup(spec.replace("<", "\\u003c"))  # a label must not be able to end the script element
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def folded(title: str, content: Markup) -> Markup:
+    """Something that a click opens."""
+    return filled("folded.html", title=title, content=content)

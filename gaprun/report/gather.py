@@ -12,7 +12,7 @@ from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.table import Comparison
 from gaprun.errors import UserError
 from gaprun.paper.claims import Verdict, judge_claims
-from gaprun.paper.settings import WORDS, MethodSetting, SetupResults, load_study, setting_of
+from gaprun.paper.settings import MethodSetting, SetupResults, load_study, setting_of
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -65,6 +65,7 @@ class Material:
     setups: dict[str, str]
     study: SetupResults | None
     measured: dict[str, Course] = field(default_factory=dict)
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -82,10 +83,16 @@ class Material:
         chosen = next((self.setups[label] for label in self.labels if label in judged), None)
         return [label for label in self.labels if self.setups[label] == chosen]
 
-    def family(self, label: str) -> str:
-        """What a row is listed under where rows are too many to be told apart: its method, else its own name."""
-        setting = self.settings.get(self.runs_of(label)[0])
-        return WORDS[setting.method] if setting else label
+    def size_words(self, label: str) -> str:
+        """A row's set-up in a few words: training data, length, batch, model."""
+        recipe = self.recipes.get(self.runs_of(label)[0], {})
+        schedule, model = recipe.get("schedule", {}), recipe.get("model", {})
+        data = " and ".join(recipe.get("data", {}).get("train", [])) or "unknown data"
+        length = (
+            f"{schedule['steps']} steps" if schedule.get("steps") else f"{schedule.get('epochs', '?')} epochs"
+        )
+        words = f"{data}, {length} of batch {schedule.get('batch_size', '?')}"
+        return f"{words}, {model['arch']}" if model.get("arch") else words
 
     def runs_of(self, label: str) -> list[str]:
         """The runs behind one row, by seed."""
@@ -132,6 +139,7 @@ def gather(store: Store, where: Sequence[str] = (), at: str | None = None) -> Ma
         study=study,
         measured=_measured(store.metric_rows(ALONG, select.finished(where), run_ids=drawn, every_step=True)),
         verdicts=judge_claims(store, ends) if ends else [],
+        recipes=recipes,
         notes=notes,
     )
 

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from gaprun import palette
 from gaprun.theory.fits import LAWS, START, Fit, LawVerdict, log_bins
 from gaprun.theory.particles import Path
 from gaprun.theory.rates import AppendixC, Rate
@@ -17,14 +18,15 @@ from gaprun.theory.reduced import Flow
 from gaprun.theory.start import StartOutcome
 
 Array = NDArray[np.float64]
+# The report's colours: grey for CLIP's own rule, each method's own for the others.
 COLOURS = {
-    "exp": "#1f77b4",
-    "scaled-exp": "#17becf",
-    "softplus": "#d62728",
-    "fixed": "#2ca02c",
-    "schedule": "#9467bd",
+    "exp": palette.GREY,
+    "scaled-exp": palette.COLOURS[6],
+    "softplus": palette.COLOURS[2],
+    "fixed": palette.COLOURS[0],
+    "schedule": palette.COLOURS[1],
 }
-IMAGE, TEXT, GREY = "#1f77b4", "#ff7f0e", "#888888"
+IMAGE, TEXT, GREY = palette.IMAGE, palette.TEXT, "#8a949e"
 
 
 def gap_over_time(flows: Mapping[str, Flow]) -> go.Figure:
@@ -244,7 +246,7 @@ def share_of_increases(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> go
 
 def overlay(t: Array, gap: Array, verdict: LawVerdict, title: str) -> go.Figure:
     """A recorded gap path with its log-spaced means and every fitted law."""
-    figure = _figure("step", "gap", title=title)
+    figure = _figure("step", "gap of the training batch", title=title)
     figure.add_scatter(x=t, y=gap, mode="lines", name="recorded", line={"color": "#cccccc", "width": 1})
     bin_t, bin_gap = log_bins(t[t >= START], gap[t >= START])
     figure.add_scatter(x=bin_t, y=bin_gap, mode="markers", name="log-spaced means", marker_color="black")
@@ -283,6 +285,7 @@ def _figure(x: str, y: str, title: str | None = None) -> go.Figure:
 def _style(figure: go.Figure, **layout: Any) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
+        colorway=palette.COLOURS,
         height=420,
         margin={"l": 60, "r": 20, "t": 50, "b": 50},
         hovermode="closest",

@@ -10,8 +10,8 @@ from gaprun.cli.main import app
 from gaprun.comparison import compare
 from gaprun.errors import UserError
 from gaprun.paper.settings import load_study
-from gaprun.report import figures
 from gaprun.report.gather import gather
+from gaprun.report.sections import every_figure
 from gaprun.store import EvaluationKey, NewRun, open_store
 from tests.paper.conftest import recipe_of
 from tests.protocols import named
@@ -190,12 +190,11 @@ def test_paper_report_views_and_one_run_show_the_same_moment(along):
     assert {(r["id"], r["step"]) for r in material.rows} == {
         ("baseline-s0", 200), ("baseline-s1", 300), ("flt-0.1-s0", 100), ("flt-0.1-s1", 100),
     }  # fmt: skip
-    drawn = {chart.name: chart for chart in figures.along_training(material)}
+    drawn = {figure.name: figure for figure in every_figure(material)}
     assert {"train-gap", "measured-gap"} <= set(drawn) and "scenes/test" in drawn["measured-gap"].alt
-    mean = next(
-        line for line in drawn["measured-gap"].data if line["name"] == "baseline" and line["showlegend"]
-    )
-    assert (mean["x"], mean["y"]) == ([101, 201, 301], pytest.approx([0.85, 0.65, 0.45]))
+    (panel,) = drawn["measured-gap"].panels
+    (mean,) = (mark for mark in panel.marks if mark.name == "baseline" and not mark.faint)
+    assert (mean.x, mean.y) == ([101, 201, 301], pytest.approx([0.85, 0.65, 0.45]))
 
     def said(*arguments):
         done = CliRunner().invoke(app, [*arguments, "--db", db, "--json"])

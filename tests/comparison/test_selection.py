@@ -18,8 +18,9 @@ from gaprun.comparison.margins import margins_of, read_margins
 from gaprun.errors import UserError
 from gaprun.paper.settings import MethodSetting, load_study
 from gaprun.paper.tables import beside, notes
-from gaprun.report import figures
 from gaprun.report.gather import gather
+from gaprun.report.overview import scatter
+from gaprun.report.setups import by_run, setups_of, values_of
 from gaprun.store import EvaluationKey, NewRun
 from gaprun.store.values import EvaluationKey as Key
 from gaprun.tables import csv as comma
@@ -97,8 +98,8 @@ def test_every_command_shows_what_was_measured_last_of_the_furthest_step(store, 
     material = gather(store)
     drawn = sorted(row["value"] for row in material.rows if row["metric"] == "gap")
     assert drawn == pytest.approx([0.2, 0.21, 0.22, 0.5, 0.51, 0.52])
-    scatter = {c.name: c for c in figures.against(material)}["retrieval-gap"]
-    assert max(max(trace["x"]) for trace in scatter.data) == pytest.approx(0.52)
+    (panel, *_) = scatter(setups_of(material)[0]).panels
+    assert max(max(mark.x) for mark in panel.marks) == pytest.approx(0.52)
     front = views.pareto(compare(["gap", "image_recall@1"], db=db(store)))
     assert [r["means"]["gap scenes/test pool512"] for r in front.records] == pytest.approx([0.21, 0.51])
     # No value of another evaluation fills it up: rmg was not measured with this one.
@@ -233,7 +234,7 @@ def test_the_papers_table_and_the_report_never_average_two_ways_of_measuring(sto
                for c in material.comparison.columns if c.metric == "zeroshot_top1"}  # fmt: skip
     assert sorted((s.n, s.mean) for s in columns.values()) == [(2, 50), (3, 30)]
     assert any("measured in several ways" in note for note in material.comparison.notes)
-    points = figures._values(material)
+    points = by_run(values_of(material, material.labels)[0])
     assert sorted(v["zeroshot_top1"] for v in points.values() if "zeroshot_top1" in v) == [30, 30, 30]
     assert sorted(v["gap"] for v in points.values()) == pytest.approx([0.9] * 5) or sorted(
         v["gap"] for v in points.values()
@@ -447,7 +448,12 @@ def test_transformed_embeddings_never_stand_for_the_model_as_it_is(store, measur
     assert record["against_protocol"] == "full"
     material = gather(store)
     assert {c.protocol for c in material.comparison.columns} == {"full"}
-    assert {v["gap"] for v in figures._values(material).values()} == {10.0, 11.0, 12.0, 13.0}
+    assert {v["gap"] for v in by_run(values_of(material, material.labels)[0]).values()} == {
+        10.0,
+        11.0,
+        12.0,
+        13.0,
+    }
     assert "alignment" not in " ".join(f.text for findings in material.health.values() for f in findings)
 
 

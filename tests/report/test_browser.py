@@ -1,4 +1,5 @@
-"""The report in headless Chromium: no errors, no requests, every chart drawn, sorting and filtering, two widths.
+"""The report in headless Chromium: no errors, no requests, every figure drawn, sorting and filtering, two widths, two
+colour schemes, figures as files.
 
 Screenshots go to the folder GAPRUN_SCREENSHOTS names, if it does.
 """
@@ -8,6 +9,7 @@ import json
 import os
 import shutil
 import time
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,13 @@ import typer
 from typer.testing import CliRunner
 
 from gaprun.cli import report as cli
+from gaprun.palette import DARK, INK, PAPER
 from gaprun.report.pictures import principal_plane
 from tests.conftest import REPO, run_gaprun
 
 pytestmark = pytest.mark.slow
-WIDTHS = (1440, 390)
+SCREENS = {1440: 900, 390: 844}  # width: height
+DARK_PAPER, DARK_INK = DARK[PAPER], DARK[INK]
 
 
 def test_the_principal_plane_is_the_covariances():
@@ -51,7 +55,7 @@ def example_report(tmp_path_factory):
     return out
 
 
-@pytest.fixture(params=WIDTHS)
+@pytest.fixture(params=SCREENS)
 def browser(request):
     """Chromium at one width with its console and network recorded; skips where it is not installed."""
     selenium = pytest.importorskip(
@@ -73,7 +77,12 @@ def browser(request):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     found = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    size = {"width": request.param, "height": 1000, "deviceScaleFactor": 1, "mobile": request.param < 600}
+    size = {
+        "width": request.param,
+        "height": SCREENS[request.param],
+        "deviceScaleFactor": 1,
+        "mobile": request.param < 600,
+    }
     found.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     found.width = request.param
     yield found
@@ -81,36 +90,39 @@ def browser(request):
 
 
 def test_the_report_works_in_a_browser(browser, report):
-    names = _works(browser, report, rows=3, flt=2, chart="train-gap")
-    assert {"train-gap", "train-temperature", "closing", "first-steps", "retrieval-gap", "probe-top1-gap",
-            "sweep-gap", "cloud-0-before", "cloud-0-after"} <= names  # fmt: skip
+    names = _works(browser, report)
+    assert {"answer", "against-gap", "train-gap", "train-temperature", "closing", "first-steps", "against-uniformity",
+            "sweep", "cloud-0", "cloud-1"} <= names  # fmt: skip
     pictures = "return [...document.images].map(i => i.complete && i.naturalWidth)"
     sizes = browser.execute_script(pictures)
     assert len(sizes) == 12 and all(sizes)
 
 
 def test_the_report_of_the_example_database_works_too(browser, example_report):
-    names = _works(browser, example_report, rows=28, flt=9, chart="train-gap-0")
-    methods, longer = 7, 4  # a pair of charts each
-    assert {f"train-{c}-{i}" for c in ("gap", "temperature") for i in range(methods + longer)} <= names
-    assert {
-        "closing",
-        "first-steps",
-        "retrieval-gap",
-        "zeroshot-top1-uniformity-w2-joint",
-        "sweep-gap",
-    } <= names
+    names = _works(browser, example_report)
+    assert {"answer", "answer-1", "against-gap", "train-gap", "train-gap-1", "closing", "sweep"} <= names
+    browser.execute_script(
+        "scrollTo(0, 0); document.querySelectorAll('details').forEach(d => { d.open = false; })"
+    )
+    bottom = "return document.getElementById('chart-answer').getBoundingClientRect().bottom"
+    assert browser.execute_script(bottom) <= SCREENS[browser.width], (
+        "the first figure is within the first screen"
+    )
     for name in ("clouds", "examples"):
-        assert "No data." in browser.find_element("id", name).text
+        part = browser.find_element("id", name)
+        assert part.tag_name == "details" and "No data." in part.get_attribute("textContent")
 
 
-def _works(browser, report, rows, flt, chart):
-    """Everything that holds for any report of `rows` rows, `flt` of them with that word; returns the charts' names."""
+def _works(browser, report):
+    """Everything that holds for any report; returns the figures' names."""
     names = _opens(browser, report)
-    _sorts_and_filters(browser, rows, flt)
-    _switches_axes(browser, chart)
+    _sorts_and_filters(browser)
+    _switches_axes(browser, "train-gap")
+    _takes_marks_away(browser)
     _is_silent(browser, report)
+    _is_dark(browser, report)
     if browser.width > 600:
+        _saves(browser)
         _prints(browser)
     return names
 
@@ -118,6 +130,7 @@ def _works(browser, report, rows, flt, chart):
 def _opens(browser, report):
     """Open the page, wait for its charts, check that each shows its data within the width; returns their names."""
     browser.get(report.as_uri())
+    browser.execute_script("drawAll()")  # also what lies below the first screen
     drawn = (
         "return charts.map(c => [c.id.replace('chart-', ''), c.querySelectorAll('.main-svg').length,"
         " c.data.map(t => t.x.length)])"
@@ -153,46 +166,86 @@ def _prints(browser):
     time.sleep(0.3)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
     assert browser.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
-    folded = "return [...document.querySelectorAll('#health details')].filter(d => !d.open).length"
+    folded = "return [...document.querySelectorAll('details:not(.words)')].filter(d => !d.open).length"
     assert browser.execute_script(folded) == 0
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
-def _sorts_and_filters(browser, count, flt):
-    """By the second column, over `count` rows; `flt` of them contain that word."""
+def _sorts_and_filters(browser):
+    """By the third column; by words in rows and columns; few columns first, all on demand."""
+    names = "return [...document.querySelectorAll('#compared tbody tr')].map(r => r.cells[0].innerText)"
+    every = browser.execute_script(names)
     column = "return [...document.querySelectorAll('#compared tbody tr')].map(r => r.cells[2].dataset.value)"
     button = browser.find_elements("css selector", "#compared thead button")[2]
     for descending in (False, True):
         browser.execute_script("arguments[0].click()", button)
-        values = [float(v) for v in browser.execute_script(column)]
-        assert len(values) == count and values == sorted(values, reverse=descending)
-    rows, columns = browser.find_elements("css selector", "#compared-tools input")
-    rows.send_keys("flt")
-    shown = (
-        "return [...document.querySelectorAll('#compared tbody tr')]"
-        ".filter(r => !r.hidden).map(r => r.cells[0].innerText)"
-    )
-    names = browser.execute_script(shown)
-    assert len(names) == flt and all("flt" in name for name in names)
-    columns.send_keys("probe")
+        values = [float(v) for v in browser.execute_script(column) if v]
+        assert len(values) > 2 and values == sorted(values, reverse=descending)
+    rows, columns, switch = browser.find_elements("css selector", "#compared-tools input")
     heads = (
         "return [...document.querySelectorAll('#compared th')].filter(h => !h.hidden).map(h => h.innerText)"
     )
+    few = [head.split()[0] for head in browser.execute_script(heads)]
+    assert few == ["recipe", "seeds", "gap", "image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1"]
+    browser.execute_script("arguments[0].click()", switch)
+    assert len(browser.execute_script(heads)) > 12
+    browser.execute_script("arguments[0].click()", switch)
+    rows.send_keys("flt")
+    shown = names.replace(".map(", ".filter(r => !r.hidden).map(")
+    assert sorted(browser.execute_script(shown)) == sorted(name for name in every if "flt" in name)
+    columns.send_keys("probe")
     assert [name.split()[0] for name in browser.execute_script(heads)] == ["recipe", "seeds", "probe_top1"]
     for box in (rows, columns):
         box.clear()
         browser.execute_script("arguments[0].dispatchEvent(new Event('input'))", box)
-    assert len(browser.execute_script(shown)) == count
+    assert len(browser.execute_script(shown)) == len(every)
 
 
 def _switches_axes(browser, name):
     now = f"return document.getElementById('chart-{name}').layout"
-    for axis, kind in (("xaxis", "linear"), ("yaxis", "log"), ("xaxis", "log")):
+    for axis, kind in (("x", "linear"), ("y", "log"), ("x", "log")):
         path = f'button[data-chart="chart-{name}"][data-axis="{axis}"][data-type="{kind}"]'
         browser.execute_script("document.querySelector(arguments[0]).click()", path)
-        assert browser.execute_script(now)[axis]["type"] == kind
+        assert browser.execute_script(now)[f"{axis}axis"]["type"] == kind
         pressed = browser.execute_script("return document.querySelector(arguments[0]).ariaPressed", path)
         assert pressed == "true"
+
+
+def _takes_marks_away(browser):
+    """A click on an entry of a legend, and another that brings its marks back."""
+    button = "document.querySelector('.legend button')"
+    count = f"return [{button}.closest('figure').querySelector('.chart').data.length, {button}.ariaPressed]"
+    before, _ = browser.execute_script(count)
+    browser.execute_script(f"{button}.click()")
+    less, pressed = browser.execute_script(count)
+    assert less < before and pressed == "false"
+    browser.execute_script(f"{button}.click()")
+    assert browser.execute_script(count) == [before, "true"]
+
+
+def _is_dark(browser, report):
+    """Figures follow the colour scheme; keeps the screenshot of the dark page."""
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    paper = "return [charts[0].layout.paper_bgcolor, getComputedStyle(document.body).color]"
+    for _ in range(50):
+        found = browser.execute_script(paper)
+        if found[0] == DARK_PAPER:
+            break
+        time.sleep(0.1)
+    red, green, blue = (int(DARK_INK[i : i + 2], 16) for i in (1, 3, 5))
+    assert found == [DARK_PAPER, f"rgb({red}, {green}, {blue})"]
+    _screenshot(browser, f"{report.stem}-dark")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def _saves(browser):
+    """What the buttons SVG and PNG hand out: the figure with its title and legend."""
+    script = "const done = arguments[1]; picture(charts[0], arguments[0]).then(done, (e) => done('' + e))"
+    svg = urllib.parse.unquote(browser.execute_async_script(script, "svg"))
+    title = browser.execute_script("return charts[0].figure.title")
+    assert svg.startswith("data:image/svg+xml,<svg") and title.partition(" (")[0] in svg
+    assert browser.execute_async_script(script, "png").startswith("data:image/png;base64,")
 
 
 def _screenshot(browser, name):

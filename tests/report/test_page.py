@@ -1,5 +1,6 @@
 """The page's content from databases whose numbers are known: charts' data, marks of missing data, self-containment."""
 
+import html
 import html.parser
 import json
 import math
@@ -7,20 +8,28 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from gaprun.comparison.answer import sentences
 from gaprun.errors import UserError
-from gaprun.report import figures
+from gaprun.palette import GREY
+from gaprun.report import blocks, curves, figures, overview, setups
 from gaprun.report.gather import gather
 from gaprun.report.page import write_report
+from gaprun.report.sections import every_figure
 from gaprun.store import open_store
-from tests.paper.conftest import add_run, recipe_of
+from tests.conftest import REPO
+from tests.paper.conftest import add_run, build, recipe_of
 
 
-@pytest.fixture(params=[(), ("recipe!=flt-0.2",)], ids=["many rows", "ten rows"])
-def page(bare, tmp_path, request):
-    """The text of a report without checkpoints, and its material: with more rows than colours, and with as many."""
-    out = tmp_path / "deep" / "report.html"
-    material = write_report(open_store(str(bare)), out, request.param)
+@pytest.fixture(scope="module", params=[(), ("recipe!=flt-0.2",)], ids=["all", "without flt 0.2"])
+def page(tmp_path_factory, request):
+    """The text of a report without checkpoints, and its material."""
+    folder = tmp_path_factory.mktemp("page")
+    store = open_store(str(folder / "bare.db"))
+    build(store, "support", 3)
+    out = folder / "deep" / "report.html"
+    material = write_report(store, out, request.param)
     assert len(material.labels) == 11 - len(request.param)
     return out.read_text(), material
 
@@ -48,11 +57,15 @@ class Reader(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def charts_of(text):
+def figures_of(text):
     found = re.findall(
-        r'<script type="application/json" id="chart-(.+?)-spec">(.+?)</script>', text, re.DOTALL
+        r'<script type="application/json" id="chart-(.+?)-data">(.+?)</script>', text, re.DOTALL
     )
     return {name: json.loads(spec) for name, spec in found}
+
+
+def marks_of(figure, panel):
+    return next(p for p in figure["panels"] if p["title"].startswith(panel))["marks"]
 
 
 def test_it_is_one_well_formed_file_that_refers_to_nothing_outside(page):
@@ -64,16 +77,35 @@ def test_it_is_one_well_formed_file_that_refers_to_nothing_outside(page):
     assert "url(" not in style and "@import" not in style
 
 
-def test_every_section_is_there_and_missing_data_is_marked(page):
+def test_every_section_is_there_and_what_does_not_apply_is_folded(page):
     text, material = page
-    for name in ("compare", "claims", "paper", "training", "closing", "first-steps", "against", "sweep", "clouds",
-                 "examples", "health"):  # fmt: skip
+    for name in ("answer", "compare", "claims", "paper", "training", "closing", "first-steps", "against", "sweep",
+                 "health"):  # fmt: skip
         assert f'<section id="{name}">' in text and f'href="#{name}"' in text
-    for name in ("clouds", "examples"):
-        section = text[text.index(f'<section id="{name}">') :]
-        assert "No data." in section[: section.index("</section>")]
+    for name in ("clouds", "examples"):  # there is no checkpoint
+        assert f'href="#{name}"' not in text
+        part = text[text.index(f'<details id="{name}">') :]
+        assert "No data." in part[: part.index("</details>")]
     # Without FLT 0.2 there are too few fixed temperatures for C9.
     assert text.count('class="claim supported"') == (9 if len(material.labels) == 11 else 8)
+    undecided = text.count('class="claim undecided"')
+    assert (f"{undecided} undecided</summary>" in text) == (undecided > 0)
+
+
+def test_somebodys_own_runs_have_no_sections_of_dashes(tmp_path):
+    store = open_store(str(tmp_path / "own.db"))
+    for name, gap in (("baseline", 0.5), ("mine", 0.3)):
+        recipe = recipe_of("baseline") | {
+            "name": name,
+            "loss": {"name": "clip", "weight": 1.0 + (name == "mine")},
+        }
+        for seed in range(3):
+            add_run(store, name, seed, {"gap": gap + seed / 1000 * (1 + (name == "mine"))}, recipe=recipe)
+    write_report(store, tmp_path / "own.html", models=False)
+    text = (tmp_path / "own.html").read_text()
+    for name in ("claims", "training", "closing", "sweep", "health"):
+        assert f'<details id="{name}">' in text and f'<section id="{name}">' not in text
+    assert "mine closes the gap, from 0.501 (baseline) to 0.302: −0.199 [" in text
 
 
 def test_the_first_and_the_tenth_batch_stand_beside_the_published_statement(page):
@@ -87,58 +119,101 @@ def test_the_first_and_the_tenth_batch_stand_beside_the_published_statement(page
     assert f"baseline 3 3 {np.mean(changes['baseline']):+.3f}" in " ".join(cells)
 
 
-def test_charts_carry_the_stored_numbers(page):
+def test_figures_carry_the_stored_numbers(page):
     text, material = page
-    found = charts_of(text)
+    found = figures_of(text)
     study = material.study
-    sweep = found["sweep-image-recall-1"]["data"]
-    ours, published = sweep
-    taus = [s.value for s in study.settings if s.method == "FLT"]
-    assert ours["x"] == taus and published["y"][2] == 73.44 and published["line"]["dash"] == "dash"
-    for setting, mean, spread in zip(
-        [s for s in study.settings if s.method == "FLT"], ours["y"], ours["error_y"]["array"], strict=True
-    ):
+    (ours,) = marks_of(found["sweep"], "image recall@1 (%), ours")
+    (published,) = marks_of(found["sweep"], "image recall@1 (%), published")
+    settings = [s for s in study.settings if s.method == "FLT"]
+    assert ours["x"] == [s.value for s in settings] and published["y"][2] == 73.44
+    assert published["dash"] == "dash" and published["colour"] != ours["colour"]
+    for setting, mean, low in zip(settings, ours["y"], ours["y_ends"][0], strict=True):
         values = [r.values["image_recall@1"] for r in study.of(setting).values()]
-        assert mean == pytest.approx(np.mean(values), rel=1e-4) and spread == pytest.approx(
-            np.std(values, ddof=1), rel=1e-3
-        )
-    many = len(material.labels) > 10
-    baseline, softplus = ("train-gap-0", "train-gap-3") if many else ("train-gap", "train-gap")
-    assert [name for name in found if name.startswith("train-gap")] == list(
-        dict.fromkeys([baseline, softplus])
-    )
-    drawn = [trace["name"] for trace in found[softplus]["data"] if trace["showlegend"]]
-    assert drawn == ["baseline", "reparam"]
-    gap = [trace for trace in found[baseline]["data"] if trace["name"] == "baseline" and trace["showlegend"]]
-    paths = [[row["gap"] for row in material.paths[run]] for run in material.runs_of("baseline")]
-    assert gap[0]["y"] == pytest.approx(np.mean(paths, axis=0), rel=1e-4)
-    assert gap[0]["x"][0] == 1  # step 0 on a logarithmic axis
+        assert mean == pytest.approx(np.mean(values), rel=1e-4)
+        half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+        assert low == pytest.approx(np.mean(values) - half, rel=1e-3)
+
+
+def test_curves_are_small_multiples_over_a_grey_baseline(page):
+    text, material = page
+    figure = figures_of(text)["train-gap"]
+    assert figure["shared"] == ["x", "y"]
+    assert [panel["title"] for panel in figure["panels"]] == ["reparam"]  # who else recorded a path
+    grey, *thin, mean, _ = figure["panels"][0]["marks"]
+    assert (grey["name"], grey["colour"]) == ("baseline", GREY) and mean["colour"] != GREY
+    assert len(thin) == 3 and all(mark["faint"] for mark in thin)
+    for drawn, label in ((grey, "baseline"), (mean, "reparam")):
+        paths = [[row["gap"] for row in material.paths[run]] for run in material.runs_of(label)]
+        assert drawn["y"] == pytest.approx(np.mean(paths, axis=0), rel=1e-4)
+        assert drawn["x"][0] == 1  # step 0 on a logarithmic axis
 
 
 def test_the_fitted_line_is_the_law_that_made_the_path(page):
     text, _ = page
-    lines = [t for t in charts_of(text)["closing"]["data"] if t["name"].startswith("line")]
-    (line,) = lines
+    (panel,) = figures_of(text)["closing"]["panels"]
+    (line,) = [mark for mark in panel["marks"] if mark["name"] == "straight line"]
     slope = (line["y"][1] - line["y"][0]) / (line["x"][1] - line["x"][0])
     assert slope == pytest.approx(-3, abs=0.05)  # gap = 0.05 + 3 / log(t)^2
     assert line["y"][0] - slope * line["x"][0] == pytest.approx(0.05, abs=0.01)
     assert re.search(r"R² (1\.00|0\.99)", text)
 
 
+def test_no_law_is_fitted_to_a_curve_that_rises_again():
+    falling = [(x / 100, 1 - x / 100) for x in range(100)]
+    assert sum(curves.fall(falling), ()) == pytest.approx((0, 0.99, 1, 0.01))
+    assert curves.fall([(x, -y) for x, y in falling]) is None, "rises all along"
+    again = [(x / 100, abs(x - 60) / 100) for x in range(100)]
+    assert curves.fall(again) is None and curves.fall(falling[:5]) is None
+
+
+def test_the_forest_shows_the_differences_of_compare(page):
+    text, material = page
+    figure = figures_of(text)["answer"]
+    assert [panel["title"] for panel in figure["panels"]] == ["gap (test)", "retrieval", "zero-shot", "probe"]
+    names = {place: name for place, name in figure["panels"][0]["y"]["names"]}
+    drawn = {
+        names[y]: (x, low, high)
+        for mark in figure["panels"][0]["marks"]
+        for x, y, low, high in zip(mark["x"], mark["y"], *mark["x_ends"], strict=True)
+    }
+    assert set(drawn) == set(material.labels) - {"baseline"}
+    cells = {g: cell for (g, c), cell in material.comparison.cells.items() if c.metric == "gap"}
+    for name, found in drawn.items():
+        delta = cells[name].difference
+        assert found == pytest.approx((delta.delta, *delta.ci95), rel=1e-3)
+        filled = [m for m in figure["panels"][0]["marks"] if found[0] in m["x"]]
+        assert all(m["symbol"].endswith("-open") == (cells[name].p_shown >= 0.05) for m in filled)
+    colours = {mark["name"]: mark["colour"] for panel in figure["panels"] for mark in panel["marks"]}
+    assert len(set(colours.values())) == len(colours) and GREY not in colours.values()
+
+
+def test_the_answer_is_what_compare_says_and_its_retrieval_the_mean_of_both_ways(page):
+    text, material = page
+    (found,) = setups.setups_of(material)
+    said = sentences(found.comparison)
+    assert len(said) == 3 and all(html.escape(sentence, quote=False) in text for sentence in said)
+    best = said[0].partition(" closes the gap most")[0]
+    both = [(v["image_recall@1"] + v["text_recall@1"]) / 2
+            for run, v in found.values.items() if run in found.runs[best]]  # fmt: skip
+    assert found.cell(best, "retrieval").summary.mean == pytest.approx(np.mean(both))
+
+
 def test_points_and_their_means(page):
     text, material = page
-    traces = charts_of(text)["retrieval-gap"]["data"]
-    big = next(i for i, trace in enumerate(traces) if trace["text"] == ["flt-0.04, mean of 3"])
-    small, large = traces[big - 1], traces[big]
-    assert len(small["x"]) == 3 and large["x"] == pytest.approx([np.mean(small["x"])], rel=1e-3)
-    named = [t["name"] for t in traces if t["showlegend"]]
-    assert [t["text"][0].partition(",")[0] for t in traces if len(t["x"]) == 1] == material.labels
-    if len(material.labels) <= 10:
-        assert named == material.labels
-    else:  # a colour a method
-        assert named == ["CLIP baseline", "fixed large temperature", "hard swap", "softplus temperature",
-                         "temperature scheduling", "smaller temperature rate", "soft swap"]  # fmt: skip
-        assert small["name"] == large["name"] == "fixed large temperature"
+    marks = figures_of(text)["against-gap"]["panels"][0]["marks"]
+    large = [mark for mark in marks if mark.get("listed")]
+    assert [mark["name"] for mark in large] == [
+        "baseline", "fixed large temperature", "temperature scheduling", "softplus temperature",
+        "smaller temperature rate", "hard swap", "soft swap",
+    ]  # fmt: skip
+    assert sorted(name for mark in large for name in mark["text"]) == sorted(material.labels)
+    fixed = large[1]
+    runs = [m for m in marks if m.get("faint") and m["kind"] == "points" and m["name"] == fixed["name"]]
+    for x, own in zip(fixed["x"], runs, strict=True):  # a large mark a recipe: never one over several doses
+        assert len(own["x"]) == 3 and x == pytest.approx(np.mean(own["x"]), rel=1e-3)
+    (line,) = [m for m in marks if m["kind"] == "line"]
+    assert line["x"] == fixed["x"] and line["name"] == fixed["name"]
 
 
 def test_names_cannot_break_out_of_the_page(tmp_path, bare):
@@ -148,10 +223,10 @@ def test_names_cannot_break_out_of_the_page(tmp_path, bare):
     material.comparison.groups = [evil if g == "slrt" else g for g in material.comparison.groups]
     material.groups = {r: evil if g == "slrt" else g for r, g in material.groups.items()}
     material.setups[evil] = material.setups["slrt"]
+    material.comparison.baselines[evil] = "baseline"
+    material.rows = [row | {"group": material.groups[row["id"]]} for row in material.rows]
     material.settings = {r: None if g == evil else material.settings[r] for r, g in material.groups.items()}
-    from gaprun.report import blocks
-
-    text = blocks.charts(figures.against(material))
+    text = blocks.figure(overview.scatter(setups.setups_of(material)[0]))
     assert evil not in text and "\\u003c/script>" in text
 
 
@@ -166,7 +241,7 @@ def test_fit_is_numpys():
     generator = np.random.default_rng(0)
     x = generator.normal(size=30)
     y = 2 * x + generator.normal(size=30)
-    slope, intercept, share = figures._fit(x.tolist(), y.tolist())
+    slope, intercept, share = curves.fit(x.tolist(), y.tolist())
     assert (slope, intercept) == pytest.approx(tuple(np.polyfit(x, y, 1)))
     assert share == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2) and math.isfinite(share)
 
@@ -180,18 +255,18 @@ def test_a_longer_training_is_drawn_apart(bare):
         add_run(store, "long", seed, values, [(0, 1.0), (1, 2.0)], recipe | {"name": "long"})
     material = gather(store)
     assert "long" in material.labels and "long" not in material.main
-    charts = {chart.name: chart for chart in figures.against(material)}
-    assert all(max(trace["x"]) < 1 for trace in charts["retrieval-gap"].data)
-    titles = {chart.title: [t["name"] for t in chart.data] for chart in figures.along_training(material)}
-    assert set(titles["softplus temperature [steps=10000]"]) == {"long"}
-    assert set(titles["softplus temperature [steps=1000]"]) == {"baseline", "reparam"}
+    (short,) = setups.setups_of(material)  # a row alone is compared with nothing, and stands in the table
+    (panel, *_) = overview.scatter(short).panels
+    assert all(max(mark.x) < 1 for mark in panel.marks) and "long" not in short.labels
+    assert short.words.endswith("1000 steps of batch 128, RN50")
 
 
-def test_set_ups_that_differ_in_much_stay_apart(bare):
-    store = open_store(str(bare))
-    for name, size in (("wide", 4), ("narrow", 5)):
-        recipe = recipe_of("reparam") | {"name": name, "optimizer": {"eps": 1, "lr": 1, "warmup": 1}}
-        recipe["schedule"] |= {"batch_size": size}
-        add_run(store, name, 0, {"gap": 0.5}, [(0, 1.0), (1, 2.0)], recipe)
-    titles = [chart.title for chart in figures.along_training(gather(store)) if "softplus" in chart.title]
-    assert len(titles) == len(set(titles)) == 3 and all("{" not in title for title in titles)
+def test_no_legend_repeats_the_set_up():
+    material = gather(open_store(str(REPO / "results.db.example")))
+    assert any("[" in label for label in material.labels)
+    found = every_figure(material)
+    assert len({figure.name for figure in found}) == len(found) >= 10
+    for figure in found:
+        for panel in figure.panels:
+            assert not any("steps=" in text for mark in panel.marks for text in (mark.name, *mark.text))
+            assert not any("steps=" in name for _, name in panel.y.names)

@@ -1,25 +1,5 @@
 "use strict";
-// Draws every chart from the JSON beside it, switches axes, sorts and filters the comparison table.
-const charts = [...document.querySelectorAll(".chart")];
-for (const box of charts) {
-  const spec = JSON.parse(document.getElementById(box.id + "-spec").textContent);
-  Plotly.newPlot(box, spec.data, spec.layout, { responsive: true, displaylogo: false, displayModeBar: false });
-}
-addEventListener("beforeprint", () => {
-  charts.forEach((box) => Plotly.Plots.resize(box));
-  document.querySelectorAll("#health details").forEach((list) => { list.open = true; });
-});
-
-for (const button of document.querySelectorAll(".switch button")) {
-  button.addEventListener("click", () => {
-    const { chart, axis, type } = button.dataset;
-    Plotly.relayout(document.getElementById(chart), { [axis + ".type"]: type, [axis + ".autorange"]: true });
-    for (const other of button.parentElement.querySelectorAll(`button[data-axis="${axis}"]`)) {
-      other.setAttribute("aria-pressed", String(other === button));
-    }
-  });
-}
-
+// Sorts and filters the comparison table, and shows all of it on demand.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
@@ -42,7 +22,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
   const tools = document.getElementById(table.id + "-tools");
-  const [rows, columns] = tools.querySelectorAll("input");
+  const [rows, columns, every] = tools.querySelectorAll("input");
+  const few = new Set(tools.dataset.few.split(" ").map(Number));
   const count = tools.querySelector("output");
   const filter = () => {
     const words = rows.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -52,8 +33,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
       row.hidden = !words.every((word) => row.cells[0].textContent.toLowerCase().includes(word));
       shown += !row.hidden;
     }
+    table.classList.toggle("few", !every.checked);
     heads.forEach((head, column) => {
-      const hidden = column > 1 && names.length > 0 && !names.some((name) => head.textContent.toLowerCase().includes(name));
+      const wanted = names.length ? names.some((name) => head.textContent.toLowerCase().includes(name)) : every.checked || few.has(column);
+      const hidden = column > 1 && !wanted;
       head.hidden = hidden;
       for (const row of body.rows) row.cells[column].hidden = hidden;
     });
@@ -61,5 +44,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
   };
   rows.addEventListener("input", filter);
   columns.addEventListener("input", filter);
+  every.addEventListener("change", filter);
   filter();
+}
+for (const box of document.querySelectorAll(".scroll")) {
+  const hint = document.createElement("p");
+  hint.className = "scrolls";
+  hint.textContent = "more to the right: scroll →";
+  hint.hidden = true;
+  box.before(hint);
+  const told = () => { hint.hidden = box.scrollWidth <= box.clientWidth + 1; };
+  new ResizeObserver(told).observe(box);
+  new ResizeObserver(told).observe(box.firstElementChild);
 }

@@ -1,0 +1,238 @@
+"""Figures as files for a paper: PDF, SVG and PNG by matplotlib, and their numbers as CSV.
+
+A figure of up to two panels side by side is as wide as a column of text, with its panels below each other; one of more
+is as wide as two columns.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from gaprun.extras import require
+from gaprun.files import check_owned, replace_folder
+from gaprun.palette import DARK, GRID, INK, PAPER, SOFT
+from gaprun.report.figure import HEADS, Axis, Bounds, Figure, Mark, Panel, rows
+from gaprun.spreadsheet import csv_text
+
+COLUMN, TEXT = 3.15, 6.5  # inches; LaTeX's article in two columns has 3.18 and 6.5
+POINTS = 7  # size of the letters
+PIXEL = 1 / 130  # inches of a pixel of the page, whose letters are larger
+DPI = 300
+LETTER = 0.062  # inches of one in a title
+WAY_OUT = "name another --figures"
+FORMATS = ("pdf", "svg", "png")
+Theme = Literal["light", "dark"]
+MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "cross": "P",
+    "x": "X",
+    "star": "*",
+    "triangle-down": "v",
+    "pentagon": "p",
+    "hexagon": "h",
+}
+STYLE: Any = {  # keys that matplotlib types as literals
+    "font.size": POINTS,
+    "axes.titlesize": POINTS,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.5,
+    "axes.labelsize": POINTS,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "grid.linewidth": 0.4,
+    "xtick.labelsize": POINTS - 1,
+    "ytick.labelsize": POINTS - 1,
+    "xtick.major.width": 0.4,
+    "ytick.major.width": 0.4,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "legend.fontsize": POINTS,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "pdf.fonttype": 42,  # letters that stay letters
+    "svg.hashsalt": "gaprun",  # the same figure gives the same file
+}
+
+
+def check_figures(folder: Path) -> None:
+    """Raise UserError where `write_figures` would: ask before the work."""
+    require("matplotlib", "figures")
+    if folder.exists():
+        check_owned(folder, WAY_OUT)
+
+
+def write_figures(figures: Iterable[Figure], folder: Path) -> list[Path]:
+    """Each figure as NAME.pdf, .svg, .png and .csv in `folder`; returns what stands there.
+
+    A folder that holds nothing but such files of gaprun's is replaced. Raises UserError where it holds anything else
+    and where matplotlib is missing.
+    """
+    check_figures(folder)
+    found = list(figures)
+
+    def make(made: Path) -> None:
+        for figure in found:
+            drawn = draw(figure)
+            for ending in FORMATS:
+                save(drawn, made / f"{figure.name}.{ending}")
+            (made / f"{figure.name}.csv").write_text(as_csv(figure), encoding="utf-8")
+
+    replace_folder(folder, make, True, WAY_OUT)
+    return sorted(path for path in folder.iterdir() if path.suffix != ".json")
+
+
+def as_csv(figure: Figure) -> str:
+    """A figure's numbers, a row a point."""
+    return csv_text([HEADS, *rows(figure)])
+
+
+def save(drawn: Any, path: Path, theme: Theme = "light") -> None:
+    """Write a drawn figure in the format of the name's ending, without the time of writing."""
+    import matplotlib as mpl
+
+    no_date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
+    with mpl.rc_context(STYLE):
+        drawn.savefig(path, dpi=DPI, metadata=no_date, facecolor=_shade(PAPER, theme))
+
+
+def draw(figure: Figure, theme: Theme = "light", width: float | None = None) -> Any:
+    """A matplotlib Figure of `figure` (its title belongs into the caption), `width` inches wide."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas
+
+    columns = min(figure.columns, len(figure.panels))
+    columns = 1 if columns == 2 else columns  # below each other in a column of text
+    lines = -(-len(figure.panels) // columns)
+    width = width or (COLUMN if columns == 1 else TEXT)
+    letters = int(width / columns / LETTER)  # of a panel's title in one line
+    ink, soft = _shade(INK, theme), _shade(SOFT, theme)
+    colours = {
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": soft,
+        "axes.facecolor": _shade(PAPER, theme),
+        "xtick.color": soft,
+        "ytick.color": soft,
+        "xtick.labelcolor": ink,
+        "ytick.labelcolor": ink,
+        "grid.color": _shade(GRID, theme),
+    }
+    with mpl.rc_context(STYLE | colours):
+        height = lines * (figure.height * PIXEL + 0.35) + 0.3
+        canvas = Canvas(figsize=(width, height), layout="constrained")
+        grid = canvas.subplots(
+            lines, columns, squeeze=False, sharex="x" in figure.shared, sharey="y" in figure.shared
+        )
+        handles: dict[str, Any] = {}
+        for place in range(lines * columns):
+            axes = grid[place // columns][place % columns]
+            if place >= len(figure.panels):
+                axes.set_axis_off()
+                continue
+            panel = figure.panels[place]
+            axes.set_title(textwrap.fill(panel.title, letters))
+            _axes(axes, figure, panel, place % columns == 0, place + columns >= len(figure.panels))
+            for mark in panel.marks:
+                drawn = _mark(axes, mark, theme)
+                if mark.listed:
+                    handles.setdefault(mark.name, drawn)
+        if len(handles) > 1:
+            room = max(len(name) for name in handles) * 0.055 + 0.3
+            canvas.legend(
+                list(handles.values()),
+                list(handles),
+                loc="outside upper left",
+                ncols=max(1, int(width / room)),
+                handletextpad=0.4,
+                columnspacing=1,
+            )
+    return canvas
+
+
+def _axes(axes: Any, figure: Figure, panel: Panel, first: bool, last: bool) -> None:
+    axes.grid(True)
+    for axis, letter in ((panel.x, "x"), (panel.y, "y")):
+        labelled = letter not in figure.shared or (first if letter == "y" else last)
+        _axis(axes, axis, letter, labelled)
+    if figure.square:
+        axes.set_aspect("equal", adjustable="datalim")
+
+
+def _axis(axes: Any, axis: Axis, letter: str, labelled: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    own = getattr(axes, f"{letter}axis")
+    if labelled and axis.words:
+        own.set_label_text(axis.words)
+    if axis.log:
+        getattr(axes, f"set_{letter}scale")("log")
+        own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        own.set_minor_formatter(NullFormatter())
+    else:
+        axes.locator_params(axis=letter, nbins=5) if not axis.names else None
+    if axis.zero:
+        (axes.axvline if letter == "x" else axes.axhline)(
+            0, color=axes.spines["left"].get_edgecolor(), lw=0.7
+        )
+    if axis.names:
+        own.set_ticks([place for place, _ in axis.names], [name for _, name in axis.names])
+        getattr(axes, f"set_{letter}lim")(0.3, max(place for place, _ in axis.names) + 0.7)
+        own.set_tick_params(length=0)
+    if axis.ends:
+        getattr(axes, f"set_{letter}lim")(*axis.ends)
+
+
+def _mark(axes: Any, mark: Mark, theme: Theme) -> Any:
+    colour = _shade(mark.ink.colour, theme)
+    if mark.kind == "words":
+        for x, y, text in zip(mark.x, mark.y, mark.text, strict=True):
+            axes.annotate(
+                text, (x, y), xytext=(2, 0), textcoords="offset points", va="center", fontsize=POINTS - 1.5,
+                color=colour, annotation_clip=False,
+            )  # fmt: skip
+        return None
+    symbol = mark.ink.symbol.removesuffix("-open")
+    hollow = symbol != mark.ink.symbol
+    line = {"points": "none"}.get(mark.kind, {"solid": "-", "dash": "--"}[mark.ink.dash])
+    return axes.errorbar(
+        mark.x,
+        mark.y,
+        xerr=_lengths(mark.x, mark.x_ends),
+        yerr=_lengths(mark.y, mark.y_ends),
+        color=colour,
+        linestyle=line,
+        linewidth=(0.5 if mark.faint else 1.2),
+        marker="none" if mark.kind == "line" else MARKERS[symbol],
+        markersize=mark.size * 0.5,
+        markerfacecolor="none" if hollow else colour,
+        markeredgewidth=0.7,
+        elinewidth=0.7,
+        capsize=1.2,
+        capthick=0.7,
+        alpha=0.4 if mark.faint else 1,
+    )
+
+
+def _lengths(values: Any, ends: Bounds | None) -> list[list[float]] | None:
+    if ends is None:
+        return None
+    low, high = ends
+    return [
+        [max(0.0, v - a) for v, a in zip(values, low, strict=True)],
+        [max(0.0, b - v) for v, b in zip(values, high, strict=True)],
+    ]
+
+
+def _shade(colour: str, theme: Theme) -> str:
+    return DARK.get(colour, colour) if theme == "dark" else colour

@@ -1,0 +1,213 @@
+"""The report's first figures: each method's differences with their intervals, and the gap against what it may buy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gaprun.comparison.correlation import correlate
+from gaprun.comparison.table import Reached
+from gaprun.evaluation import catalogue
+from gaprun.palette import COLOURS, GREY, SYMBOLS
+from gaprun.paper.settings import METHODS
+from gaprun.paper.settings import WORDS as METHOD_WORDS
+from gaprun.report.figure import Axis, Bounds, Figure, Ink, Mark, Panel
+from gaprun.report.setups import GIVES, RETRIEVAL, WORDS, SetupRows, sure
+from gaprun.tables.numbers import bracketed, fixed, signed
+
+BASELINE = "baseline"
+ROW, EDGES = 17, 40  # pixels of a row of the forest, and of its title and axis
+SHORT = {"gap": "gap (test)", RETRIEVAL: "retrieval", "zeroshot_top1": "zero-shot", "probe_top1": "probe"}
+
+
+def family(setup: SetupRows, label: str) -> str:
+    """What a row is drawn as: its method of the paper, else its own name; "baseline" for what all are compared with."""
+    if label == setup.baseline:
+        return BASELINE
+    setting = setup.settings.get(label)
+    return METHOD_WORDS[setting.method] if setting else label
+
+
+def inks(setup: SetupRows) -> dict[str, Ink]:
+    """How each family looks: a method of the paper in the colour that is its own in every figure."""
+    found = {BASELINE: Ink(GREY)}
+    fixed_place = {METHOD_WORDS[method]: place for place, method in enumerate(METHODS[1:])}
+    others = len(fixed_place)
+    for label in setup.labels:
+        name = family(setup, label)
+        if name not in found:
+            place = fixed_place.get(name)
+            if place is None:
+                place, others = others, others + 1
+            found[name] = Ink(
+                COLOURS[place % len(COLOURS)],
+                SYMBOLS[(place + 1 + place // len(COLOURS)) % len(SYMBOLS)],
+            )
+    return found
+
+
+def digits(measure: str) -> int:
+    """Decimals of a measure."""
+    return 3 if measure == "gap" else 1
+
+
+def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
+    """For each row its difference from the baseline with its interval (without a baseline what it reached), by measure.
+
+    A filled symbol is a difference that is surely one.
+    """
+    compared = setup.baseline is not None
+    labels = setup.methods if compared else setup.labels
+    labels = [label for label in labels if any(setup.cell(label, m) for m in setup.measures)]
+    if not labels or not setup.measures:
+        return "no run was measured for its gap, retrieval or classification"
+    looks = inks(setup)
+    places = {label: float(len(labels) - number) for number, label in enumerate(labels)}
+    panels = []
+    for measure in setup.measures:
+        marks: dict[tuple[str, bool], list[tuple[str, Reached]]] = {}
+        for label in labels:
+            cell = setup.cell(label, measure)
+            if cell is not None and (cell.difference is not None or not compared):
+                marks.setdefault((family(setup, label), sure(cell) or not compared), []).append((label, cell))
+        base = setup.cell(setup.baseline, measure) if setup.baseline else None
+        panels.append(
+            Panel(
+                SHORT[measure],
+                Axis(_about(measure, base), zero=compared),
+                Axis("", names=[(place, label) for label, place in places.items()]),
+                [
+                    _row_marks(setup, measure, looks[of], of, filled, own, places)
+                    for (of, filled), own in marks.items()
+                ],
+            )
+        )
+    title = "Difference from the baseline, with 95 % intervals" if compared else "What each row reached"
+    alt = f"{title}, by {', '.join(WORDS[m] for m in setup.measures)}, {len(labels)} rows. "
+    alt += "Filled: surely a difference (p < .05, corrected); open: not. " if compared else ""
+    alt += (
+        "; ".join(f"{WORDS[m]} {place}" for m in setup.measures if (place := setup.places.get(m)))
+        + "; recall@1 is the mean of both ways."
+    )
+    return Figure(
+        name,
+        title,
+        alt,
+        panels,
+        columns=len(panels),
+        least=0,
+        height=ROW * len(labels) + EDGES,
+        shared=("y",),
+        where=setup.words,
+    )
+
+
+def scatter(setup: SetupRows, x: str = "gap", name: str = "against-gap") -> Figure | str:
+    """Retrieval and classification against `x`: a large mark a row (its mean), a small one a run.
+
+    A line joins the rows of one method in the order of its value.
+    """
+    looks = inks(setup)
+    panels = []
+    for y in GIVES:
+        marks: list[Mark] = []
+        means: dict[str, tuple[float, float]] = {}
+        for label in setup.labels:
+            runs = _of_row(setup, label, x, y)
+            if runs:
+                of = family(setup, label)
+                means[label] = (sum(r[0] for r in runs) / len(runs), sum(r[1] for r in runs) / len(runs))
+                if len(runs) > 1:
+                    marks.append(
+                        Mark(of, [r[0] for r in runs], [r[1] for r in runs], looks[of], faint=True, size=5,
+                             text=[r[2] for r in runs])
+                    )  # fmt: skip
+        if not means:
+            continue
+        marks += _joined(setup, means, looks)
+        for of in dict.fromkeys(family(setup, label) for label in means):
+            own = [label for label in means if family(setup, label) == of]
+            marks.append(
+                Mark(of, [means[o][0] for o in own], [means[o][1] for o in own], looks[of], listed=True, size=11,
+                     text=[o for o in own])
+            )  # fmt: skip
+        words = _correlation(list(means.values()))
+        panels.append(Panel(f"{WORDS[y]}: {words}", Axis(words_of(x)), Axis(words_of(y)), marks))
+    if not panels:
+        return f"no run has both {WORDS[x]} and retrieval or classification"
+    title = f"{WORDS[x][:1].upper()}{WORDS[x][1:]} against retrieval and classification"
+    alt = (
+        f"{title}, one large mark a recipe, small ones its runs. " + "; ".join(p.title for p in panels) + "."
+    )
+    return Figure(
+        name, title, alt, panels, columns=3, least=260, height=290, shared=("x",), where=setup.words
+    )
+
+
+def words_of(measure: str) -> str:
+    """An axis's title: what is measured, where, its unit."""
+    if measure == RETRIEVAL:
+        return "recall@1, mean of both ways (%)"
+    if measure == "gap":
+        return "gap on the test split"
+    return catalogue.metric(measure).title
+
+
+def _about(measure: str, base: Reached | None) -> str:
+    unit = "" if measure == "gap" else " %"
+    if base is None:
+        return ("gap" if measure == "gap" else "percent").strip()
+    return f"Δ from {fixed(base.summary.mean, digits(measure))}{unit}"
+
+
+def _row_marks(
+    setup: SetupRows,
+    measure: str,
+    ink: Ink,
+    of: str,
+    filled: bool,
+    own: Sequence[tuple[str, Reached]],
+    places: dict[str, float],
+) -> Mark:
+    points, texts = [], []
+    lows, highs = [], []
+    for label, cell in own:
+        found = cell.difference
+        value, ends = (found.delta, found.ci95) if found else (cell.summary.mean, cell.summary.ci95)
+        show = signed if found else fixed
+        points.append((value, places[label]))
+        low, high = ends or (value, value)
+        lows.append(low)
+        highs.append(high)
+        interval = bracketed(ends, digits(measure), sign=found is not None)
+        texts.append(f"{label}: {show(value, digits(measure))} {interval}".rstrip())
+    shape = ink.symbol if filled else f"{ink.symbol}-open"
+    bounds: Bounds = (lows, highs)
+    x, y = [p[0] for p in points], [p[1] for p in points]
+    return Mark(of, x, y, Ink(ink.colour, shape), x_ends=bounds, text=texts, listed=True, size=8)
+
+
+def _of_row(setup: SetupRows, label: str, x: str, y: str) -> list[tuple[float, float, str]]:
+    runs = setup.runs.get(label, ())
+    found = ((run, setup.values.get(run, {})) for run in runs)
+    return [(v[x], v[y], run) for run, v in found if x in v and y in v]
+
+
+def _joined(setup: SetupRows, means: dict[str, tuple[float, float]], looks: dict[str, Ink]) -> list[Mark]:
+    """A line a method through its rows by value; rows that are unusual in anything else stand alone."""
+    lines: dict[str, list[str]] = {}
+    for label in means:
+        setting = setup.settings.get(label)
+        if setting and setting.value is not None and not setting.variant:
+            lines.setdefault(family(setup, label), []).append(label)
+    return [
+        Mark(of, [means[o][0] for o in own], [means[o][1] for o in own], looks[of], "line", faint=True)
+        for of, own in lines.items()
+        if len(own) > 1
+    ]
+
+
+def _correlation(points: Sequence[tuple[float, float]]) -> str:
+    found = correlate([p[0] for p in points], [p[1] for p in points])
+    if found is None:
+        return f"{len(points)} rows"
+    return f"Spearman {fixed(found.r, 2)} {bracketed(found.ci95, 2)}".rstrip()

@@ -1,0 +1,313 @@
+"""What stands in the report: each section's words, figures and tables, and whether these runs have anything for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from gaprun.comparison import shown, views
+from gaprun.comparison.health import SIGNS
+from gaprun.comparison.statistics import summarise
+from gaprun.paper.published import SOURCE, TABLES
+from gaprun.paper.tables import beside, cells_table, sizes_table
+from gaprun.report import blocks, curves, figures, groups, overview
+from gaprun.report.figure import Figure
+from gaprun.report.gather import Material
+from gaprun.report.setups import MEASURES, WORDS, SetupRows, setups_of
+from gaprun.tables import Heading, Table, html
+
+if TYPE_CHECKING:
+    from gaprun.report.pictures import RunPictures
+
+MOST_OPEN = 12  # rows of a list that is shown without a click
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """One part of the page: `words` as plain text, `content` as HTML; what does not apply is folded away."""
+
+    name: str
+    title: str
+    words: str
+    content: Markup
+    applies: bool = True
+
+
+def sections(material: Material, pictures: Mapping[str, RunPictures | str]) -> list[ReportSection]:
+    """Every section of the report, also those without data."""
+    found = setups_of(material)
+    return [
+        ReportSection("answer", "The answer", "", _joined(_setups(found))),
+        _compared(material),
+        _grouped(material, found),
+        *_along(material, found),
+        _uniformity(material, found[0]),
+        _drawn(
+            "sweep",
+            "Is there an inverted U? The sweep of fixed temperatures",
+            "Table 3 of the paper: retrieval is best in the middle, though the gap falls all the way.",
+            [figures.inverted_u(material)],
+        ),
+        *_paper(material),
+        *_from_checkpoints(pictures),
+        _health(material),
+    ]
+
+
+def every_figure(material: Material) -> list[Figure]:
+    """All figures that need no checkpoint, in the page's order."""
+    found = setups_of(material)
+    drawn: list[Figure | str] = []
+    for number, setup in enumerate(found):
+        drawn += _first_figures(setup, number)
+    for number, setup in enumerate(found):
+        drawn += _curves(material, setup, number)
+    drawn += [curves.first_steps(material, found[0]), curves.closing(material, found)]
+    drawn += [
+        overview.scatter(found[0], "uniformity_w2_joint", "against-uniformity"),
+        figures.inverted_u(material),
+        groups.parallel(material, found[0]),
+    ]
+    return [one for one in drawn if isinstance(one, Figure)]
+
+
+def _setups(found: Sequence[SetupRows]) -> Iterable[Markup]:
+    for number, setup in enumerate(found):
+        yield blocks.setup(setup, _first_figures(setup, number), not number)
+
+
+def _first_figures(setup: SetupRows, number: int) -> list[Figure | str]:
+    end = f"-{number}" if number else ""
+    return [
+        overview.forest(setup, f"answer{end}"),
+        overview.scatter(setup, name=f"against-gap{end}"),
+    ]
+
+
+def _curves(material: Material, setup: SetupRows, number: int) -> list[Figure | str]:
+    return [
+        curves.along_training(material, setup, "gap", number),
+        curves.along_training(material, setup, "temperature", number),
+        *(curves.measured_along(material, setup, metric, number) for metric in material.measured),
+    ]
+
+
+def _drawn(
+    name: str, title: str, words: str, found: Sequence[Figure | str], more: Markup | None = None
+) -> ReportSection:
+    """A section of figures; reasons why some are missing are told only where all are."""
+    drawn = [one for one in found if isinstance(one, Figure)]
+    content = _joined(blocks.figure(one) for one in drawn or list(found)[:1])
+    return ReportSection(name, title, words, (more or Markup("")) + content, bool(drawn))
+
+
+def _compared(material: Material) -> ReportSection:
+    flagged = replace(material.comparison, marks=_flags(material))
+    legend = " ".join(shown.about(material.comparison) + [f"{note}." for note in material.notes])
+    words = (
+        "Small print in a cell: Δ, the difference from the baseline with its 95 % interval and corrected p. Click a "
+        "column to sort."
+    )
+    told = blocks.filled("legend.html", words=legend)
+    return ReportSection(
+        "compare",
+        "Every method in numbers",
+        words,
+        blocks.compared(flagged) + told,
+    )
+
+
+def _grouped(material: Material, found: Sequence[SetupRows]) -> ReportSection:
+    figure = groups.parallel(material, found[0])
+    content = blocks.filled(
+        "regroup.html",
+        data=groups.regrouping(material, found),
+        measures=[WORDS[measure] for measure in MEASURES],
+    )
+    return ReportSection(
+        "groups",
+        "By any key of the recipes",
+        "Runs grouped by whatever was varied. A group may hold several recipes: look here for what to compare, and "
+        "above for differences that are tested.",
+        content + (blocks.figure(figure) if isinstance(figure, Figure) else Markup("")),
+    )
+
+
+def _along(material: Material, found: Sequence[SetupRows]) -> list[ReportSection]:
+    drawn = [one for number, setup in enumerate(found) for one in _curves(material, setup, number)]
+    return [
+        _drawn(
+            "training",
+            "Gap and temperature along training",
+            "Measured on the training batch, whose gap is not that of the test split, and on the data named where "
+            "`eval_every` measured along the way. A panel a method, the baseline "
+            "in grey; of a method's values more stands out more (*: with something else changed too).",
+            drawn,
+        ),
+        _drawn(
+            "first-steps",
+            "The first ten steps",
+            "Theorem 3.3: from a random start the gap grows at first. Published (Fig. 4b): the change over the first "
+            "ten steps is positive in each of 100 random inits, about +0.15 on average; most likely of the gap of the "
+            "first batch and of the tenth (inferred from the authors' snapshot).",
+            [curves.first_steps(material, found[0])],
+            _first_batches(material),
+        ),
+        _drawn(
+            "closing",
+            "Does the gap close like 1/log(t)²?",
+            "Theorem 3.2: under CLIP's own rule the gap closes no faster than that. A straight line falling "
+            "to the right is what the law predicts, though many curves look straight over so short a range; claim C1 "
+            "applies a stricter test, to runs with a positive margin. Published (Fig. 4a): in a real CLIP run the gap "
+            "against -1/log(t)² is close to a line. Where the gap does not fall after its peak no line is drawn.",
+            [curves.closing(material, found)],
+        ),
+    ]
+
+
+def _uniformity(material: Material, setup: SetupRows) -> ReportSection:
+    figure = overview.scatter(setup, "uniformity_w2_joint", "against-uniformity")
+    return _drawn(
+        "against",
+        "What goes with the gap, what with uniformity",
+        "Figs. 6 and 7 of the paper; of several set-ups the first. A large mark is a recipe's mean, small ones its "
+        "runs.",
+        [figure],
+        _correlations(material),
+    )
+
+
+def _paper(material: Material) -> list[ReportSection]:
+    study = material.study
+    size = study.size() if study else {}
+    tables = [beside(name, study, name != "table2") for name in TABLES]
+    own = [table for table in tables if any(line.ours for line in table.lines)]
+    decided = [verdict for verdict in material.verdicts if verdict.verdict != "undecided"]
+    return [
+        ReportSection(
+            "claims",
+            "What the paper claims, and what these runs say",
+            f"Verdicts on the claims of {SOURCE}, by rules that were written before they were run "
+            f"(docs/claims.md). They speak about this size: {_size(size)}.",
+            blocks.claims(material.verdicts)
+            if material.verdicts
+            else blocks.no_data("no finished run is one of the paper's methods"),
+            bool(decided),
+        ),
+        ReportSection(
+            "paper",
+            "The published numbers beside ours",
+            "Published means of three seeds in small print (no spread was published), ours below: mean ± standard "
+            "deviation (n seeds). The sizes differ, so compare orders and signs rather than values.",
+            html.render(sizes_table(size), wrap=True)
+            + _joined(html.render(cells_table(table)) for table in own or tables),
+            bool(own),
+        ),
+    ]
+
+
+def cloud_figures(pictures: Mapping[str, RunPictures | str]) -> list[Figure]:
+    """A figure of two clouds for each run whose checkpoint was read."""
+    return [
+        figures.clouds(f"{name} ({found.run})", found.sides, found.names, number)
+        for number, (name, found) in enumerate(pictures.items())
+        if not isinstance(found, str)
+    ]
+
+
+def _from_checkpoints(pictures: Mapping[str, RunPictures | str]) -> list[ReportSection]:
+    reasons = [f"{name}: {why}" if name else why for name, why in pictures.items() if isinstance(why, str)]
+    shown_ = _joined(
+        blocks.examples(f"{name} ({found.run}), {found.place}", found.examples)
+        for name, found in pictures.items()
+        if not isinstance(found, str)
+    )
+    why = _joined(blocks.no_data(reason) for reason in reasons)
+    return [
+        _drawn(
+            "clouds",
+            "The two clouds, before and after training",
+            "Images and captions of matched pairs, joined by grey lines, in the plane of the two main components of "
+            "each panel. Panels have axes of their own; distances within one are to scale. Batch normalisation before "
+            "training uses these images' statistics. Their gap is of these pairs alone.",
+            [*cloud_figures(pictures), *reasons],
+        ),
+        ReportSection(
+            "examples",
+            "Retrieval examples",
+            "Test images with the three captions that the model finds nearest among 512 (fewer in a smaller split), "
+            "and their cosines.",
+            shown_ or why,
+            bool(shown_),
+        ),
+    ]
+
+
+def _joined(parts: Iterable[Markup]) -> Markup:
+    return Markup("").join(parts)
+
+
+def _first_batches(material: Material) -> Markup:
+    """Ours beside the published statement: the gap of the first batch and of the tenth, by row."""
+    rows = [("published (Fig. 4b)", "100", "100", "about +0.150", "")]
+    for label, changes in figures.first_batches(material).items():
+        found = summarise(changes)
+        ends = f"[{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]" if found.ci95 else ""
+        grown = sum(change > 0 for change in changes)
+        rows.append((label, str(found.n), str(grown), f"{found.mean:+.3f}", ends))
+    heads = ("first to tenth batch", "runs", "gap grows in", "mean change", "95 % interval")
+    table = Table.of("first-batches", heads, rows)
+    return blocks.folded("Row by row", html.render(table)) if len(rows) > 1 else Markup("")
+
+
+def _correlations(material: Material) -> Markup:
+    wanted = ("gap", "uniformity_w2_joint")
+    listed = ("image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
+    comparison = replace(material.comparison, groups=material.main, notes=[])
+    predictors = [name for name in wanted if any(c.metric == name for c in comparison.columns)]
+    if not predictors:
+        return Markup("")
+    view = views.correlations(comparison, predictors)
+    rows = tuple(row for row in view.rows if row[0].lines[0] in listed)
+    return html.render(replace(view, rows=rows))
+
+
+def _flags(material: Material) -> dict[str, str]:
+    """For each row with flagged runs, which signatures in how many of them."""
+    found = {}
+    for label in material.labels:
+        runs = material.runs_of(label)
+        signs = [finding.sign for run in runs for finding in material.health.get(run, ())]
+        if signs:
+            found[label] = ", ".join(
+                f"{s} in {signs.count(s)} of {len(runs)} runs" for s in SIGNS if s in signs
+            )
+    return found
+
+
+def _health(material: Material) -> ReportSection:
+    rows = [
+        (run, SIGNS[finding.sign], finding.text)
+        for run, found in material.health.items()
+        for finding in found
+    ]
+    heads = ("run", "signature", Heading("numbers", wrap=True))
+    table = html.render(Table.of("health", heads, sorted(rows)), wrap=True) if rows else None
+    content = blocks.filled(
+        "health.html",
+        flagged=len(material.health),
+        recorded=len(material.paths),
+        table=table,
+        folded=len(rows) > MOST_OPEN,
+    )
+    words = (
+        f"{len(SIGNS)} known failure signatures, by the rules of docs/health.md. A flag is a reason to look."
+    )
+    return ReportSection("health", "Health", words, content, bool(material.paths))
+
+
+def _size(size: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in size.items()) or "nothing was run"

@@ -1,0 +1,143 @@
+"""The set-ups of a database as the report shows them: each one's rows, compared with its own baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gaprun.comparison import table
+from gaprun.comparison.places import place_of, usual_places
+from gaprun.comparison.shown import SURE
+from gaprun.comparison.table import Comparison, Reached
+from gaprun.paper.settings import METHODS, MethodSetting
+from gaprun.report.gather import METRICS, Material
+
+RETRIEVAL = "retrieval"
+MEASURES = ("gap", RETRIEVAL, "zeroshot_top1", "probe_top1")
+WORDS = {
+    "gap": "gap",
+    RETRIEVAL: "recall@1",
+    "zeroshot_top1": "zero-shot top-1",
+    "probe_top1": "linear probe top-1",
+    "uniformity_w2_joint": "uniformity (-W2)",
+}
+GIVES = MEASURES[1:]
+BOTH = ("image_recall@1", "text_recall@1")
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class SetupRows:
+    """One set-up: `labels` are its rows by method and value, the baseline first, without what all of them share.
+
+    comparison: of each metric in one place, `retrieval` being the mean of both recall@1; places: which one; runs: of
+    each row, by seed; values: of each run. words: the set-up's size, "" where the database has one set-up.
+    """
+
+    words: str
+    labels: list[str]
+    settings: Mapping[str, MethodSetting | None]
+    comparison: Comparison
+    places: Mapping[str, str]
+    runs: Mapping[str, Sequence[str]]
+    values: Mapping[str, Mapping[str, float]]
+
+    @property
+    def baseline(self) -> str | None:
+        """The row that the others are compared with."""
+        return next(iter(self.comparison.baselines.values()), None)
+
+    @property
+    def methods(self) -> list[str]:
+        """The rows but the baseline."""
+        return [label for label in self.labels if label != self.baseline]
+
+    @property
+    def measures(self) -> list[str]:
+        """Those of MEASURES that were measured."""
+        return [m for m in MEASURES if any(c.metric == m for c in self.comparison.columns)]
+
+    def cell(self, label: str, measure: str) -> Reached | None:
+        """What a row reached in a measure."""
+        column = next((c for c in self.comparison.columns if c.metric == measure), None)
+        return self.comparison.cells.get((label, column)) if column else None
+
+
+def setups_of(material: Material) -> list[SetupRows]:
+    """Every set-up that has a baseline, the one that claims are judged in first, then those with most rows.
+
+    Where no row has a baseline, one without differences over all rows.
+    """
+    with_baseline: dict[str, list[str]] = {}
+    for label in material.labels:
+        if label in material.comparison.baselines:
+            with_baseline.setdefault(material.setups[label], []).append(label)
+    groups = [labels for labels in with_baseline.values() if len(labels) > 1]
+    main = set(material.main) if material.study else set()
+    groups.sort(key=lambda labels: (not main & set(labels), -len(labels)))
+    groups = groups or [material.labels]
+    several = len(set(material.setups.values())) > 1 and len(with_baseline) > 0
+    return [_rows_of(material, labels, several) for labels in groups]
+
+
+def values_of(material: Material, labels: Iterable[str]) -> tuple[Rows, dict[str, tuple[Any, ...]]]:
+    """The rows of these labels' runs, of each metric in the place where most runs were measured, and those places.
+
+    Both recall@1, where they were measured in one place, have their mean beside them as `retrieval`.
+    """
+    wanted = set(labels)
+    rows = [row for row in material.rows if material.groups[row["id"]] in wanted and row["value"] is not None]
+    places = usual_places(rows)
+    kept = [row for row in rows if place_of(row) == places[row["metric"]]]
+    pairs: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in kept:
+        if row["metric"] in BOTH:
+            pairs.setdefault(row["id"], {})[row["metric"]] = row
+    first, second = (places.get(name) for name in BOTH)
+    if first and first == second:
+        places[RETRIEVAL] = first
+        for pair in pairs.values():
+            if len(pair) == len(BOTH):
+                mean = sum(row["value"] for row in pair.values()) / len(BOTH)
+                kept.append(pair[BOTH[0]] | {"metric": RETRIEVAL, "value": mean})
+    return kept, places
+
+
+def by_run(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The values of such rows by run and metric."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        found.setdefault(row["id"], {})[row["metric"]] = row["value"]
+    return found
+
+
+def sure(cell: Reached | None) -> bool:
+    """Whether a difference is surely one (corrected p below 5 %)."""
+    return cell is not None and cell.p_shown is not None and cell.p_shown < SURE
+
+
+def _rows_of(material: Material, labels: list[str], several: bool) -> SetupRows:
+    rows, places = values_of(material, labels)
+    short = {label: label.partition(" [")[0] if label.endswith("]") else label for label in labels}
+    names = short if len(set(short.values())) == len(short) else {label: label for label in labels}
+    settings = {names[label]: material.settings.get(material.runs_of(label)[0]) for label in labels}
+    renamed = [row | {"group": names[row["group"]]} for row in rows]
+    comparison = table.build(renamed, "recipe", None, (*METRICS, RETRIEVAL))
+    baselines = set(comparison.baselines.values())
+
+    def place(label: str) -> tuple[Any, ...]:
+        setting = settings[label]
+        rank = METHODS.index(setting.method) if setting else 0
+        value = (setting.value or 0.0, setting.variant) if setting else (0.0, "")
+        return (label not in baselines, setting is None, rank, value, table.natural(label))
+
+    return SetupRows(
+        material.size_words(labels[0]) if several else "",
+        sorted(names.values(), key=place),
+        settings,
+        comparison,
+        {metric: f"{p[0]}/{p[1]}, {p[2]}" for metric, p in places.items()},
+        {names[label]: material.runs_of(label) for label in labels},
+        by_run(rows),
+    )

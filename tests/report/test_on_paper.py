@@ -1,0 +1,116 @@
+"""Figures as files: what stands in them, that a paper takes them, and README's own."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from gaprun.comparison import shown
+from gaprun.errors import UserError
+from gaprun.report import on_paper, readme
+from gaprun.report.figure import Axis, Figure, Ink, Mark, Panel
+from gaprun.report.gather import gather
+from gaprun.report.overview import forest
+from gaprun.report.setups import setups_of
+from gaprun.store import open_store
+from gaprun.tables import Table, latex
+from tests.conftest import REPO
+
+matplotlib = pytest.importorskip("matplotlib", reason="pip install 'gaprun[figures]'")
+DOCUMENT = r"""\documentclass[twocolumn]{article}
+\usepackage{booktabs,graphicx}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+TEX = shutil.which("pdflatex")
+
+
+@pytest.fixture(scope="module")
+def example():
+    return gather(open_store(str(REPO / "results.db.example")))
+
+
+@pytest.fixture(scope="module")
+def small():
+    marks = [
+        Mark("τ = 0.1 & 50 %", [1.0, 10.0], [0.5, 0.25], Ink("#0072b2"), "both", y_ends=([0.4, 0.2], [0.6, 0.3]),
+             text=["a", "b"], listed=True),
+        Mark("other", [1.0, float("nan")], [0.1, 0.2], Ink("#e69f00", "square-open"), listed=True),
+        Mark("", [10.0], [0.25], Ink("#1c2733"), "words", text=["end"]),
+    ]  # fmt: skip
+    return Figure(
+        "one", "One", "One.", [Panel("left", Axis("step", log=True), Axis("gap", zero=True), marks)]
+    )
+
+
+def test_each_figure_is_four_files_of_a_column_and_its_numbers(small, tmp_path):
+    folder = tmp_path / "figures"
+    made = on_paper.write_figures([small], folder)
+    assert [path.name for path in made] == ["one.csv", "one.pdf", "one.png", "one.svg"]
+    rows = list(csv.DictReader(io.StringIO((folder / "one.csv").read_text())))
+    assert [(r["x"], r["y"], r["y_low"], r["y_high"]) for r in rows[:2]] == [
+        ("1.0", "0.5", "0.4", "0.6"), ("10.0", "0.25", "0.2", "0.3"),
+    ]  # fmt: skip
+    assert len(rows) == 4 and {r["panel"] for r in rows} == {"left"}, "words at ends of lines are no numbers"
+    width = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', (folder / "one.svg").read_text()).group(1))
+    assert width == pytest.approx(72 * on_paper.COLUMN, abs=1)
+    again = on_paper.write_figures([small], folder)  # a folder of one's own is replaced
+    assert again == made
+    (folder / "mine.txt").write_text("x")
+    with pytest.raises(UserError, match="mine.txt"):
+        on_paper.write_figures([small], folder)
+
+
+def test_without_matplotlib_the_way_out_is_named(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(UserError, match=r"pip install 'gaprun\[figures\]'"):
+        on_paper.write_figures([small], tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.skipif(not TEX, reason="no TeX here (Debian: texlive-latex-base texlive-latex-recommended)")
+def test_figure_and_table_compile_in_a_fresh_latex_document(small, example, tmp_path):
+    on_paper.write_figures([small], tmp_path / "figures")
+    rows = [("a_b", "−0.594 [−0.626, −0.563]*"), ("50 % ≈ τ", "n/a")]
+    odd = Table.of("t", ["recipe & co", "gap ↓"], rows, legend=["Δ: ±"])
+    figure = r"\begin{figure}\includegraphics{figures/one.pdf}\caption{One figure.}\end{figure}"
+    assert "Overfull" not in compiled(tmp_path, figure + latex.render(odd)), "no wider than a column"
+    compiled(
+        tmp_path, latex.render(shown.differences(example.comparison))
+    )  # as `compare --format latex` prints it
+
+
+def compiled(folder, body):
+    """What TeX says of a document in two columns with this body."""
+    (folder / "paper.tex").write_text(DOCUMENT % body, encoding="utf-8")
+    words = [TEX, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+def test_readmes_figure_is_what_the_example_gives_now(tmp_path):
+    made = readme.write(str(REPO / "results.db.example"), tmp_path)
+    kept = REPO / "docs" / "figures"
+    text = (REPO / "README.md").read_text()
+    assert (tmp_path / "answer.csv").read_text() == (kept / "answer.csv").read_text(), (
+        "python -m gaprun.report.readme makes it again"
+    )
+    same = f"Matplotlib v{matplotlib.__version__}" in (kept / "answer-light.svg").read_text()
+    for path in made[:2]:
+        assert f"docs/figures/{path.name}" in text
+        assert not same or path.read_text() == (kept / path.name).read_text()
+
+
+def test_a_saved_forest_has_a_row_a_method(example):
+    setup = setups_of(example)[0]
+    drawn = on_paper.draw(forest(setup))
+    names = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    assert names == setup.methods and len(drawn.axes) == 4
+    assert drawn.get_size_inches()[0] == on_paper.TEXT
