@@ -43,5 +43,6 @@ def separability(images: Array, texts: Array, *, seed: int = 0, penalty: float =
     right = np.where(score == 0, 0.5, (score > 0) == (sides == 1))
     of_images, of_texts = np.sort(score[sides == 0]), score[sides == 1]
     below, not_above = (np.searchsorted(of_images, of_texts, side).sum() for side in ("left", "right"))
-    auc = (below + not_above) / (2 * held_out**2)  # of image and text rows, how many are in order; a tie is half
+    # Of image and text rows, how many are in order; a tie is half.
+    auc = (below + not_above) / (2 * held_out**2)
     return {"separability": float(right.mean()), "separability_auc": float(auc)}
