@@ -6,6 +6,9 @@ first used, so importing gaprun stays cheap.
 
 from __future__ import annotations
 
+import gaprun.leaving  # noqa: F401 (before anything else: Ctrl-C may come at once)
+
+# isort: split
 import os
 from typing import TYPE_CHECKING, Any
 

@@ -1,16 +1,8 @@
 """The command line: one file a command that parses, calls and renders; no logic and no torch at import time."""
 
-import os
-import signal
-import sys
-from pathlib import Path
 from types import FrameType
 
-
-def leave(number: int, frame: object) -> None:
-    """End at once and in a word: Ctrl-C while the first modules are still being read."""
-    os.write(2, b"interrupted\n")
-    os._exit(130)
+from gaprun.leaving import leave
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -21,7 +13,3 @@ def interrupt(number: int, frame: FrameType | None) -> None:
             leave(number, frame)
         inner = inner.f_back
     raise KeyboardInterrupt
-
-
-if sys.argv and Path(sys.argv[0]).name in ("gaprun", "__main__.py"):
-    signal.signal(signal.SIGINT, leave)  # until `main` begins

@@ -9,10 +9,11 @@ import sys
 
 import typer
 
-from gaprun.cli import interrupt, leave
+from gaprun.cli import interrupt
 from gaprun.cli.common import err_console
 from gaprun.cluster import asking  # noqa: F401 (the store then asks SLURM whether a queued run still waits)
 from gaprun.errors import GaprunError
+from gaprun.leaving import leave
 
 COMMANDS = (
     "train",

@@ -24,7 +24,7 @@ WhereOption = Annotated[
     typer.Option(
         "--where",
         metavar="KEY=VALUE",
-        help="Only what fits: recipe, seed, status, dataset, any recipe key such as schedule.steps; also !=.",
+        help="Only what fits: recipe, seed, status, tag, dataset, any recipe key such as schedule.steps; also !=.",
     ),
 ]
 AtOption = Annotated[

@@ -1,6 +1,8 @@
 """What commands say beside their tables: what is asked for, what comes next, and what an answer is missing."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +81,11 @@ def test_a_run_keeps_its_recipe_and_a_log(tmp_path) -> None:
     lines = [line.partition(" ")[2] for line in (tmp_path / "log.txt").read_text().splitlines()]
     assert lines == ["resume from step 0", "train 1/100 loss 1.0", "train 100/100 loss 1.0", "finished"]
     assert [event.done for event in heard] == [1, 1, 2, 3, 100]
+
+
+def test_the_plan_stands_before_torch_is_loaded(tmp_path) -> None:
+    code = "import sys; from gaprun.cli import main, running; running.checked = lambda *_: sys.exit("
+    code += "'torch' in sys.modules); main.main()"
+    command = [sys.executable, "-c", code, "train", str(RECIPES / "quickstart.yaml")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "4 runs of 600 steps: baseline, hard-swap; seeds 0, 1\n")
