@@ -18,6 +18,8 @@ SAME_THING = {
     "--dry-run",  # show, and do nothing
     "--seed",  # of the command's random draws
     "--captions",  # a file of captions
+    "--metric",  # a column of its values
+    "--sort",  # what rows are ordered by
     "--size",  # side of a picture
     "--test",  # how many pictures are held out
     "--rule", "--gamma", "--temperature", "--pairs", "--horizon", "--points", "--features", "--mismatched", "--rate",
