@@ -68,7 +68,7 @@ def parallel(material: Material, setup: SetupRows) -> Figure | str:
     alt = f"{title}, through {', '.join(name for name, _ in scales)}; the smaller the gap, the stronger the colour."
     panel = Panel(
         "",
-        Axis("", names=names, ends=(-0.2, len(scales) - 0.4)),
+        Axis("", names=names, ends=(-0.45, len(scales) - 0.4)),
         Axis("", names=[(0.0, "")], ends=(-0.2, 1.08)),
         marks,
     )

@@ -200,8 +200,8 @@ def _paper(material: Material) -> list[ReportSection]:
         ReportSection(
             "paper",
             "The published numbers beside ours",
-            "Published means of three seeds in small print (no spread was published), ours below: mean ± standard "
-            "deviation (n seeds). The sizes differ, so compare orders and signs rather than values.",
+            "Published means of three seeds (no spread was published), and below them in small print ours: mean ± "
+            "standard deviation (n seeds). The sizes differ, so compare orders and signs rather than values.",
             html.render(sizes_table(size), wrap=True)
             + _joined(html.render(cells_table(table)) for table in own or tables),
             bool(own),
