@@ -71,5 +71,12 @@ def jsonable(value: Any) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """Print `value` to stdout as plain JSON (no colours, no wrapping)."""
-    print(json.dumps(jsonable(value), indent=2, default=str))
+    """Print `value` to stdout as plain JSON (no colours, no wrapping); of a list each entry on a line of its own."""
+    if not isinstance(value, list):
+        print(json.dumps(jsonable(value), indent=2, default=str))
+        return
+    try:
+        lines = [json.dumps(one, default=str, allow_nan=False) for one in value]
+    except ValueError:  # a number that JSON does not have
+        lines = [json.dumps(jsonable(one), default=str) for one in value]
+    print("[\n" + ",\n".join(lines) + "\n]" if lines else "[]")

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.families import Family, corrected
@@ -43,7 +44,7 @@ class Column:
         """The column that a metric row stands in."""
         return cls(*(row[name] for name in ("metric", "dataset", "split", "protocol", "pool", "transform")))
 
-    @property
+    @cached_property
     def about(self) -> Metric:
         """What is known of the metric."""
         return metric(self.metric)
@@ -160,8 +161,12 @@ def build(
     sizes: dict[Column, set[int | None]] = {}
     undefined: dict[tuple[str, Column], int] = {}
     mixed: dict[tuple[str, Column], str] = {}
+    known: dict[tuple[str, ...], Column] = {}
     for row in rows:
-        column = Column.of(row)
+        place = row["metric"], row["dataset"], row["split"], row["protocol"]
+        if (found := known.get(place)) is None:
+            found = known[place] = Column.of(row)
+        column = found
         sizes.setdefault(column, set()).add(row["n"])
         key = row["group"], column
         recipes.setdefault(key, {})[row["recipe"]] = None

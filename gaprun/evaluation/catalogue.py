@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
 from gaprun.errors import UserError
 from gaprun.metrics import NONE, Metric
@@ -24,10 +26,16 @@ def families() -> dict[str, tuple[Metric, ...]]:
     from gaprun.registry import load_plugins
 
     load_plugins()
+    usual = [TASKS.get(name) for name in DEFAULT_TASKS]
+    tasks = [*(t for t in usual if t), *(t for t in TASKS if t not in usual)]
+    return _families(tuple(tasks)) | {"training": TRAINING, "imported": IMPORTED}
+
+
+@lru_cache(maxsize=1)
+def _families(tasks: tuple[Any, ...]) -> dict[str, tuple[Metric, ...]]:
     found: dict[str, tuple[Metric, ...]] = {}
     declared: dict[str, str] = {}
-    usual = [TASKS.get(name) for name in DEFAULT_TASKS]
-    for task in [*(t for t in usual if t), *(t for t in TASKS if t not in usual)]:
+    for task in tasks:
         family = task.family or str(task.model_fields["task"].default)
         for metric in task.metrics:
             if declared.setdefault(metric.name, family) != family:
@@ -36,7 +44,7 @@ def families() -> dict[str, tuple[Metric, ...]]:
                 )
         if task.metrics:
             found[family] = task.metrics
-    return found | {"training": TRAINING, "imported": IMPORTED}
+    return found
 
 
 def declared() -> dict[str, Metric]:

@@ -87,17 +87,22 @@ def metric_rows(
         for c in own
         if c not in sql or c.key == TAG or not (c.plain and isinstance(known[c.key].type, String))
     ]
-    result = session.execute(query)
+    result = session.connection().execute(query)  # plain rows: the session would make 100,000 twice as slow
     names_of_columns = list(result.keys())
     rows = []
     for record in result:
         row: dict[str, Any] = dict(zip(names_of_columns, record, strict=True))
         run_id = row["id"]
-        row["status"] = LOST if run_id in lost else row["status"]
+        if run_id in lost:
+            row["status"] = LOST
         row["trained_on"] = _canonical(row["trained_on"])
-        if all(row_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted):
-            row.update((key, values[key].get(run_id)) for key in keys)
-            rows.append(row)
+        if (own or dotted) and not (
+            all(row_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted)
+        ):
+            continue
+        for key in keys:
+            row[key] = values[key].get(run_id)
+        rows.append(row)
     return _one_task_each(rows, every_step)
 
 
