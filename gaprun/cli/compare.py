@@ -116,6 +116,13 @@ def compare(
             help="Instead: which row closes the gap most, what that buys, how sure; in sentences.",
         ),
     ] = False,
+    aggregate: Annotated[
+        bool,
+        typer.Option(
+            "--aggregate",
+            help="Instead: all metrics as one number a row: interquartile mean, chance to be better, profile.",
+        ),
+    ] = False,
     health: Annotated[
         bool | None,
         typer.Option(
@@ -143,7 +150,14 @@ def compare(
     if wide and brief:
         raise UserError("--wide shows more and --brief less: ask for one at a time")
     views_asked = [
-        name for name, on in (("--correlate", correlate), ("--pareto", pareto), ("--summary", summary)) if on
+        name
+        for name, on in (
+            ("--correlate", correlate),
+            ("--pareto", pareto),
+            ("--summary", summary),
+            ("--aggregate", aggregate),
+        )
+        if on
     ]
     if len(views_asked) > 1:
         raise UserError(f"{' and '.join(views_asked)} are views of their own: ask for one at a time")
@@ -152,6 +166,8 @@ def compare(
         metric = [*predictors, *(metric or ("recall@1", "zeroshot_top1", "probe_top1"))]
     elif pareto:
         metric = metric or ["gap", "recall@1"]
+    elif aggregate:
+        metric = metric or ["recall@5", "zeroshot_top1", "probe_top1"]
     elif summary:
         metric = ["gap", *(metric or ("recall@5", "zeroshot_top1", "probe_top1"))]
     found = comparison_of(
@@ -163,7 +179,7 @@ def compare(
         dataset=dataset or [],
         protocol=protocol or [],
         sort=sort,
-        top=None if correlate or pareto else top,
+        top=None if correlate or pareto or aggregate else top,
         all_statuses=all_statuses,
         allow_mixed=allow_mixed,
         queries=queries,
@@ -177,6 +193,11 @@ def compare(
 
         view = views.correlations(found, predictors, top) if correlate else views.pareto(found, top)
         show(view, how, caption=caption, label=label, siunitx=siunitx)
+        return
+    if aggregate:
+        from gaprun.comparison.overall import aggregated
+
+        show(aggregated(found, top), how, caption=caption, label=label)
         return
     if summary:
         from gaprun.comparison.answer import sentences

@@ -37,9 +37,9 @@ class OverTasks:
 def over_tasks(ours: Array, theirs: Array, paired: bool) -> OverTasks:
     """ours (n, K), theirs (m, K): values of runs on metrics, higher is better, in units that may be pooled.
 
-    A score is a value less the baseline's: of the same row where `paired` (n = m), else its mean. The interval is Student's
-    t with the variance over stratified bootstrap draws of n - 1 and m - 1 runs (so few that it has no bias for a mean),
-    each side in turn where they are not paired, with Welch's degrees of freedom.
+    A score is a value less the baseline's: of the same row where `paired` (n = m), else its mean. The interval is
+    Student's t with the variance over stratified bootstrap draws of n - 1 and m - 1 runs (so few that it has no bias for
+    a mean), each side in turn where they are not paired, with Welch's degrees of freedom; None where no draw differs.
     """
     found = _values(ours[None], theirs[None], paired)[0]
     n, m = len(ours), len(theirs)
@@ -59,10 +59,11 @@ def over_tasks(ours: Array, theirs: Array, paired: bool) -> OverTasks:
                 df = variance**2 / sum(v**2 / (k - 1) for v, k in zip(own, (n, m), strict=False))
                 half = t_quantile(0.975, df) * variance**0.5
                 intervals[index] = value - half, value + half
-    shares = [None if one is None else (max(0.0, one[0]), min(1.0, one[1])) for one in intervals[1:]]
-    return OverTasks(
-        n, *map(float, found[:2]), tuple(map(float, found[2:])), intervals[0], shares[0], tuple(shares[1:])
+    iqm, improvement, *profile = map(float, found)
+    first_share, *others = (
+        None if one is None else (max(0.0, one[0]), min(1.0, one[1])) for one in intervals[1:]
     )
+    return OverTasks(n, iqm, improvement, tuple(profile), intervals[0], first_share, tuple(others))
 
 
 def interquartile_mean(scores: Array) -> Array:
@@ -82,7 +83,7 @@ def probability_of_improvement(ours: Array, theirs: Array) -> Array:
 def _values(ours: Array, theirs: Array, paired: bool) -> Array:
     """(B, n, K), (B, m, K) -> (B, 2 + thresholds): interquartile mean, probability, profile."""
     scores = ours - (theirs if paired else theirs.mean(axis=1, keepdims=True))
-    flat = scores.reshape(len(scores), -1)
+    flat = np.round(scores.reshape(len(scores), -1), 9)  # what differs by rounding only is equal
     columns = [
         interquartile_mean(flat),
         probability_of_improvement(ours, theirs),

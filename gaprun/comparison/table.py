@@ -61,7 +61,8 @@ class Reached:
     training each of `units` was measured.
 
     `p_corrected` is corrected over `family` tests (None without correction); `mixed` says what differs among the values
-    that were averaged here on request; `p_equivalent` (corrected likewise) is against a difference of the margin.
+    that were averaged here on request; `p_equivalent` (corrected likewise) is against a difference of the margin;
+    `by_unit` has the value of each unit that has a name (its mean, should it have several).
     """
 
     summary: Summary
@@ -74,6 +75,7 @@ class Reached:
     recipes: tuple[str, ...]
     mixed: str = ""
     p_equivalent: float | None = None
+    by_unit: Mapping[Any, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str | None:
@@ -270,6 +272,7 @@ def _cells(
             tuple(recipes[key]),
             mixed.get(key, ""),
             alike.get(key),
+            by_unit[key],
         )
         for key in keys
     }

@@ -48,7 +48,7 @@ def correlations(comparison: Comparison, predictors: Sequence[str], top: int | N
                     _r(pearson),
                 )
             )
-            mixed = _mixed(comparison, [source, column])
+            mixed = mixed_in(comparison, [source, column])
             records.append(_correlation_record(column, source, len(pairs), spearman, pearson, mixed))
     legend = (
         f"Correlations over {len(comparison.groups)} rows of the comparison (means over {comparison.unit}s), with 95 % "
@@ -56,7 +56,7 @@ def correlations(comparison: Comparison, predictors: Sequence[str], top: int | N
         "A row is one point, whatever its seeds; rows that differ in one knob are not independent of each other.",
     )
     heads = ("metric", "on", "against", Heading("rows", right=True), "Spearman", "Pearson")
-    return _view("correlations", comparison, heads, rows, legend, records, top)
+    return view_of("correlations", comparison, heads, rows, legend, records, top)
 
 
 def pareto(comparison: Comparison, top: int | None = None) -> Table:
@@ -91,7 +91,7 @@ def pareto(comparison: Comparison, top: int | None = None) -> Table:
             for c, cell in zip(columns, cells, strict=True)
         }
         found = {"group": group, "means": means, "front": not beaten, "dominated_by": beaten}
-        records.append(found | {"mixed": _mixed(comparison, columns, [group])})
+        records.append(found | {"mixed": mixed_in(comparison, columns, [group])})
     measured = [
         Heading(f"{c.metric}{c.about.arrow}\n{c.dataset}/{c.split}\n{c.protocol}", right=True)
         for c in columns
@@ -103,10 +103,10 @@ def pareto(comparison: Comparison, top: int | None = None) -> Table:
     if missing:
         legend.append(f"Left out: {counted(missing, 'row')} without all columns.")
     heads: list[Heading | str] = [comparison.by, *measured, "front", Heading("beaten by", wrap=True)]
-    return _view("pareto front", comparison, heads, rows, legend, records, top)
+    return view_of("pareto front", comparison, heads, rows, legend, records, top)
 
 
-def _view(
+def view_of(
     name: str,
     comparison: Comparison,
     heads: Sequence[Heading | str],
@@ -125,7 +125,7 @@ def _view(
     return Table.of(name, heads, rows[:top], records[:top], legend=(*legend, *notes))
 
 
-def _mixed(
+def mixed_in(
     comparison: Comparison, columns: Sequence[Column], groups: Sequence[str] | None = None
 ) -> str | None:
     """What differs among the values averaged in these columns, None for nothing."""
