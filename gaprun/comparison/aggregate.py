@@ -18,7 +18,6 @@ from gaprun.comparison.statistics import Interval, t_quantile
 Array = NDArray[Any]
 THRESHOLDS = (-2.0, -1.0, 0.0, 1.0, 2.0)  # of the profile, in standard deviations of one run
 DRAWS, SEED = 2000, 2412_07909
-FEWEST_PAIRS = 3  # as in `statistics.difference`
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ def over_tasks(ours: Array, theirs: Array, paired: bool) -> OverTasks:
     """ours (n, K), theirs (m, K): values of runs on metrics, higher is better, in units that may be pooled.
 
     A score is a value less the baseline's: of the same row where `paired` (n = m), else its mean. The interval is
-    Student's t with the variance over stratified bootstrap draws of n - 1 and m - 1 runs (so few that it has no bias for
-    a mean), each side in turn where they are not paired, with Welch's degrees of freedom; None where no draw differs.
+    Student's t with the variance over stratified bootstrap draws of n - 1 and m - 1 runs (so few that it has no bias
+    for a mean), each side in turn where they are not paired, with Welch's degrees of freedom; None where all agree.
     """
     found = _values(ours[None], theirs[None], paired)[0]
     n, m = len(ours), len(theirs)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gaprun.comparison.aggregate import FEWEST_PAIRS, THRESHOLDS, OverTasks, over_tasks
+from gaprun.comparison.aggregate import THRESHOLDS, OverTasks, over_tasks
 from gaprun.comparison.shown import usual
-from gaprun.comparison.statistics import Interval, settled
+from gaprun.comparison.statistics import FEWEST_PAIRS, Interval, settled
 from gaprun.comparison.table import Column, Comparison, natural
 from gaprun.comparison.views import mixed_in, view_of
 from gaprun.errors import UserError
