@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from functools import partial
 from pathlib import Path
 
 from gaprun.errors import Failure, UserError
+from gaprun.files import write_atomically
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -62,8 +64,7 @@ def write_recipes(target: Path) -> int:
         raise UserError(f"{there} is there already and is left as it is: name another folder")
     try:
         for file in files:
-            (target / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / file, target / file)
+            write_atomically(target / file, partial(shutil.copyfile, folder / file))
     except OSError as error:
         raise Failure(f"{target} cannot be written: {error.strerror or error}") from None
     return len(files)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gaprun.report.figure import Figure
 from gaprun.report.gather import gather
@@ -39,12 +40,12 @@ def write(database: str, folder: Path) -> list[Path]:
     """answer-light.svg, answer-dark.svg and answer.csv in `folder`; returns their paths."""
     figure = readme_figure(database)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{figure.name}-light.svg", folder / f"{figure.name}-dark.svg"]
-    save(draw(figure, "light", WIDTH), paths[0], "light")
-    save(draw(figure, "dark", WIDTH), paths[1], "dark")
-    table = folder / f"{figure.name}.csv"
-    table.write_text(as_csv(figure), encoding="utf-8")
-    return [*paths, table]
+    with TemporaryDirectory(dir=folder) as beside:
+        made = [Path(beside) / f"{figure.name}{ending}" for ending in ("-light.svg", "-dark.svg", ".csv")]
+        save(draw(figure, "light", WIDTH), made[0], "light")
+        save(draw(figure, "dark", WIDTH), made[1], "dark")
+        made[2].write_text(as_csv(figure), encoding="utf-8")
+        return [path.replace(folder / path.name) for path in made]
 
 
 if __name__ == "__main__":
