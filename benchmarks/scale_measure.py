@@ -1,12 +1,12 @@
 """The measured inputs of benchmarks/scale.py: counts that are exact anywhere, and rates of the machine at hand.
 
-`python benchmarks/scale_measure.py --json` prints them; `--small` leaves out RN50's checkpoint (1.2 GB).
+`python benchmarks/scale_measure.py --json` prints them; `--small` leaves out RN50's checkpoint (1.2 GB). The index has
+a benchmark of its own, index.py.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -15,8 +15,6 @@ from typing import Any
 
 from harness import arguments
 
-ROWS = 100_000  # of the synthetic index and of the store
-
 
 def main() -> None:
     """Measure and print."""
@@ -24,7 +22,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        found |= model_counts("RN50") | index_costs(place) | shard_rate(place) | store_rate(place)
+        found |= model_counts("RN50") | shard_rate(place) | store_rate(place)
         if not options.small:
             found |= checkpoint(place, "RN50")
     from gaprun.doctor.probe import _decoding_rate
@@ -63,36 +61,6 @@ def model_counts(arch: str) -> dict[str, float]:
         "parameters": sum(p.numel() for p in towers.clip.parameters()),
         "forward_flops": counter.get_total_flops() / pairs,
         "activation_bytes_fp32": activations / pairs,
-    }
-
-
-def index_costs(place: Path) -> dict[str, float]:
-    """Seconds and resident bytes that a split's index costs a process, a picture with one caption of CC's length."""
-    from gaprun.data.split import open_split
-
-    folder = place / "big" / "train"
-    folder.mkdir(parents=True)
-    caption = (
-        "a photograph of a person on a street in the rain at night"  # 12 words, CC3M's mean is 10, CC12M's 20
-    )
-    with (folder / "samples.jsonl").open("w") as file:
-        for i in range(ROWS):
-            row = {"key": f"{i:09d}", "shard": 0, "offset": i, "size": 1, "width": 256, "height": 256}
-            file.write(json.dumps({**row, "captions": [f"{caption} {i}"], "label": None}) + "\n")
-    (folder / "00000.tar").write_bytes(b"")
-    index = {"format": 1, "dataset": "big", "split": "train", "samples": ROWS, "captions": ROWS}
-    index |= {
-        "shards": [{"file": "00000.tar", "samples": ROWS, "bytes": 0, "sha256": ""}],
-        "fingerprint": "x",
-    }
-    index |= {"image_size": 256, "classes": None, "templates": None, "report": {}, "source": {}}
-    (folder / "index.json").write_text(json.dumps(index))
-    before, start = _resident(), time.perf_counter()
-    split = open_split(folder)
-    assert len(split.captions) == ROWS and len(split.keys) == ROWS
-    return {
-        "index_seconds_per_image": (time.perf_counter() - start) / ROWS,
-        "index_bytes_per_image": (_resident() - before) / ROWS,
     }
 
 
@@ -152,10 +120,6 @@ def checkpoint(place: Path, arch: str) -> dict[str, float]:
     start = time.perf_counter()
     path, _ = save_checkpoint(place / "checkpoints", state, keep=1)
     return {"checkpoint_seconds": time.perf_counter() - start, "checkpoint_bytes": path.stat().st_size}
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from gaprun.data.columns import COLUMN_FILES
 from gaprun.data.identity import RECORD, SAMPLES, fingerprint, note_hashes
 from gaprun.data.shards import OWNER, dump_line
 from gaprun.data.split import FORMAT, INDEX, WORK, Split, read_index
@@ -24,7 +25,8 @@ PLAN = "plan.json"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _SHARD = re.compile(r"\d{5}\.tar")
 _WORK_FILE = re.compile(r"plan\.json|lock|\d{5}\.(json|tar|tar\.tmp)|\..+\.\d+")
-_LEFT = re.compile(rf"\.({re.escape(INDEX)}|{re.escape(SAMPLES)}|{re.escape(RECORD)})\.\d+")
+_OWN = (INDEX, SAMPLES, RECORD, *COLUMN_FILES)
+_LEFT = re.compile(rf"\.({'|'.join(map(re.escape, _OWN))})\.\d+")
 
 
 def state_of(
@@ -99,7 +101,7 @@ def clear(folder: Path) -> None:
     shards = [path for path in folder.glob("*.tar") if _SHARD.fullmatch(path.name) and not path.is_symlink()]
     shards = [path for path in sorted(shards) if _is_own(folder, path)]
     left = [path for path in folder.iterdir() if _LEFT.fullmatch(path.name)]
-    for path in [folder / INDEX, folder / SAMPLES, folder / RECORD, *shards, *left]:
+    for path in [*(folder / name for name in _OWN), *shards, *left]:
         path.unlink(missing_ok=True)
     remove_work(folder / WORK)
 
@@ -166,6 +168,8 @@ def publish(
         folder / INDEX, json.dumps(kept, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
     )
     note_hashes(folder, {shard["file"]: shard["sha256"] for shard in shards}, states)
+    with suppress(UserError):  # sample lines that cannot be read are refused where they are asked for
+        _ = Split(folder).captions
     return index
 
 

@@ -23,7 +23,7 @@ from gaprun.files import file_sha256, write_atomically
 
 SAMPLES = "samples.jsonl"
 RECORD = ".checked.json"
-_SETTLED = 50_000_000  # ns: a file that changed later than this before it is noted could change again unseen
+SETTLED = 50_000_000  # ns: a file that changed later than this before it is noted could change again unseen
 _LARGE = 2**30
 
 
@@ -55,16 +55,19 @@ def checked_fingerprint(folder: Path, index: Mapping[str, Any]) -> str:
         "make the index again with `gaprun data index --force`" if foreign else "write it again with --force"
     )
     shards = index["shards"]
+    states = {}
     for shard in shards:
-        path = folder / shard["file"]
-        if not path.is_file():
-            raise UserError(f"{folder} lacks its shard {shard['file']}: {way_out}")
-        if path.stat().st_size != shard["bytes"]:
-            sizes = f"{path.stat().st_size} bytes, {shard['bytes']} when the index was written"
-            raise UserError(f"the shard {path} was replaced or damaged ({sizes}): {way_out}")
+        name = shard["file"]
+        try:
+            states[name] = file_state(f"{folder}/{name}")
+        except OSError:
+            raise UserError(f"{folder} lacks its shard {name}: {way_out}") from None
+        if states[name][0] != shard["bytes"]:
+            sizes = f"{states[name][0]} bytes, {shard['bytes']} when the index was written"
+            raise UserError(f"the shard {folder / name} was replaced or damaged ({sizes}): {way_out}")
     if not (folder / SAMPLES).is_file():
         raise UserError(f"{folder} lacks its {SAMPLES}: {way_out}")
-    found = content_hashes(folder, [*(shard["file"] for shard in shards), SAMPLES])
+    found = content_hashes(folder, states | {SAMPLES: file_state(folder / SAMPLES)})
     for shard in shards:
         if found[shard["file"]] != shard["sha256"]:
             path = folder / shard["file"]
@@ -80,16 +83,15 @@ def checked_fingerprint(folder: Path, index: Mapping[str, Any]) -> str:
     return fingerprint(hashes, found[SAMPLES], index.get("classes"), index.get("templates"))
 
 
-def content_hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """sha256 of each file, by name: as noted where its size, times and inode are still those, else read now."""
-    states = {name: file_state(folder / name) for name in names}
+def content_hashes(folder: Path, states: Mapping[str, list[int]]) -> dict[str, str]:
+    """sha256 of each file, by name, whose `file_state` is given: as noted where that is still so, else read now."""
     noted = _read_record(folder)
     known = {
         name: noted[name]["sha256"]
         for name, state in states.items()
         if name in noted and noted[name].get("state") == state
     }
-    unread = [name for name in names if name not in known]
+    unread = [name for name in states if name not in known]
     if unread:
         size = sum(states[name][0] for name in unread)
         if size > _LARGE:
@@ -110,7 +112,7 @@ def note_hashes(
     noted and the next opening reads the files again.
     """
     states = states or {name: file_state(folder / name) for name in hashes}
-    latest = time.time_ns() - _SETTLED
+    latest = time.time_ns() - SETTLED
     entries = {
         name: {"state": states[name], "sha256": sha}
         for name, sha in hashes.items()
@@ -124,9 +126,9 @@ def note_hashes(
             continue
 
 
-def file_state(path: Path) -> list[int]:
-    """Size, time of the last change of content, time of the last change of any kind, and inode."""
-    stat = path.stat()
+def file_state(path: str | Path) -> list[int]:
+    """Size, time of the last change of content, time of the last change of any kind, and inode. Raises OSError."""
+    stat = os.stat(path)
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 

@@ -13,7 +13,7 @@ from gaprun.data.cache import FORMAT, DecodedCache
 from gaprun.data.crops import Crop, kept_sizes
 from gaprun.data.decode import Pixels, stage
 from gaprun.data.errors import DamagedSample
-from gaprun.data.members import Member, captioned
+from gaprun.data.members import MemberCaptions, Members, captioned, counts_of, sizes_of
 from gaprun.data.split import Split
 
 DECODERS = ("pillow", "simplejpeg", "torch")
@@ -29,17 +29,16 @@ class Pool:
         crop_scale: tuple[float, float] = (0.9, 1.0),
         margin: float = 1.125,
         crop: Crop = "random",
-        members: list[Member] | None = None,
+        members: Members | None = None,
     ) -> None:
         """`members`: which images, in order (default: all with a caption). Decoded pictures are kept at `kept_sizes` of
         the other arguments. Raises UserError when nothing is left."""
         self.splits = splits
         self.members = captioned(splits) if members is None else members
-        captions = [splits[s].captions[i] for s, i in self.members]
-        self.texts = [text for texts in captions for text in texts]
-        self.caption_counts = np.array([len(texts) for texts in captions])
+        self.texts = MemberCaptions(splits, self.members)
+        self.caption_counts = counts_of(splits, self.members)
         self.caption_starts = np.concatenate([[0], np.cumsum(self.caption_counts)[:-1]])
-        self.sizes = np.array([splits[s].sizes[i] for s, i in self.members], dtype=np.float64)
+        self.sizes = sizes_of(splits, self.members)
         self.kept = kept_sizes(self.sizes, image_size, crop_scale, margin, crop)
         self.cache: DecodedCache | None = None
 
@@ -61,7 +60,7 @@ class Pool:
         parts = [FORMAT, *(f"{name} {_version(name)}" for name in DECODERS)]
         parts += [split.fingerprint for split in self.splits]
         digest = hashlib.sha256(" ".join(parts).encode())
-        digest.update(np.array(self.members, dtype="<i8").tobytes() + self.kept.astype("<i8").tobytes())
+        digest.update(self.members.astype("<i8").tobytes() + self.kept.astype("<i8").tobytes())
         return digest.hexdigest()
 
     def picture(self, index: int) -> npt.NDArray[np.uint8]:

@@ -12,15 +12,18 @@ import re
 import threading
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gaprun.data.errors import DamagedSample
 from gaprun.data.identity import SAMPLES, checked_fingerprint, file_state
 from gaprun.errors import UserError
+from gaprun.files import file_sha256
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from gaprun.data.columns import Captions, Columns, Texts
 
 FORMAT = 1
 INDEX = "index.json"
@@ -103,7 +106,7 @@ def _check_kinds(path: Path, index: dict[str, Any]) -> None:
             raise UserError(
                 f"{path} has a shard without file, bytes and sha256: write the split again with --force"
             )
-        if Path(str(shard["file"])).name != shard["file"]:
+        if not isinstance(shard["file"], str) or not shard["file"] or "/" in shard["file"]:
             raise UserError(f"{path} names the shard '{shard['file']}' outside its own folder: refused")
     for name in ("classes", "templates"):
         words = index.get(name)
@@ -112,11 +115,11 @@ def _check_kinds(path: Path, index: dict[str, Any]) -> None:
 
 
 class Split:
-    """One finished split, its captions and labels in memory and its pictures one positioned read away.
+    """One finished split, its captions and labels mapped into memory and its pictures one positioned read away.
 
     Attributes: `path`, `dataset`, `split`, `samples` (count), `fingerprint` (sha256 of the content as it is now),
     `classes` and `templates` (lists or None), `report` (what writing left out, by reason). In sample order:
-    `keys`, `captions` (lists), `labels` (int64, -1 where none), `sizes` (int64 (N, 2): width, height).
+    `keys`, `captions` (a list each), `labels` (int64, -1 where none), `sizes` (int64 (N, 2): width, height).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -130,11 +133,12 @@ class Split:
         self.split: str = index["split"]
         self.samples: int = index["samples"]
         self.fingerprint = checked_fingerprint(folder, index)
+        self._samples_sha256: str | None = index.get("samples_sha256")  # unknown to earlier versions
         self.classes: list[str] | None = index.get("classes")
         self.templates: list[str] | None = index.get("templates")
         self.image_size: int | None = index.get("image_size")
         self.report: dict[str, int] = index.get("report", {})
-        self.shards = [folder / shard["file"] for shard in index["shards"]]
+        self._files: list[str] = [shard["file"] for shard in index["shards"]]
         self._open: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -143,30 +147,41 @@ class Split:
         return self.samples
 
     @cached_property
-    def _columns(self) -> _Columns:
+    def shards(self) -> list[Path]:
+        """The tar files, by number."""
+        return [self.path / name for name in self._files]
+
+    @cached_property
+    def _columns(self) -> Columns:
         path = self.path / SAMPLES
         try:
-            columns = _columns_of(path.resolve(), *file_state(path))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            state = file_state(path)
+            sha256 = self._samples_sha256 or file_sha256(path)
+            columns = _columns_of(self.path.resolve(), sha256, *state)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise UserError(f"{path} cannot be read ({reason}): write the split again with --force") from None
         if len(columns.keys) != self.samples:
             counts = f"{len(columns.keys)} lines where {INDEX} says {self.samples}"
             raise UserError(f"{path} has {counts}: write the split again with --force")
-        shards = columns.numbers[:, 3]
-        if self.samples and not 0 <= shards.min() <= shards.max() < len(self.shards):
+        if self.samples and not 0 <= columns.lowest <= columns.highest < len(self._files):
             raise UserError(f"{path} names a shard that {INDEX} lacks: write the split again with --force")
         return columns
 
     @property
-    def keys(self) -> list[str]:
+    def keys(self) -> Texts:
         """The samples' keys, unique within the split."""
         return self._columns.keys
 
     @property
-    def captions(self) -> list[list[str]]:
+    def captions(self) -> Captions:
         """Each sample's captions, in their source's order; empty lists for sets that have labels only."""
         return self._columns.captions
+
+    @property
+    def caption_counts(self) -> npt.NDArray[np.int64]:
+        """How many captions each sample has; int64 (N,)."""
+        return self._columns.captions.counts
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -207,19 +222,20 @@ class Split:
             with self._lock:
                 descriptor = self._open.get(shard)
                 if descriptor is None and len(self._open) < _KEPT_OPEN:
-                    descriptor = self._open[shard] = os.open(self.shards[shard], os.O_RDONLY)
+                    descriptor = self._open[shard] = os.open(self.path / self._files[shard], os.O_RDONLY)
         if descriptor is not None:
             return os.pread(descriptor, size, offset)
-        descriptor = os.open(self.shards[shard], os.O_RDONLY)
+        descriptor = os.open(self.path / self._files[shard], os.O_RDONLY)
         try:
             return os.pread(descriptor, size, offset)
         finally:
             os.close(descriptor)
 
     def __getstate__(self) -> dict[str, Any]:
-        """State for a spawned worker: everything but this process's open shards and its lock."""
+        """State for a spawned worker: everything but this process's open shards, its lock and what it mapped."""
         state = self.__dict__.copy()
         state["_open"], state["_lock"] = {}, None
+        state.pop("_columns", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -236,32 +252,10 @@ class Split:
                 pass
 
 
-class _Columns(NamedTuple):
-    """samples.jsonl by column: `numbers` is int64 (N, 6): label, width, height, shard, offset, size."""
-
-    keys: list[str]
-    captions: list[list[str]]
-    numbers: npt.NDArray[np.int64]
-
-
 @lru_cache(maxsize=16)
-def _columns_of(path: Path, *state: int) -> _Columns:
-    """The columns of a file in this `state`: the jobs of a table name the same few splits again and again."""
-    return _read_columns(path)
+def _columns_of(folder: Path, samples_sha256: str, *state: int) -> Columns:
+    """The columns of a split whose sample lines are in this `state`: the jobs of a table name the same few splits again
+    and again."""
+    from gaprun.data import columns  # numpy is loaded when a sample is asked for
 
-
-def _read_columns(path: Path) -> _Columns:
-    """Read line by line into columns: a line's own dictionary would take several times the room of its values."""
-    import numpy as np
-
-    keys, captions, numbers = [], [], []
-    with path.open(encoding="utf-8") as file:
-        for text in file:
-            line = json.loads(text)
-            keys.append(line["key"])
-            captions.append(line["captions"])
-            label = -1 if line["label"] is None else line["label"]
-            numbers.append(
-                (label, line["width"], line["height"], line["shard"], line["offset"], line["size"])
-            )
-    return _Columns(keys, captions, np.array(numbers, dtype=np.int64).reshape(-1, 6))
+    return columns.columns_of(folder, samples_sha256)

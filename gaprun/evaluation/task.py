@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -54,12 +55,12 @@ class Source(Interface):
         ...
 
     @property
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str]:
         """Names of the images."""
         ...
 
     @property
-    def captions(self) -> list[list[str]]:
+    def captions(self) -> Sequence[list[str]]:
         """Texts of each image."""
         ...
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gaprun.data.members import MemberCaptions
 from gaprun.errors import UserError
 from gaprun.jobs.attempt import Attempt, Own
 from gaprun.model.towers import build_towers, check_built_alike, full_vocabulary
@@ -55,7 +56,7 @@ def _build(attempt: Attempt) -> TrainState:
     job, ready, recipe = attempt.job, attempt.ready, attempt.job.recipe
     vocabulary = None
     if recipe.model.vocabulary == "used":
-        texts = [text for s, i in ready.members for text in ready.splits[s].captions[i]]
+        texts = MemberCaptions(ready.splits, ready.members)
         tokens = job_tokens(job, attempt.store, texts, attempt.report)
         vocabulary = Vocabulary.used_in(tokens, full_vocabulary(recipe.model))
     torch.manual_seed(job.seed)

@@ -3,11 +3,14 @@ embedding is tiny too. The end token stays the largest id, because CLIP pools wh
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 PAD, UNKNOWN = 0, 1
 Tokens = npt.NDArray[np.int64]
+AnyTokens = npt.NDArray[np.integer[Any]]
 
 
 class Vocabulary:
@@ -21,7 +24,7 @@ class Vocabulary:
         self._map[np.array(ids, dtype=np.int64)] = np.arange(len(ids)) + 2
 
     @classmethod
-    def used_in(cls, tokens: Tokens, full_size: int) -> Vocabulary:
+    def used_in(cls, tokens: AnyTokens, full_size: int) -> Vocabulary:
         """The vocabulary of the (n, context) original ids in `tokens`."""
         return cls([int(i) for i in np.unique(tokens) if i != PAD], full_size)
 
@@ -30,6 +33,6 @@ class Vocabulary:
         """Rows of the token embedding."""
         return len(self.ids) + 2
 
-    def __call__(self, tokens: Tokens) -> Tokens:
+    def __call__(self, tokens: AnyTokens) -> Tokens:
         """`tokens` (any shape, original ids) in this vocabulary's ids."""
         return self._map[tokens]

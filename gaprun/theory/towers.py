@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaprun.data.members import Member, captioned
+from gaprun.data.members import Members, captioned
 from gaprun.data.pool import Pool
 from gaprun.data.split import open_split
 from gaprun.data.stream import Batch, LoadBatch
@@ -70,17 +70,17 @@ class TowerLaboratory:
         self._vocabulary: Vocabulary | None = None
         torch.manual_seed(0)
         self._size = build_towers(self.recipe.model).image_size
-        self._splits = [open_split(ref) for ref in self.recipe.data.train]
+        self._splits = [open_split(ref) for ref in self.recipe.data.sets]
         self._pool = self._pool_of(captioned(self._splits))
         if len(self._pool) <= CACHE_LIMIT:
             self._pool.use_cache(None)
-        self._tokens = original_tokens(tokenizer, self._pool.texts, context)
+        self._tokens = original_tokens(tokenizer, list(self._pool.texts), context)
         if self.recipe.model.vocabulary == "used":
             self._vocabulary = Vocabulary.used_in(self._tokens, 49408)
             self._tokens = self._vocabulary(self._tokens)
         self._places = {text: k for k, text in enumerate(self._pool.texts)}
 
-    def _pool_of(self, members: list[Member]) -> Pool:
+    def _pool_of(self, members: Members) -> Pool:
         data = self.recipe.data
         return Pool(self._splits, self._size, data.crop_scale, data.margin, data.crop, members)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from gaprun.data import split
+from gaprun.data import columns, split
 from gaprun.jobs.plan import plan_rows
 from gaprun.jobs.preflight import is_finished, prepare_job
 from gaprun.recipe.jobs import load_jobs
@@ -86,8 +86,8 @@ def test_what_is_not_measured_yet_is_not_done(job, trained, scenes):
 
 def test_the_data_of_a_table_are_parsed_once_a_command(job, trained, monkeypatch):
     read = []
-    parse = split._read_columns
-    monkeypatch.setattr(split, "_read_columns", lambda path: read.append(path) or parse(path))
+    parse = columns.columns_of
+    monkeypatch.setattr(columns, "columns_of", lambda folder, sha: read.append(folder) or parse(folder, sha))
     split._columns_of.cache_clear()
     jobs = [job(f"flt{number}", seed=number) for number in range(3)]
     store = trained(jobs[0])
@@ -97,6 +97,6 @@ def test_the_data_of_a_table_are_parsed_once_a_command(job, trained, monkeypatch
         assert prepare_job(one, store).splits[0].captions[0]
     assert len(read) == 1
     # A file that was written again is another file.
-    samples = read[0]
+    samples = read[0] / "samples.jsonl"
     samples.write_bytes(samples.read_bytes())
     assert prepare_job(jobs[0]).splits[0].captions and len(read) == 2
