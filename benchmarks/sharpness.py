@@ -43,7 +43,7 @@ def main() -> None:
     for run in store.runs(["status=finished"]):
         if run.kind == "train" and run.checkpoint and run.recipe in (options.recipe or [run.recipe]):
             loaded = load_model(store, run.id, None, None)
-            if loaded.recipe is not None and options.data.split("/")[0] in loaded.recipe.data.train[0]:
+            if loaded.recipe is not None and options.data.split("/")[0] in loaded.recipe.data.sets[0]:
                 found.setdefault(run.recipe, []).append(by_way(loaded, split))
     print("| run | seeds | pictures | gap | difference | recall@5 |")
     print("|---|---|---|---|---|---|")

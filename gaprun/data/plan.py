@@ -19,6 +19,7 @@ from gaprun.data.pool import Pool
 from gaprun.errors import UserError
 
 ORDER, CAPTION, CROP, MISMATCH = range(4)
+MIX = 5  # 4 is SUBSET of members.py
 CaptionRule = Literal["random", "cycle", "first", "pairs"]
 Remainder = Literal["drop", "keep"]
 Indices = npt.NDArray[np.int64]
@@ -34,9 +35,20 @@ def steps_per_epoch(rows: int, batch_size: int, remainder: Remainder) -> int:
     return -(-rows // batch_size) if remainder == "keep" else rows // batch_size
 
 
+def rows_passed(rows: npt.NDArray[np.integer], weights: tuple[float, ...]) -> Indices:
+    """How many of each set's `rows` an epoch passes through: its weight's share, at least one where there are any."""
+    shares = np.round(np.array(weights) * rows)
+    return np.where(rows > 0, np.maximum(shares, 1), 0).astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The batches of a training; `rule` says which caption an image is shown with (the recipe's `data.captions`)."""
+    """The batches of a training; `rule` says which caption an image is shown with (the recipe's `data.captions`).
+
+    weights: of each of the pool's splits (None: an epoch is one pass through all). The rows of a set come in passes,
+    each a permutation of its own; an epoch takes the next `rows_passed` of every set, wherever that begins and ends,
+    and mixes them. With `random` and `cycle` a new pass is what an epoch is without weights: a new draw of captions.
+    """
 
     pool: Pool
     seed: int
@@ -46,6 +58,7 @@ class Plan:
     rule: CaptionRule = "random"
     crop: Crop = "random"
     remainder: Remainder = "drop"
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size > self.rows:
@@ -56,7 +69,10 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """What an epoch passes through: the images, or with `pairs` the captions, each with its image."""
+        """What an epoch passes through: the images, or with `pairs` the captions, each with its image; with weights so
+        many of each set."""
+        if self.weights is not None:
+            return int(rows_passed(np.array([len(own) for own in self._sets()]), self.weights).sum())
         return len(self.pool.texts) if self.rule == "pairs" else len(self.pool)
 
     @property
@@ -73,18 +89,21 @@ class Plan:
     def captions(self, step: int, images: Indices) -> Indices:
         """Indices into `pool.texts`: the caption of each of `images` (batch_size,), which stand where the plan's own
         images of this step do and may differ from them where one was damaged."""
-        epoch, pool = step // self.steps_per_epoch, self.pool
-        owners = self._caption_owner()[images]
+        pool, owners = self.pool, self._caption_owner()[images]
         counts = pool.caption_counts[owners]
         if self.rule == "pairs":
             rows = self._rows(step)
             number = (rows - pool.caption_starts[self._pair_images()[rows]]) % counts
-        elif self.rule == "cycle":
-            number = self._caption_turns(epoch)[owners]
         elif self.rule == "first":
             return pool.caption_starts[owners]
         else:
-            number = (self._caption_draws(epoch)[owners] * counts).astype(np.int64)
+            number, passes = np.zeros(len(images), dtype=np.int64), self._passes(step)
+            for one in np.unique(passes).tolist():
+                now = passes == one
+                if self.rule == "cycle":
+                    number[now] = self._caption_turns(one)[owners[now]]
+                else:
+                    number[now] = self._caption_draws(one)[owners[now]] * counts[now]
         return pool.caption_starts[owners] + number
 
     def boxes(self, step: int, images: Indices) -> Indices:
@@ -96,20 +115,52 @@ class Plan:
         return in_pixels(crops, kept)
 
     def _rows(self, step: int) -> Indices:
-        epoch, position = divmod(step, self.steps_per_epoch)
-        return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
+        return self._order(step // self.steps_per_epoch)[self._part(step)]
+
+    def _passes(self, step: int) -> Indices:
+        """Which pass through its set each row of a step belongs to."""
+        epoch, rows = step // self.steps_per_epoch, self._rows(step)
+        return np.full(len(rows), epoch) if self.weights is None else self._mixed(epoch)[1][self._part(step)]
+
+    def _part(self, step: int) -> slice:
+        position = step % self.steps_per_epoch
+        return slice(position * self.batch_size, (position + 1) * self.batch_size)
 
     @lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its process
     def _order(self, epoch: int) -> Indices:
+        if self.weights is not None:
+            return self._mixed(epoch)[0]
         return keyed(self.seed, ORDER, epoch).permutation(self.rows)
 
     @lru_cache(maxsize=2)  # noqa: B019
-    def _caption_draws(self, epoch: int) -> npt.NDArray[np.float64]:
-        return keyed(self.seed, CAPTION, epoch).random(len(self.pool))
+    def _mixed(self, epoch: int) -> tuple[Indices, Indices]:
+        """The rows of an epoch in order, and the pass through its set that each belongs to."""
+        assert self.weights is not None
+        sets, parts = self._sets(), []
+        counts = rows_passed(np.array([len(own) for own in sets]), self.weights)
+        for number, (own, count) in enumerate(zip(sets, counts.tolist(), strict=True)):
+            for turn in range(epoch * count // max(1, len(own)), -(-(epoch + 1) * count // max(1, len(own)))):
+                order = own[keyed(self.seed, MIX, number, turn).permutation(len(own))]
+                begun = turn * len(own)
+                order = order[max(0, epoch * count - begun) : (epoch + 1) * count - begun]
+                parts.append(np.stack([order, np.full(len(order), turn)]))
+        rows, passes = np.concatenate(parts, 1)[:, keyed(self.seed, ORDER, epoch).permutation(self.rows)]
+        return rows, passes
 
-    @lru_cache(maxsize=2)  # noqa: B019
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _sets(self) -> list[Indices]:
+        """The rows of each split."""
+        of_images = self.pool.members[:, 0]
+        of_rows = of_images[self._pair_images()] if self.rule == "pairs" else of_images
+        return [np.flatnonzero(of_rows == number) for number in range(len(self.pool.splits))]
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _caption_draws(self, turn: int) -> npt.NDArray[np.float64]:
+        return keyed(self.seed, CAPTION, turn).random(len(self.pool))
+
+    @lru_cache(maxsize=4)  # noqa: B019
     def _caption_turns(self, epoch: int) -> Indices:
-        """Each image's caption number in this epoch: its captions in a random order, another one every round."""
+        """Each image's caption number in this pass: its captions in a random order, another one every round."""
         turns = np.zeros(len(self.pool), dtype=np.int64)
         for count in np.unique(self.pool.caption_counts):
             members = np.flatnonzero(self.pool.caption_counts == count)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gaprun.data.members import Member, captioned
+import numpy as np
+
+from gaprun.data.members import Members, captioned, counts_of
+from gaprun.data.plan import rows_passed
 from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
@@ -25,7 +28,7 @@ class Prepared:
     """A job's opened training splits, which of their images are trained on, and its length."""
 
     splits: list[Split]
-    members: list[Member]
+    members: Members
     length: Length
 
     @property
@@ -44,7 +47,7 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
 
     Raises UserError for missing or unfit data, a batch that is too large, or data that changed since.
     """
-    splits = [open_split(ref) for ref in job.recipe.data.train]
+    splits = [open_split(ref) for ref in job.recipe.data.sets]
     tasks: list[Task] = list(job.recipe.eval)
     for task in tasks:
         for ref in task.data:
@@ -53,8 +56,9 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
                 raise UserError(f"eval: task {task.task} needs {task.needs}, which {ref} lacks")
             task.all_protocols(split)  # a probe looks for its training split here
     members = captioned(splits, job.recipe.data.subset, job.seed)
-    captions = sum(len(splits[s].captions[i]) for s, i in members)
-    prepared = Prepared(splits, members, run_length(job.recipe, len(members), captions))
+    captions = int(counts_of(splits, members).sum())
+    length = run_length(job.recipe, len(members), captions, _passed(job, splits, members))
+    prepared = Prepared(splits, members, length)
     for run in store.runs([f"id={job.id}"]) if store else []:
         before = run.environment.get("data")
         if before and before != prepared.fingerprints:
@@ -63,6 +67,16 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
                 f"name or remove the run with `gaprun runs rm {job.id}`"
             )
     return prepared
+
+
+def _passed(job: Job, splits: list[Split], members: Members) -> int | None:
+    """Rows of an epoch where sets are weighted."""
+    data = job.recipe.data
+    if data.weights is None:
+        return None
+    each = counts_of(splits, members) if data.captions == "pairs" else np.ones(len(members))
+    rows = np.bincount(members[:, 0], each, len(splits))
+    return int(rows_passed(rows, data.weights).sum())
 
 
 def facts_of(job: Job, ready: Prepared) -> dict[str, Any]:

@@ -31,13 +31,15 @@ class Length:
         return epochs * min(self.rows, self.steps_per_epoch * self.batch_size) + over * self.batch_size
 
 
-def run_length(recipe: Recipe, images: int, captions: int) -> Length:
-    """The lengths of `recipe` on `images` captioned images with `captions` in all.
+def run_length(recipe: Recipe, images: int, captions: int, passed: int | None = None) -> Length:
+    """The lengths of `recipe` on `images` captioned images with `captions` in all; `passed`: rows of an epoch where the
+    sets are weighted.
 
     Raises UserError when the batch is too large.
     """
     schedule, batch = recipe.schedule, recipe.schedule.batch_size
     rows, what = (captions, "pairs") if recipe.data.captions == "pairs" else (images, "images")
+    rows = rows if passed is None else passed
     if batch > rows:
         raise UserError(f"schedule.batch_size: {batch} is more than the {rows} training {what}")
     per_epoch = steps_per_epoch(rows, batch, schedule.remainder)

@@ -27,6 +27,17 @@ def pool_of(counts: list[int]) -> SimpleNamespace:
     return Pool(caption_counts=np.array(counts), caption_starts=starts, texts=texts)
 
 
+def weighted(
+    counts: list[list[int]], weights: tuple[float, ...], rule: str = "random", batch: int = 1
+) -> Plan:
+    """A plan over one set for each list of captions' counts."""
+    pool = pool_of([count for one in counts for count in one])
+    pool.splits = [None] * len(counts)
+    sets = np.repeat(np.arange(len(counts)), [len(one) for one in counts])
+    pool.members = np.stack([sets, np.zeros_like(sets)], 1)
+    return Plan(pool, 0, batch, (0.9, 1.0), 0.0, rule, weights=weights)  # type: ignore[arg-type]
+
+
 def plan_of(counts: list[int], rule: str, batch: int = 1, seed: int = 0, mismatched: float = 0.0) -> Plan:
     return Plan(pool_of(counts), seed, batch, (0.9, 1.0), mismatched, rule)  # type: ignore[arg-type]
 
@@ -116,6 +127,48 @@ def test_the_mismatched_share_is_exact_and_captions_stay_evenly_used(rule: str, 
     assert np.mean(captions // 5 != images) == pytest.approx(share)
     if rule != "random":
         assert np.ptp(np.bincount(captions, minlength=320)) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(COUNTS, st.sampled_from([0.1, 0.5, 1.0, 1.4, 2.0, 3.0])), min_size=1, max_size=3),
+    st.sampled_from(["random", "cycle", "pairs", "first"]),
+)
+def test_weighted_sets_pass_evenly_each_by_its_weight(sets, rule) -> None:
+    """Every epoch has each set's share; over all of them no row of a set comes twice more than another of it."""
+    counts, weights = zip(*sets, strict=True)
+    plan = weighted(list(counts), weights, rule)
+    images, captions = shown(plan, range(10))
+    owner = np.repeat(np.arange(len(plan.pool)), plan.pool.caption_counts)
+    assert np.array_equal(owner[captions], images)
+    first = 0
+    for own, weight in sets:
+        rows = sum(own) if rule == "pairs" else len(own)
+        seen = captions if rule == "pairs" else images
+        offset = int(plan.pool.caption_starts[first]) if rule == "pairs" else first
+        times = np.bincount(seen, minlength=len(owner))[offset : offset + rows]
+        assert times.sum() == 10 * max(1, round(weight * rows)) and np.ptp(times) <= 1
+        first += len(own)
+    assert len(images) == 10 * plan.rows
+
+
+def test_a_doubled_set_is_shown_with_another_caption_each_time() -> None:
+    plan = weighted([[4] * 6, [1] * 5], (2.0, 1.0), "cycle")
+    images, captions = shown(plan, range(2))
+    for image in range(6):
+        assert sorted(captions[images == image] - 4 * image) == [0, 1, 2, 3]  # four times in two epochs
+
+
+@pytest.mark.parametrize("rule", ["random", "pairs"])
+def test_any_step_of_a_mix_can_be_asked_first(rule: str) -> None:
+    counts, weights = [[3, 5, 1], [2] * 11, [4] * 7], (2.0, 0.3, 1.0)
+    whole = weighted(counts, weights, rule, 4)
+    expected = [(whole.images(step), whole.captions(step, whole.images(step))) for step in range(25)]
+    assert not np.array_equal(expected[0][0], expected[whole.steps_per_epoch][0])
+    for step in (24, 3, 11):
+        plan = weighted(counts, weights, rule, 4)
+        assert np.array_equal(plan.images(step), expected[step][0])
+        assert np.array_equal(plan.captions(step, plan.images(step)), expected[step][1])
 
 
 def test_a_batch_larger_than_an_epoch_is_refused() -> None:

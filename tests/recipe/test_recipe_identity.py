@@ -55,6 +55,21 @@ def test_every_key_counts_but_those_of_the_list(key: str) -> None:
     assert bool(told) != is_neutral(key)
 
 
+def test_a_weight_of_one_is_none_and_any_other_is_another_training() -> None:
+    def recipe(train: list) -> dict:
+        given = RESOLVED | {"data": RESOLVED["data"] | {"train": train}}
+        return validate(given, "it").model_dump(mode="json")
+
+    plain = recipe(["a/train", "b/train"])
+    assert recipe([{"set": "a/train", "weight": 1}, {"set": "b/train"}]) == plain
+    mixed = validate(recipe([{"set": "a/train", "weight": 2}, "b/train"]), "it")
+    assert (mixed.data.sets, mixed.data.weights) == (["a/train", "b/train"], (2.0, 1.0))
+    assert hash_of(mixed.model_dump(mode="json")) != hash_of(plain)
+    for wrong in ({"set": "a/train", "weight": 0}, {"set": "a/train", "wieght": 2}, {"weight": 2}):
+        with pytest.raises(UserError, match=r"data\.train"):
+            recipe([wrong])
+
+
 def test_the_list_names_keys_that_exist() -> None:
     known = {*RESOLVED, *LEAVES, "seed", "seeds"}
     assert set(NEUTRAL) | set(ROUNDING) | set(METHOD) <= known
