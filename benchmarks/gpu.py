@@ -15,7 +15,7 @@ from pathlib import Path
 from gpu_hour import measure, sizes, summary
 from harness import arguments
 
-PARTS = ["machine", "steps", "loop", "peer", "eval"]
+PARTS = ["machine", "steps", "resident", "loop", "peer", "eval"]
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ LIMITS = {
     "repeat": 60,
     "resume": 90,
     "steps": 60,
+    "resident": 90,
     "loop": 120,
     "peer": 120,
     "breakdown": 60,
@@ -130,10 +131,11 @@ def summary(results: Results) -> dict[str, Any]:
     def ratio(a: Any, b: Any) -> float | None:
         return round(a / b, 3) if a and b else None
 
+    best = "resident" if at("resident", "cached") else "loop"
     return {
         "device": at("machine", "device_name"),
-        "images_s": at("loop", "cached"),
-        "ceiling_share": ratio(at("loop", "cached"), at("loop", "ceiling")),
+        "images_s": at(best, "cached"),
+        "ceiling_share": ratio(at(best, "cached"), at(best, "ceiling")),
         "ratio_open_clip": ratio(at("peer", "ours_images_s"), at("peer", "open_clip_images_s")),
         "memory_mb": at("steps", "memory_mb"),
         "eval_images_s": at("eval", "images_s"),
@@ -163,7 +165,8 @@ TITLES = {
     "repeat": "The same steps twice",
     "resume": "Killed by SIGKILL and resumed",
     "steps": "Steps on a resident batch: the ceiling",
-    "loop": "The whole loop, images a second",
+    "resident": "The whole loop from a cache on the device, images a second",
+    "loop": "The whole loop with loader processes, images a second",
     "peer": "Beside open_clip_train, same shards and settings",
     "breakdown": "Where a step's time goes, ms",
     "options": "What each option gives",

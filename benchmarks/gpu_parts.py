@@ -247,11 +247,23 @@ def steps(size: dict[str, Any]) -> Found:
     yield timed_steps(size, FULL, 2 if size["small"] else 20)
 
 
+def from_the_device(size: dict[str, Any]) -> Found:
+    """The whole loop with every picture decoded on the device: no loader runs."""
+    from throughput import ours, write_shards
+
+    write_shards(Path(size["folder"]), size["samples"])
+    cache = {"cache": "device", "tower": size["throughput_tower"], "compute": size["loop_compute"]}
+    found = ours(size | cache)
+    del found["stream"]  # both epochs are the same here
+    yield found
+
+
 def loop(size: dict[str, Any]) -> Found:
     """The whole loop with its loader: the first epoch streams and fills the cache, the second reads it."""
     from throughput import ours, write_shards
 
-    write_shards(Path(size["folder"]), size["samples"])
+    if not (Path(size["folder"]) / "photos").is_dir():
+        write_shards(Path(size["folder"]), size["samples"])
     yield ours(size | {"tower": size["throughput_tower"], "compute": size["loop_compute"]})
 
 
@@ -445,6 +457,7 @@ PARTS = {
     "repeat": repeat,
     "resume": resume,
     "steps": steps,
+    "resident": from_the_device,
     "loop": loop,
     "peer": peer,
     "breakdown": breakdown,

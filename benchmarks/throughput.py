@@ -36,7 +36,7 @@ TINY = {
 RECIPE = """
 name: speed
 model: {model}
-data: {{train: [photos/train], cache: memory, workers: {workers}}}
+data: {{train: [photos/train], cache: {cache}, workers: {workers}}}
 schedule: {{epochs: 2, warmup_steps: 1, batch_size: {batch}}}
 compute: {compute}
 """
@@ -99,7 +99,11 @@ def recipe_text(size: dict[str, Any]) -> str:
     usual = {} if size["device"] == "cpu" else AS_THE_PEER
     compute = {"threads": size["threads"], **size.get("compute", usual)}
     return RECIPE.format(
-        model=model, workers=size["workers"], batch=size["batch"], compute=json.dumps(compute)
+        model=model,
+        cache=size.get("cache", "memory"),
+        workers=size["workers"],
+        batch=size["batch"],
+        compute=json.dumps(compute),
     )
 
 

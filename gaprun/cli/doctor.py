@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from gaprun.cli import completion
 from gaprun.cli.options import DbOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import waiting
@@ -15,9 +18,11 @@ EXAMPLE = """Check device, decoder, data, database, disk and versions, and say w
 
 Exit code 1 when anything fails; warnings leave it 0.
 
-Example:
+Examples:
 
   gaprun doctor --db postgresql://db/clip
+
+  gaprun doctor recipes/reparam.yaml
 """
 STYLES: dict[str, Style] = {"ok": "good", "warn": "warn", "fail": "bad"}
 
@@ -27,13 +32,23 @@ def register(app: typer.Typer) -> None:
     app.command("doctor", help=EXAMPLE)(doctor)
 
 
-def doctor(db: DbOption = None, format: FormatOption = Format.table, json: JsonOption = False) -> None:
+def doctor(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Also whether this recipe's runs fit here: memory, disk.", autocompletion=completion.recipes
+        ),
+    ] = None,
+    db: DbOption = None,
+    format: FormatOption = Format.table,
+    json: JsonOption = False,
+) -> None:
     """Check this machine; see the help text above."""
     from gaprun.doctor import examine
 
     how = chosen(format, json)
     with waiting("looking"):
-        findings = list(examine(db))
+        findings = list(examine(db, recipe))
     failed = sum(finding.state == "fail" for finding in findings)
     rows = []
     for one in findings:

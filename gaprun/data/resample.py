@@ -49,8 +49,8 @@ class Pictures:
         return replace(self, pixels=self.pixels.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Pictures:
-        """The same with the pixels in memory that a GPU copies from by itself."""
-        return replace(self, pixels=self.pixels.pin_memory())
+        """The same with the pixels in memory that a GPU copies from by itself; those of a GPU stay there."""
+        return self if self.pixels.is_cuda else replace(self, pixels=self.pixels.pin_memory())
 
     def split(self, count: int) -> Iterator[Pictures]:
         """Parts of `count` pictures, the last one perhaps smaller."""
@@ -72,15 +72,31 @@ def crop_and_normalise(
     """Each picture's box at size x size: float32 (B, 3, size, size) on the pixels' device, normalised by mean and std
     (3,) given in 0..1 units."""
     device = pictures.pixels.device
-    resized = (_resize_bytes if device.type == "cpu" else _resize_batch)(pictures, size, interpolation)
     scale, shift = (1 / (255 * std)).view(3, 1, 1), (mean / std).view(3, 1, 1)
     out = torch.empty(len(pictures), 3, size, size, device=device)
     done = 0
-    for part in resized:
+    for part in _resized(pictures, size, interpolation):
         # While the part is in the processor's cache.
         out[done : done + len(part)].copy_(part).mul_(scale).sub_(shift)
         done += len(part)
     return out
+
+
+def cropped(pictures: Pictures, size: int, interpolation: Interpolation) -> Tensor:
+    """Each picture's box at size x size as bytes: uint8 (B, size, size, 3) on the pixels' device. Shown whole, they
+    give what the pictures give."""
+    out = torch.empty(len(pictures), size, size, 3, dtype=torch.uint8, device=pictures.pixels.device)
+    done = 0
+    for part in _resized(pictures, size, interpolation):
+        out[done : done + len(part)].copy_(part.permute(0, 2, 3, 1))
+        done += len(part)
+    return out
+
+
+def _resized(pictures: Pictures, size: int, interpolation: Interpolation) -> Iterator[Tensor]:
+    """Whole grey levels (b, 3, size, size), part after part."""
+    resize = _resize_bytes if pictures.pixels.device.type == "cpu" else _resize_batch
+    return resize(pictures, size, interpolation)
 
 
 def _resize_bytes(pictures: Pictures, size: int, interpolation: Interpolation) -> Iterator[Tensor]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from gaprun.doctor.result import CheckResult
+from gaprun.errors import UserError
 
 
-def examine(db: str | None) -> Iterator[CheckResult]:
-    """All findings, in the order in which trouble is best solved. A check that breaks is a finding itself."""
-    from gaprun.doctor import machine, places, versions
+def examine(db: str | None, of_recipe: Path | None = None) -> Iterator[CheckResult]:
+    """All findings, in the order in which trouble is best solved, and those of a recipe where one is given.
+
+    A check that breaks is a finding itself.
+    """
+    from gaprun.doctor import machine, places, recipe, versions
 
     checks: dict[str, Callable[[], Iterator[CheckResult]]] = {
         "python": versions.python,
@@ -22,8 +27,12 @@ def examine(db: str | None) -> Iterator[CheckResult]:
         "disk": lambda: places.disk(db),
         "slurm": places.cluster,
     }
+    if of_recipe is not None:
+        checks["recipe"] = lambda: recipe.needs(of_recipe, db)
     for name, check in checks.items():
         try:
             yield from check()
+        except UserError as error:
+            yield CheckResult(name, "fail", str(error))
         except Exception as error:
             yield CheckResult(name, "fail", f"{type(error).__name__}: {error}", "please report this")

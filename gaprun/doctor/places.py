@@ -111,16 +111,20 @@ def _look_inside(db: str | None) -> Iterator[CheckResult]:
         yield CheckResult("database", "fail", str(error), "is the server running, and the URL right?")
 
 
-def disk(db: str | None) -> Iterator[CheckResult]:
-    """Free space where runs and data are kept."""
+def runs_folder(db: str | None) -> Path:
+    """Where runs are kept, which may not exist yet."""
     from gaprun.store.engine import locate
 
     try:
         path = locate(db).path
     except GaprunError:
         path = None
-    runs = Path(os.environ.get("GAPRUN_RUNS") or (path.absolute().parent if path else Path.cwd()))
-    for what, folder in (("runs", runs), ("data", data_root())):
+    return Path(os.environ.get("GAPRUN_RUNS") or (path.absolute().parent if path else Path.cwd())).absolute()
+
+
+def disk(db: str | None) -> Iterator[CheckResult]:
+    """Free space where runs and data are kept."""
+    for what, folder in (("runs", runs_folder(db)), ("data", data_root())):
         existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
         free = shutil.disk_usage(existing).free
         said = f"{free / 2**30:.1f} GiB free for {what} ({folder})"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from gaprun.data.crops import kept_sizes
+from gaprun.data.members import sizes_of
 from gaprun.data.split import is_there
 from gaprun.errors import UserError
 from gaprun.jobs.preflight import Prepared, prepare_job
 from gaprun.recipe.jobs import Job
 from gaprun.tables import Heading, Table
 from gaprun.tables.numbers import counted
-
-if TYPE_CHECKING:
-    pass
 
 GIB = 2**30
 
@@ -28,7 +24,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
     rows = []
     for job in jobs:
         recipe = job.recipe
-        absent = next((ref for ref in recipe.data.train if not is_there(ref)), None)
+        absent = next((ref for ref in recipe.data.sets if not is_there(ref)), None)
         ready = None if absent else prepare_job(job)
         length = ready.length if ready else None
         batch = recipe.schedule.batch_size
@@ -58,7 +54,7 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
                 )
                 / GIB,
                 "activation_memory_gib": kept[step],
-                "cache_memory_gib": _cache_gib(job, ready),
+                **_data_gib(job, ready),
                 # weights, two moments and an average in each kept checkpoint, one more while the next is written.
                 "disk_gib": (count * (12 + 4 * averaged) - 8 * frozen) * (recipe.checkpoint.keep + 1) / GIB,
                 "measures": [task.task for task in recipe.eval],
@@ -101,7 +97,7 @@ def _trained(job: Job) -> int | None:
 
 def activation_gib(job: Job) -> float | None:
     """What a step keeps for its backward pass in GiB; None for towers that do not run without values."""
-    from gaprun.jobs.memory import activation_bytes
+    from gaprun.training.memory import activation_bytes
 
     try:
         return activation_bytes(job.recipe) / GIB
@@ -113,25 +109,41 @@ def too_large(rows: list[dict[str, Any]], card: float | None) -> list[str]:
     """A line for each set-up that a GPU of `card` GiB cannot hold, with the way out."""
     lines = {}
     for row in rows:
-        need = row["model_memory_gib"] + (row["activation_memory_gib"] or 0.0)
-        if card is not None and need > card:
+        step, cache = (
+            row["model_memory_gib"] + (row["activation_memory_gib"] or 0.0),
+            row["cache_device_gib"] or 0.0,
+        )
+        if card is not None and step + cache > card:
+            beside = f" beside a cache of {cache:.0f} GiB" if cache else ""
             lines[row["recipe"]] = (
-                f"{row['recipe']}: a step needs about {need:.0f} GiB and the GPU has {card:.0f}: set "
+                f"{row['recipe']}: a step needs about {step:.0f} GiB{beside} and the GPU has {card:.0f}: set "
                 "compute.micro_batch (a quarter of the batch keeps a quarter) or compute.precision=bf16"
+                + (", or data.cache=memory" if cache else "")
             )
     return list(lines.values())
 
 
-def _cache_gib(job: Job, ready: Prepared | None) -> float | None:
-    if job.recipe.data.cache != "memory":
-        return 0.0
-    return _decoded(job, ready) / GIB if ready else None
+def _data_gib(job: Job, ready: Prepared | None) -> dict[str, float | None]:
+    """GiB of decoded pictures in each kind of cache, and of batches that loader processes have ready for a GPU: in
+    /dev/shm, and as much pinned. None for what is not known before the data are there."""
+    from gaprun.data.stream import batches_ahead
+
+    data, decoded = job.recipe.data, _decoded(job, ready) if ready else None
+    found: dict[str, float | None] = {f"cache_{kind}_gib": 0.0 for kind in ("memory", "device", "disk")}
+    if data.cache != "none":
+        found[f"cache_{data.cache}_gib"] = None if decoded is None else decoded / GIB
+    if data.cache == "device" or not data.workers:
+        return found | {"loader_memory_gib": 0.0}
+    if decoded is None or ready is None:
+        return found | {"loader_memory_gib": None}
+    batch = decoded * job.recipe.schedule.batch_size // ready.length.images + 1
+    return found | {"loader_memory_gib": batch * data.workers * batches_ahead(batch, data.workers) / GIB}
 
 
 def _decoded(job: Job, ready: Prepared) -> int:
     """Bytes of all decoded training pictures."""
     data = job.recipe.data
-    sizes = np.array([ready.splits[s].sizes[i] for s, i in ready.members], dtype=float)
+    sizes = sizes_of(ready.splits, ready.members)
     kept = kept_sizes(sizes, _image_size(job), data.crop_scale, data.margin, data.crop)
     return 3 * int(kept.prod(1).sum())
 
@@ -160,7 +172,7 @@ def _statuses(db: str | None) -> dict[tuple[str, int | None], str]:
 
 def plan_table(rows: list[dict[str, Any]]) -> Table:
     """A row a job; below, the disk in all and what a card cannot hold."""
-    from gaprun.jobs.memory import card_gib
+    from gaprun.training.memory import card_gib
 
     names = ("images", "batch", "steps", "warm-up", "params", "step GiB", "cache GiB", "disk GiB")
     heads: list[Heading | str] = ["run", "status", *(Heading(name, right=True) for name in names)]
@@ -168,7 +180,7 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         activations = row["activation_memory_gib"]
         step = "?" if activations is None else f"{row['model_memory_gib'] + activations:.2f}"
-        cache = row["cache_memory_gib"]
+        cache = row["cache_memory_gib"], row["cache_device_gib"]
         cells.append(
             (
                 row["run"],
@@ -179,7 +191,7 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
                 ),
                 f"{row['parameters'] / 1e6:.1f}M",
                 step,
-                "?" if cache is None else f"{cache:.2f}",
+                "?" if None in cache else f"{sum(cache):.2f}",
                 f"{row['disk_gib']:.2f}",
             )
         )
@@ -187,7 +199,8 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
     absent = sorted({row["absent"] for row in rows if row["absent"]})
     legend = [
         f"Disk for checkpoints in all: {total:.2f} GiB. Memory of a step: weights, gradients, optimiser, activations "
-        "(captions of full length); about a tenth more for kernels. The cache is in the host's memory.",
+        "(captions of full length); about a tenth more for kernels. The cache is in the host's memory, or with "
+        "data.cache=device on the GPU, divided by the processes of a run.",
         *(f"No data split {name} yet: what depends on it is ?." for name in absent),
         *(f"warning: {line}" for line in too_large(rows, card_gib())),
     ]

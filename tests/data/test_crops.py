@@ -102,6 +102,20 @@ def test_crops_are_torchvisions_to_one_grey_level(
         assert difference.max() <= 1 and difference.mean() < 0.1
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_gpus_crops_are_the_cpus_but_for_rounding(interpolation: Interpolation, noise: bool) -> None:
+    """The bound that docs/gpu.md states: no value is more than two levels away, few are at all."""
+    rng = np.random.default_rng(3)
+    sizes = np.array(SIZES)
+    boxes = in_pixels(random_crops(sizes.astype(float), (0.3, 1.0), rng), sizes)
+    batch = packed(photographs(rng, noise), boxes)
+    on_cpu = torch.cat([*resample._resize_bytes(batch, 32, interpolation)]).float()
+    difference = (torch.cat([*resample._resize_batch(batch, 32, interpolation)]) - on_cpu).abs()
+    assert difference.max() <= 2 and (difference > 1).float().mean() < 1e-3
+    assert (difference > 0).float().mean() < 0.03
+
+
 def test_parts_of_a_batch_are_cropped_as_the_whole() -> None:
     rng = np.random.default_rng(2)
     sizes = np.array(SIZES)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from gaprun.doctor import machine, places, versions
+from gaprun.doctor.recipe import judge_card, judge_need, needs
+from gaprun.jobs.plan import too_large
 from gaprun.store import open_store
 from tests.conftest import REPO, run_gaprun
 
@@ -141,3 +143,21 @@ def test_nothing_heavy_is_loaded_here() -> None:
     code = "import sys; from gaprun.cli.main import app; import gaprun.doctor.machine, gaprun.doctor.places, "
     code += "gaprun.doctor.versions; assert not {'torch', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO)
+
+
+def test_what_a_recipe_takes_of_this_machine(scenes: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GAPRUN_DATA", str(scenes))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "{name: r, data: {train: [scenes/train], cache: device}, schedule: {steps: 2, batch_size: 4}, "
+        "model: {inline: {embed_dim: 16, vision: {image_size: 32, layers: 1, width: 32, patch_size: 16}}}}"
+    )
+    found = by_check(needs(recipe, str(tmp_path / "r.db")))
+    assert set(found) == {"recipe memory", "recipe cache", "recipe loaders", "recipe disk"}
+    assert {one.state for one in found.values()} == {"ok"} and "0.0 GiB" in found["recipe loaders"].said
+    row = {"recipe": "r", "model_memory_gib": 1.0, "activation_memory_gib": 60.0, "cache_device_gib": 22.0}
+    (full,) = judge_card([row], 80.0, too_large([row], 80.0))
+    assert full.state == "warn" and "61 GiB beside a cache of 22 GiB" in full.said
+    assert full.advice.startswith("compute.micro_batch") and full.advice.endswith("data.cache=memory")
+    short = judge_need("recipe disk", 90.0, 100.0, "checkpoints", "set GAPRUN_RUNS")
+    assert (short.state, short.advice) == ("warn", "set GAPRUN_RUNS")

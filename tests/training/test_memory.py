@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from gaprun.jobs.memory import activation_bytes
 from gaprun.jobs.plan import too_large
 from gaprun.model.towers import build_towers
 from gaprun.recipe.schema import Recipe
+from gaprun.training.memory import activation_bytes
 
 SMALL = {"vision": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}, "embed_dim": 16}
 
@@ -59,7 +59,10 @@ def test_the_papers_towers_at_batch_1024_are_known_in_seconds() -> None:
 
 def test_what_a_card_cannot_hold_is_named_with_the_way_out() -> None:
     row = {"recipe": "baseline", "model_memory_gib": 1.5, "activation_memory_gib": 130.0}
+    row["cache_device_gib"] = 0.0
     (line,) = too_large([row, row], 79.0)
     assert line.startswith("baseline: a step needs about 132 GiB and the GPU has 79: set compute.micro_batch")
     assert too_large([row], 140.0) == [] and too_large([row], None) == []
+    (line,) = too_large([row | {"cache_device_gib": 22.0}], 140.0)
+    assert "132 GiB beside a cache of 22 GiB" in line and line.endswith("or data.cache=memory")
     assert too_large([row | {"activation_memory_gib": None}], 79.0) == []

@@ -15,13 +15,16 @@ from gaprun.model.towers import build_towers
 from gaprun.recipe.schema import Recipe
 
 
-def activation_bytes(recipe: Recipe) -> int:
-    """Bytes that one step of `recipe` in one process keeps between forward and backward pass, weights left out.
+def activation_bytes(recipe: Recipe, pairs: int | None = None) -> int:
+    """Bytes that one step of `recipe` keeps between forward and backward pass in one process, weights left out.
+
+    pairs: those of the batch that this process embeds; None for all.
 
     Counted for captions of the full context and attention that keeps its matrices, so rather too much; kernels' work
     space and what an allocator leaves unused come on top. The `used` vocabulary counts as full.
     """
-    rows = min(recipe.compute.micro_batch or recipe.schedule.batch_size, recipe.schedule.batch_size)
+    pairs = pairs or recipe.schedule.batch_size
+    rows = min(recipe.compute.micro_batch or pairs, pairs)
     kind = "cuda" if torch.backends.cuda.is_built() else "cpu"  # what is cast, and to what, differs a little
     with torch.device("meta"):
         towers = build_towers(recipe.model.model_copy(update={"pretrained": None}))
