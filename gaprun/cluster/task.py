@@ -115,7 +115,7 @@ def is_interrupted(error: GaprunError) -> bool:
 
 def _run(job: Job, store: Store, warning: TimeWarning) -> None:
     from gaprun.jobs.run import run_job
-    from gaprun.runtime.distributed import joined
+    from gaprun.runtime.joining import joined
 
     last = 0.0
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,17 +40,47 @@ class DecodedCache:
         """
         self.sizes, count = sizes, len(sizes)
         self.starts = np.concatenate([[0], np.cumsum(3 * sizes.prod(1))])
-        table = 4 * count
-        size = table + int(self.starts[-1])
+        size = 4 * count + int(self.starts[-1])
         self._check_room(size, path)
+        self._path, self._memory = path, -1
+        if path is not None:
+            self._use(self._map(path, size))
+            return
+        create = getattr(os, "memfd_create", None)
         if memory is not None:
-            os.ftruncate(memory, size)
-        anonymous = -1 if memory is None else memory
-        self._buffer = mmap.mmap(anonymous, size) if path is None else self._map(path, size)
-        self.sums = np.frombuffer(self._buffer, dtype="<u4", count=count)
-        self.pixels = np.frombuffer(self._buffer, dtype=np.uint8, offset=table)
-        # Pictures of a file that this run has put there or found sound, for all its loader processes.
-        self.sound = self.sums if path is None else np.frombuffer(mmap.mmap(-1, count), dtype=np.uint8)
+            self._memory = os.dup(memory)
+        elif create is not None:
+            self._memory = create("gaprun-cache")
+        if self._memory >= 0:
+            os.ftruncate(self._memory, size)
+        self._use(mmap.mmap(self._memory, size))
+
+    def _use(self, buffer: mmap.mmap) -> None:
+        count = len(self.sizes)
+        self.sums = np.frombuffer(buffer, dtype="<u4", count=count)
+        self.pixels = np.frombuffer(buffer, dtype=np.uint8, offset=4 * count)
+        # Pictures of a file that this run has put there or found sound, for all loader processes forked from here.
+        self.sound = self.sums if self._path is None else np.frombuffer(mmap.mmap(-1, count), dtype=np.uint8)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that is not forked: it opens the same file, or the same memory by way of this process."""
+        if self._path is None and self._memory < 0:
+            raise TypeError("this system has no memory files: only forked processes share the cache")
+        place = self._path or Path(f"/proc/{os.getpid()}/fd/{self._memory}")
+        return {"sizes": self.sizes, "starts": self.starts, "_path": self._path, "place": place}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map what `__getstate__` names, while the process that did is there."""
+        place = state.pop("place")
+        self.__dict__.update(state)
+        self._memory = -1
+        with open(place, "r+b") as file:
+            self._use(mmap.mmap(file.fileno(), 0))
+
+    def __del__(self) -> None:
+        """The memory goes with the last process that maps it."""
+        if self.__dict__.get("_memory", -1) >= 0:
+            os.close(self._memory)
 
     def get(self, index: int) -> Pixels | None:
         """Picture `index`, uint8 (height, width, 3), or None where it was not put yet or is damaged."""

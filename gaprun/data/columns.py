@@ -77,7 +77,7 @@ class Texts(Sequence[str]):
         return str(self.block[start:end], "utf-8", "surrogatepass")
 
 
-class Captions(Sequence[list[str]]):
+class CaptionLists(Sequence[list[str]]):
     """The captions of each sample: those of sample i are `texts` firsts[i] to firsts[i + 1]."""
 
     def __init__(self, firsts: Int64s, texts: Texts) -> None:
@@ -135,7 +135,7 @@ class Columns:
         whole = memoryview(block)
         self.numbers = parts[0].reshape(-1, 6)
         self.keys = Texts(parts[2], whole[place : place + keys])
-        self.captions = Captions(parts[1], Texts(parts[3], whole[place + keys :]))
+        self.captions = CaptionLists(parts[1], Texts(parts[3], whole[place + keys :]))
 
     @staticmethod
     def _ints(block: mmap.mmap | bytes, place: int, count: int) -> Int64s:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from gaprun.data.columns import Captions, Columns, Texts
+    from gaprun.data.columns import CaptionLists, Columns, Texts
 
 FORMAT = 1
 INDEX = "index.json"
@@ -174,7 +174,7 @@ class Split:
         return self._columns.keys
 
     @property
-    def captions(self) -> Captions:
+    def captions(self) -> CaptionLists:
         """Each sample's captions, in their source's order; empty lists for sets that have labels only."""
         return self._columns.captions
 

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gaprun.data.errors import DamagedSample
+from gaprun.data.loading import HandedOver, loader_context
 from gaprun.data.plan import Plan
 from gaprun.data.resample import Pictures
 from gaprun.errors import Failure, GaprunError
@@ -25,12 +26,26 @@ NO_PIXELS = torch.zeros(0, dtype=torch.uint8)
 Trim = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class Travel:
+    """How pictures that several processes hold come to the one that shows them.
+
+    sent: how many of this process's pictures go to each, in their order; received: how many come from each; places:
+    int64 (B,), where the picture of each row is among all that is received.
+    """
+
+    sent: list[int]
+    received: list[int]
+    places: torch.Tensor
+
+
 @dataclass
 class Batch:
     """One step's input: B pictures and tokens int64 (B, L), L the longest caption's length rounded up.
 
     In the place of either stand features float32 (B, d) where a frozen tower has made them already. `images`: the
     pictures' numbers in the pool, int64 (B,), where one that is damaged has given way to another.
+    travel: None where the pictures are this process's own rows, else what makes them so.
     """
 
     step: int
@@ -38,6 +53,7 @@ class Batch:
     tokens: torch.Tensor
     damaged: list[str]
     images: npt.NDArray[np.int64] | None = None
+    travel: Travel | None = None
 
     def pin_memory(self) -> Batch:
         """The same in memory that a GPU copies from by itself; torch's loader calls it."""
@@ -81,6 +97,24 @@ class LoadBatch(Dataset[Any]):
         self.in_place = in_place and plan.pool.cache is not None and features is None
         self.features = features
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a loader process that is not forked: large arrays are not copied."""
+        features, rows = self.features, None
+        if features is not None:
+            features, rows = replace(features, rows=features.rows[:0]), HandedOver(features.rows)
+        own = {"tokens": HandedOver(self.tokens), "features": features, "rows_of_features": rows}
+        state = {name: value for name, value in self.__dict__.items() if name != "_handed_over"} | own
+        self._handed_over = own  # the other process opens shared memory only after this object is pickled
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore from `__getstate__`."""
+        rows = state.pop("rows_of_features")
+        self.__dict__.update(state)
+        self.tokens = state["tokens"].array()
+        if self.features is not None:
+            self.features = replace(self.features, rows=rows.array())
+
     def __getitem__(self, step: int) -> Batch | GaprunError:
         """`load(step)`, or the error that it ended with: raised in a worker it would come back as a traceback."""
         try:
@@ -115,7 +149,7 @@ class LoadBatch(Dataset[Any]):
         if self.features is not None:
             images = self.features.shown[images]
             of_pictures = torch.from_numpy(self.features.rows[images[rows]])
-            return Batch(step, of_pictures, self._texts(step, images), damaged, images[rows])
+            return Batch(step, of_pictures, self.texts(step, images), damaged, images[rows])
         pixels = [self._readable(images, k, damaged).reshape(-1) for k in range(len(images))[rows]]
         kept = pool.kept[images[rows]]
         # Of the whole batch, since one generator draws the crops row by row.
@@ -126,11 +160,16 @@ class LoadBatch(Dataset[Any]):
             pictures = Pictures(torch.from_numpy(pool.cache.pixels), starts, *shapes)
         else:
             pictures = Pictures.joined(torch.from_numpy(np.concatenate(pixels)), *shapes)
-        return Batch(step, pictures, self._texts(step, images), damaged, images[rows])
+        return Batch(step, pictures, self.texts(step, images), damaged, images[rows])
 
-    def _texts(self, step: int, images: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Tokens, or features, of the captions that its rows of `images` are shown with."""
-        return torch.from_numpy(self.trim(self.tokens[self.plan.captions(step, images)[self.rows]]))
+    def texts(self, step: int, images: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Tokens, or features, of the captions that its rows of `images` (those of the whole batch) are shown with."""
+        return self.texts_at(self.plan.captions(step, images)[self.rows])
+
+    def texts_at(self, captions: npt.NDArray[np.int64]) -> torch.Tensor:
+        """int64 tokens (n, L), or features (n, d), of `captions` (n,)."""
+        chosen = self.tokens[captions]
+        return torch.from_numpy(self.trim(chosen.astype(np.int64) if chosen.dtype.kind in "iu" else chosen))
 
     def _readable(self, images: npt.NDArray[np.int64], k: int, damaged: list[str]) -> npt.NDArray[np.uint8]:
         for _ in range(REPLACEMENTS):
@@ -142,12 +181,18 @@ class LoadBatch(Dataset[Any]):
         raise Failure(f"{REPLACEMENTS} damaged pictures in a row, the last: {damaged[-1]}")
 
 
+def batches_ahead(bytes_a_batch: int, workers: int) -> int:
+    """How many batches each of `workers` loads before they are asked for."""
+    return max(1, min(4, IN_FLIGHT // (bytes_a_batch * workers)))
+
+
 def stream(load: LoadBatch, start: int, stop: int, workers: int, pin: bool = False) -> Iterator[Batch]:
     """Batches of steps start..stop-1 in order, loaded by `workers` processes (0: in this one)."""
     options: dict[str, Any] = {}
     if workers:
-        ahead = max(1, min(4, IN_FLIGHT // (load.bytes_a_batch * workers)))
-        options = {"num_workers": workers, "prefetch_factor": ahead, "multiprocessing_context": "fork"}
+        ahead = batches_ahead(load.bytes_a_batch, workers)
+        options = {"num_workers": workers, "prefetch_factor": ahead}
+        options["multiprocessing_context"] = loader_context()
     loader = iter(DataLoader(load, batch_size=None, sampler=range(start, stop), pin_memory=pin, **options))
     first = list(itertools.islice(loader, 1))  # the workers start here, and with them torch's handler
     if workers and threading.current_thread() is threading.main_thread():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from gaprun.arrays import DamagedArrays
 from gaprun.data.decode import decode_rgb
 from gaprun.data.errors import DamagedSample
+from gaprun.data.loading import loader_context, watched
 from gaprun.data.split import Split
+from gaprun.data.stream import batches_ahead
 from gaprun.errors import Failure
 from gaprun.evaluation.embeddings import Embeddings
 from gaprun.evaluation.keep import read_embeddings, remove_embeddings, write_embeddings
@@ -22,7 +24,9 @@ from gaprun.evaluation.task import Source
 from gaprun.files import content_hash
 from gaprun.model.identity import identity_of
 from gaprun.model.towers import Towers
+from gaprun.runtime.transfer import moved_ahead
 
+FETCHED = 64  # batches whose features come back from a GPU together
 DEFINITION = 3  # of what is kept; 3: with the lengths of image rows
 Progress = Callable[[str, int, int], None]
 
@@ -43,13 +47,6 @@ class _Pictures(Dataset[Any]):
                 f"{place}: picture {self.split.keys[index]}: {error.reason}; a data set with a hole is not measured: "
                 "run `gaprun data check` and write it again"
             ) from None
-
-
-def _moved(pictures: Any, device: torch.device) -> Any:
-    """A batch on `device`: one tensor, or the several of an image processor by name."""
-    if isinstance(pictures, dict):
-        return {name: part.to(device) for name, part in pictures.items()}
-    return pictures.to(device)
 
 
 class StoredEmbedder:
@@ -78,6 +75,8 @@ class StoredEmbedder:
         self.encoded = 0
         self._memory: dict[str, Embeddings] = {}
         towers.clip.to(device).eval()
+        if towers.channels_last:
+            towers.clip.to(memory_format=torch.channels_last)
 
     def embeddings(self, split: Source) -> Embeddings:
         """Unit float32 embeddings of every image and caption, from memory, from disk, or encoded now."""
@@ -138,16 +137,44 @@ class StoredEmbedder:
         """Unit rows of every batch of `split`, and in a last column their lengths before; or of each `of`-th batch from
         number `part` on."""
         batches = [list(batch) for batch in self._batches(split.samples)[part::of]]
-        loader = DataLoader(_Pictures(split, self.towers), batch_sampler=batches, num_workers=self.workers)
         rows: list[np.ndarray] = []
+        waiting: list[torch.Tensor] = []  # on the device: fetching each at once would keep it waiting
         done = 0
-        for pictures in loader:
-            features = self.towers.clip.encode_image(_moved(pictures, self.device)).float()
-            both = torch.cat([normalize(features, dim=-1), features.norm(dim=-1, keepdim=True)], 1)
-            rows.append(both.cpu().numpy())
+        for pictures in moved_ahead(self._loaded(split, batches), self.device, self._moved):
+            with self._autocast():
+                features = self.towers.clip.encode_image(pictures)
+            features = features.float()
+            waiting.append(torch.cat([normalize(features, dim=-1), features.norm(dim=-1, keepdim=True)], 1))
+            if self.device.type == "cpu" or len(waiting) == FETCHED:
+                rows += [both.cpu().numpy() for both in waiting]
+                waiting.clear()
             done += len(features) * of
             self.progress(f"{split.dataset}/{split.split} images", min(done, split.samples), split.samples)
-        return rows
+        return rows + [both.cpu().numpy() for both in waiting]
+
+    def _loaded(self, split: Source, batches: list[list[int]]) -> Iterator[Any]:
+        """The pictures of each of `batches`, by loader processes; pinned for a GPU."""
+        options: dict[str, Any] = {}
+        if self.workers:
+            size = 4 * 3 * self.towers.image_size**2 * self.batch_size
+            options = {"num_workers": self.workers, "prefetch_factor": batches_ahead(size, self.workers)}
+            options["multiprocessing_context"] = loader_context()
+        pinned = self.device.type == "cuda"
+        loader = DataLoader(
+            _Pictures(split, self.towers), batch_sampler=batches, pin_memory=pinned, **options
+        )
+        return watched(iter(loader), self.workers, lambda: "fewer --workers need less memory")
+
+    def _autocast(self) -> torch.autocast:
+        chosen = self.towers.autocast is not None
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=chosen)
+
+    def _moved(self, pictures: Any) -> Any:
+        """A batch on the device: one tensor, or the several of an image processor by name."""
+        if isinstance(pictures, dict):
+            return {name: part.to(self.device, non_blocking=True) for name, part in pictures.items()}
+        layout = torch.channels_last if self.towers.channels_last else torch.preserve_format
+        return pictures.to(self.device, non_blocking=True, memory_format=layout)
 
     @torch.inference_mode()
     def _text_batches(self, texts: list[str], what: str, part: int = 0, of: int = 1) -> list[np.ndarray]:
@@ -157,7 +184,8 @@ class StoredEmbedder:
         for batch in self._batches(len(texts))[part::of]:
             ids = tokens[batch.start : batch.stop]
             ids = self.towers.without_padding(ids)
-            features = self.towers.encode_text(torch.from_numpy(ids).to(self.device))
+            with self._autocast():
+                features = self.towers.encode_text(torch.from_numpy(ids).to(self.device))
             rows.append(normalize(features.float(), dim=-1).cpu().numpy())
             self.progress(what, min(batch.stop + (of - 1) * self.batch_size, len(texts)), len(texts))
         return rows

@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from gaprun.data.parallel import usable_cores
 from gaprun.errors import GaprunError, UserError
 from gaprun.evaluation.choose import task_names
 from gaprun.evaluation.embed import Progress
@@ -22,6 +23,8 @@ from gaprun.runtime.events import Interrupted
 from gaprun.runtime.kernels import set_kernels
 from gaprun.runtime.spec import Compute
 from gaprun.store import NewRun, Store
+
+LOADERS = 16  # loader processes at most where none are asked for
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,26 @@ def measure_model(
     step: int | None = None,
     failures: Sequence[tuple[str, Exception]] = (),
     device_name: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    channels_last: bool = False,
     progress: Progress | None = None,
 ) -> Measurement:
     """Measure the model that `ckpt`, or `arch` with `pretrained`, names; `tasks` None takes its recipe's own.
 
     `names` (comma-separated) narrows the recipe's tasks, `how` replaces their `transforms` and `fit`; `random` allows
     an architecture without weights; `step` names a run's checkpoint; `failures` are what the caller could not choose
-    already. Raises UserError for what is not found or does not fit.
+    already. `workers` None takes loader processes on a GPU, and none on the CPU. `precision` bf16 and `channels_last`
+    change how the towers compute, which is kept with every value. Raises UserError for what is not found or does not
+    fit.
     """
     device = pick_device(device_name)
     loaded = load_model(store, ckpt, arch, pretrained, random, step)
     chosen = _recipe_tasks(loaded, names, how or {}) if tasks is None else list(tasks)
+    loaded.towers.autocast = None if precision == "fp32" else precision
+    loaded.towers.channels_last = channels_last
+    if workers is None:
+        workers = max(0, min(LOADERS, usable_cores() - 1)) if device.type == "cuda" else 0
     set_kernels(loaded.recipe.compute if loaded.recipe else Compute(), device)
     _ensure_run(store, loaded, device)
     done = evaluate_run(

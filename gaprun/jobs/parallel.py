@@ -15,9 +15,10 @@ from gaprun.jobs.outcome import Finished, Outcome
 from gaprun.jobs.run import run_job
 from gaprun.recipe.jobs import Job
 from gaprun.runtime.cards import let_go
-from gaprun.runtime.distributed import ALONE, World, joined
+from gaprun.runtime.distributed import ALONE, World
 from gaprun.runtime.environment import pick_device
 from gaprun.runtime.events import Event, Interrupted, LostProcess, Report, acknowledge
+from gaprun.runtime.joining import joined
 
 if TYPE_CHECKING:
     from gaprun.store import Store

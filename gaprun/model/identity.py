@@ -80,12 +80,14 @@ def identity_of(towers: Towers, weights: str, device: torch.device | str = "cpu"
 
 
 def precision_of(towers: Towers, device: torch.device) -> str:
-    """The weights' type, with `-tf32` where a GPU may round products of fp32."""
+    """The weights' type, with `-tf32` where a GPU may round products of fp32; what measuring was told to run in."""
     kind = next(towers.clip.parameters()).dtype
     rounded = device.type == "cuda" and (
         torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
     )
-    return PRECISIONS.get(kind, str(kind)) + ("-tf32" if rounded and kind == torch.float32 else "")
+    found = PRECISIONS.get(kind, str(kind)) + ("-tf32" if rounded and kind == torch.float32 else "")
+    found = f"{towers.autocast}-autocast" if towers.autocast else found
+    return f"{found} channels-last" if towers.channels_last else found
 
 
 def tokenizer_identity(tokenizer: Callable[..., Any], context_length: int) -> dict[str, Any]:

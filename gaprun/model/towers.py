@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import open_clip
@@ -45,7 +45,8 @@ class Towers:
 
     `clip` (an open_clip CLIP, or its CustomTextCLIP) offers `encode_image`: (B, 3, S, S) -> (B, d), and
     `encode_text`: (B, context) -> (B, d). `architecture` is the configuration that it was built from (`canonical`),
-    `remarks` what open_clip warned of meanwhile.
+    `remarks` what open_clip warned of meanwhile. Measuring runs in the type `autocast` where one is named, and with
+    `channels_last` in that memory format.
     """
 
     clip: CLIP
@@ -54,6 +55,8 @@ class Towers:
     architecture: dict[str, Any]
     vocabulary: Vocabulary | None = None
     remarks: tuple[str, ...] = ()
+    autocast: Literal["bf16"] | None = None
+    channels_last: bool = False
 
     @property
     def preprocessing(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Processes that train one run together (torchrun): who is who, and every word that they exchange.
+"""Processes that train one run together: who is who, and every word that they exchange (joining.py starts it).
 
 The rest of the package asks a `World`; alone (`ALONE`) every exchange is the identity and nothing is initialised. What
 is exchanged between hosts (flags, errors, file names, embeddings) goes over gloo on the CPU and never waits for a GPU;
@@ -8,10 +8,9 @@ features and gradients go over the device's own backend (nccl on CUDA, gloo on t
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,18 +23,24 @@ from gaprun.runtime.events import LostProcess
 
 T = TypeVar("T")
 BUCKET = 2**23  # elements of gradients that are summed in one message
-# Only for a process that hangs: one that ends is noticed at once. Others wait this long while the first measures.
+# Only for a process that hangs: one that ends is noticed at once. In a step all arrive together, but for a checkpoint
+# that waits for a disk or a loader for a server; elsewhere the others wait for the first, which may measure for long.
 PATIENCE = timedelta(hours=2)
-GPU_PATIENCE = timedelta(minutes=10)
+STEP_PATIENCE = timedelta(minutes=10)
+PATIENCE_NAME = "GAPRUN_PATIENCE"
 
 
 @dataclass(frozen=True)
 class World:
-    """This process's place: `rank` of `size`; `host_leader` is the first rank on the same machine."""
+    """This process's place: `rank` of `size`; `host_leader` is the first rank on the same machine.
+
+    slow: the group that has PATIENCE, for words outside steps (None: the same as in steps).
+    """
 
     rank: int = 0
     size: int = 1
     host_leader: int = 0
+    slow: Any = field(default=None, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -75,6 +80,14 @@ class World:
                 dist.all_reduce(total)
         return total
 
+    def exchanged(self, rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        """Rows (n, ...) given to each process, `sent[k]` to process k in turn; returns those that `received[k]` says
+        come from each, in order."""
+        found = rows.new_empty((sum(received), *rows.shape[1:]))
+        with _in_contact():
+            dist.all_to_all_single(found, rows.contiguous(), received, sent)
+        return found
+
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each of `tensors` by its sum over the processes, in few messages of a fixed order."""
         if self.size == 1:
@@ -91,12 +104,15 @@ class World:
     # Words between hosts
 
     def agree(self, *flags: bool) -> list[bool]:
-        """Each flag as true where any process says so."""
+        """Each flag as true where any process says so; all ask in the same step."""
+        return self._agreed(flags, None)
+
+    def _agreed(self, flags: Sequence[bool], group: Any) -> list[bool]:
         if self.size == 1:
             return list(flags)
         said = torch.tensor(flags, dtype=torch.int32)
         with _in_contact():
-            dist.all_reduce(said, dist.ReduceOp.MAX)
+            dist.all_reduce(said, dist.ReduceOp.MAX, group)
         return [bool(flag) for flag in said.tolist()]
 
     def collect(self, value: Any) -> list[Any]:
@@ -105,7 +121,7 @@ class World:
             return [value]
         found: list[Any] = [None] * self.size
         with _in_contact():
-            dist.all_gather_object(found, value)
+            dist.all_gather_object(found, value, self.slow)
         return found
 
     def from_first(self, value: T) -> T:
@@ -114,7 +130,7 @@ class World:
             return value
         box = [value if self.first else None]
         with _in_contact():
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=0, group=self.slow)
         return box[0]  # type: ignore[return-value]
 
     def raise_any(self, trouble: Exception | None) -> None:
@@ -123,7 +139,7 @@ class World:
             if trouble is not None:
                 raise trouble
             return
-        if not self.agree(trouble is not None)[0]:
+        if not self._agreed([trouble is not None], self.slow)[0]:
             return
         told = self.collect(None if trouble is None else _in_words(trouble))
         if trouble is not None:
@@ -161,7 +177,7 @@ class World:
             return [value]
         found: list[Any] | None = [None] * self.size if self.first else None
         with _in_contact():
-            dist.gather_object(value, found, dst=0)
+            dist.gather_object(value, found, dst=0, group=self.slow)
         return found or []
 
     def outlast_first(self) -> None:
@@ -193,78 +209,21 @@ class World:
 ALONE = World()
 
 
-@contextmanager
-def joined(device: str) -> Iterator[World]:
-    """The world that torchrun's environment describes, ready for use; `ALONE` where there is none.
+def step_patience() -> timedelta:
+    """How long a process waits in a step for the others: GAPRUN_PATIENCE in seconds, else ten minutes.
 
-    `device`: as for `--device`; every process takes the card of its local rank. Raises UserError for one card named
-    for many processes or more processes than cards.
+    Raises UserError for what is no time.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield ALONE
-        return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if cuda:
-        _choose_card(device, local)
-    with _joining(size):
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
-    world = World(rank, size, rank - local)
-    if cuda:
-        _limit_gpu_patience()
-        _check_cards(world)
-    yield world
-    # Not after an error: taking down a group that lost a member can wait for it.
-    dist.destroy_process_group()
-
-
-@contextmanager
-def _joining(size: int) -> Iterator[None]:
-    """Nobody is lost yet: what goes wrong here is how the processes were started, or the network between them."""
+    given = os.environ.get(PATIENCE_NAME)
+    if given is None:
+        return STEP_PATIENCE
     try:
-        yield
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or ["?"])[0][:200]
-        raise Failure(
-            f"the {size} processes did not find each other ({reason}): were all started, do MASTER_ADDR and "
-            "MASTER_PORT name the first one's machine, and may it be reached (GLOO_SOCKET_IFNAME and "
-            "NCCL_SOCKET_IFNAME choose the network)?"
-        ) from None
-
-
-def _limit_gpu_patience() -> None:
-    """What goes over nccl is only steps, at which all processes arrive together."""
-    backend = dist.group.WORLD._get_backend(torch.device("cuda"))  # type: ignore[union-attr]
-    if hasattr(backend, "_set_default_timeout"):
-        backend._set_default_timeout(GPU_PATIENCE)
-
-
-def _choose_card(device: str, local: int) -> None:
-    if ":" in device:
-        raise UserError(f"--device {device}: several processes take one card each; use cuda or auto")
-    count = torch.cuda.device_count()
-    # A scheduler may show each process its own card alone; whether it did is checked once all can speak.
-    chosen = 0 if count == 1 else local
-    if chosen >= count:
-        raise UserError(
-            f"process {local} of this machine has no card: there are {count}; start as many processes as cards"
-        )
-    torch.cuda.set_device(chosen)
-
-
-def _check_cards(world: World) -> None:
-    """Raise UserError, on all processes, where two of them have one card."""
-    card = torch.cuda.get_device_properties(torch.cuda.current_device())
-    own = (platform.node(), str(getattr(card, "uuid", world.rank)))
-    owners: dict[tuple[str, str], int] = {}
-    for rank, place in enumerate(world.collect(own)):
-        if place in owners:
-            raise UserError(
-                f"processes {owners[place]} and {rank} have the same card of {place[0]}; start as many processes "
-                "as cards"
-            )
-        owners[place] = rank
+        patience = timedelta(seconds=float(given))
+    except (ValueError, OverflowError):
+        patience = timedelta(0)
+    if patience <= timedelta(0):
+        raise UserError(f"{PATIENCE_NAME}: {given} is no number of seconds above 0")
+    return patience
 
 
 @contextmanager
@@ -275,6 +234,12 @@ def _in_contact() -> Iterator[None]:
         raise
     except RuntimeError as error:  # what torch.distributed raises, of whatever backend
         reason = (str(error).splitlines() or ["?"])[0][:200]
+        if "timed out" in reason.lower() or "timeout" in reason.lower():
+            raise LostProcess(
+                f"another process of this run gave no sign for {step_patience().total_seconds():g} s, it hangs or was "
+                f"stopped ({PATIENCE_NAME} sets how long to wait); the last checkpoint is kept and the same command "
+                "goes on from it"
+            ) from None
         raise LostProcess(
             f"lost contact with another process of this run ({reason}); the last checkpoint is kept and the same "
             "command goes on from it"

@@ -56,10 +56,27 @@ class SyncedBatchNorm(_BatchNorm):
                 running.mul_(1 - share).add_(seen.to(running.dtype), alpha=share)
 
 
+class UnwaitingBatchNorm(nn.SyncBatchNorm):
+    """torch's SyncBatchNorm without the wait for the GPU that every layer makes to leave out processes without rows.
+
+    Ours all have rows. torch makes no such wait where a stream is captured into a graph, and is told so here.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, ...) over all dimensions but C and over all processes."""
+        before = torch.cuda.is_current_stream_capturing
+        torch.cuda.is_current_stream_capturing = lambda: True
+        try:
+            return super().forward(input)
+        finally:
+            torch.cuda.is_current_stream_capturing = before
+
+
 def synchronised(module: nn.Module, world: World, device: torch.device) -> nn.Module:
     """`module` with every batch normalisation taking its statistics over `world`.
 
-    CUDA takes torch's SyncBatchNorm, the CPU ours. Raises UserError for a variant that neither can stand for.
+    CUDA takes torch's SyncBatchNorm, whose kernels are fused, the CPU ours. Raises UserError for a variant that
+    neither can stand for.
     """
     if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
         return _replacement(module, world, device)
@@ -75,7 +92,9 @@ def _replacement(module: _BatchNorm, world: World, device: torch.device) -> nn.M
             "processes cannot share; train it on one process"
         )
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        new = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        new.__class__ = UnwaitingBatchNorm
+        return new
     new = SyncedBatchNorm(
         module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeVar
 
-from gaprun.data.members import Member
+from gaprun.data.loading import watched
+from gaprun.data.members import Members, counts_of
 from gaprun.data.plan import Plan
 from gaprun.data.pool import Pool
 from gaprun.data.split import Split
 from gaprun.data.stream import Batch, LoadBatch, stream, untrimmed
 from gaprun.errors import Failure, GaprunError
 from gaprun.model.towers import tokenizer_for, trimmed
-from gaprun.model.vocabulary import Tokens
+from gaprun.model.vocabulary import AnyTokens
 from gaprun.recipe.jobs import Job
 from gaprun.recipe.schema import Recipe
 from gaprun.runtime.cards import StepFailed, explained, less_memory
@@ -31,6 +31,7 @@ from gaprun.training.diverged import Diverged, check_finite, check_learning
 from gaprun.training.length import recorded_steps
 from gaprun.training.midway import as_saved
 from gaprun.training.once import FrozenFeatures
+from gaprun.training.resident import brought, filled, resident_stream
 from gaprun.training.state import TrainState
 from gaprun.training.transfer import on_device
 
@@ -43,7 +44,7 @@ def train_steps(
     store: Store,
     state: TrainState,
     splits: list[Split],
-    members: list[Member],
+    members: Members,
     folder: Path,
     stop: StopRequest,
     report: Report,
@@ -57,7 +58,7 @@ def train_steps(
     LostProcess, ClaimLost, Failure for what cannot go on (saved), any other error as it came (saved).
     """
     length, world, every = state.length, state.world, state.length.checkpoint_every
-    captions = sum(len(splits[s].captions[i]) for s, i in members)
+    captions = int(counts_of(splits, members).sum())
     frozen = FrozenFeatures(
         state,
         store.artifacts / "cache",
@@ -73,7 +74,7 @@ def train_steps(
     _count_damage(state, damaged, allowed)
     recorded = recorded_steps(length.total)
     way_out = less_memory(job.recipe.compute, state.rows.stop - state.rows.start)
-    batches = on_device(_whole_stream(load, state, job.recipe.data.workers), state.device)
+    batches = on_device(_source(load, job, state, stop, report), state.device)
     books = _Books(job, store, state, folder, report)
     trouble: Exception | None = None
     try:
@@ -101,7 +102,7 @@ def train_steps(
                 with as_saved(state):
                     measure(saved[1])
             with explained(f"step {state.step}", way_out, StepFailed), state.undone():
-                loss, record = state.train_step(batch, state.step in recorded)
+                loss, record = state.train_step(brought(batch, state), state.step in recorded)
                 ended = state.step == length.total
                 save = ended or (every > 0 and state.step % every == 0)
                 value = loss.item() if flush or save or state.step - 1 in recorded else None
@@ -201,7 +202,7 @@ def _loader(
     store: Store,
     state: TrainState,
     splits: list[Split],
-    members: list[Member],
+    members: Members,
     report: Report,
     memory: int | None,
     once: Container[str],
@@ -210,7 +211,7 @@ def _loader(
     pool = Pool(splits, state.towers.image_size, data.crop_scale, data.margin, data.crop, members)
     tokens = job_tokens(job, store, pool.texts, report)
     if state.towers.vocabulary is not None:
-        tokens = state.towers.vocabulary(tokens)
+        tokens = state.towers.vocabulary(tokens).astype(tokens.dtype)
     cache = "none" if "image" in once else data.cache  # there each picture is decoded once
     if cache == "disk":
         # Processes of one machine share a file; machines do not, even where they share a disk: mappings do not travel.
@@ -237,24 +238,39 @@ def plan_of(recipe: Recipe, seed: int, pool: Pool) -> Plan:
         data.captions,
         data.crop,
         schedule.remainder,
+        data.weights,
     )
+
+
+def _source(
+    load: LoadBatch, job: Job, state: TrainState, stop: StopRequest, report: Report
+) -> Iterator[Batch]:
+    """The batches from the state's step to the end, from loaders or from a cache on the device, which is filled now."""
+    workers = job.recipe.data.workers
+    if job.recipe.data.cache != "device" or load.features is not None:
+        return _whole_stream(load, state, workers)
+
+    def progress(done: int, total: int) -> None:
+        stop.raise_if(state.step)
+        report(Event(job.id, "decode", done, total))
+
+    way_out = less_memory(job.recipe.compute, state.rows.stop - state.rows.start)
+    with explained("the device cache", f"set data.cache=memory, or {way_out}"):
+        held = filled(load, state, max(1, workers), progress)
+    return resident_stream(held, state.step, state.length.total)
 
 
 def _whole_stream(load: LoadBatch, state: TrainState, workers: int) -> Iterator[Batch]:
     """The batches from the state's step to the end; a loader process that dies becomes a Failure."""
-    try:
-        yield from stream(load, state.step, state.length.total, workers, state.device.type == "cuda")
-    except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
-        # A dead loader, or thread that pins, shows as torch's RuntimeError, or as a broken connection to what it was
-        # about to hand over.
-        told = str(error).lower()
-        loaders = "dataloader worker" in told or "pin memory thread" in told
-        if not workers or (isinstance(error, RuntimeError) and not loaders):
-            raise
-        raise Failure(
-            f"a loader process was killed at step {state.step} (out of memory?); the checkpoint of that step is kept "
-            "and the same command goes on from it; fewer data.workers need less memory"
-        ) from None
+
+    def way_out() -> str:
+        return (
+            f"the checkpoint of step {state.step} is kept and the same command goes on from it; fewer data.workers "
+            "need less memory"
+        )
+
+    batches = stream(load, state.step, state.length.total, workers, state.device.type == "cuda")
+    return watched(batches, workers, way_out)
 
 
 def _count_damage(state: TrainState, damaged: list[str], allowed: int) -> None:
@@ -282,7 +298,7 @@ def checkpoint_content(state: TrainState, job: Job) -> dict[str, Any]:
     }
 
 
-def job_tokens(job: Job, store: Store, texts: list[str], report: Report) -> Tokens:
+def job_tokens(job: Job, store: Store, texts: Sequence[str], report: Report) -> AnyTokens:
     """Original token ids of `texts` by the job's tokenizer, kept beside the runs."""
     tokenizer, context_length = tokenizer_for(job.recipe.model)
     return caption_tokens(

@@ -151,9 +151,8 @@ class FrozenFeatures:
         size, count = self._at_once, len(load.tokens)
         for start in range(0, count, size):
             rows = np.arange(start, start + size) % count
-            tokens = torch.from_numpy(load.trim(load.tokens[rows]))
             with self._asking():
-                features = self.state.encode_text(tokens.to(self.state.device))
+                features = self.state.encode_text(load.texts_at(rows).to(self.state.device))
             yield rows, features, []
 
     @contextmanager

@@ -1,10 +1,11 @@
 """Embedding and retrieval on a card that is not there."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gaprun.evaluation.embed import StoredEmbedder
@@ -60,3 +61,17 @@ def test_ranks_are_counted_there(ties: str) -> None:
         with pytest.raises(HiddenWait):
             ranks(rows, rows, np.arange(70), ties=ties, device="cuda")
     assert found.image_rank.shape == found.text_rank.shape == (70,)
+
+
+def test_another_arithmetic_is_another_model_to_measure() -> None:
+    """bf16 and channels-last change the numbers a little, and what they are kept under."""
+    towers, cpu = build_towers(recipe_of("baseline").model), torch.device("cpu")
+    plain = StoredEmbedder(towers, "hash", None, cpu)
+    exact = plain.embeddings(Pictures())
+    quick = StoredEmbedder(replace(towers, autocast="bf16", channels_last=True), "hash", None, cpu)
+    found = quick.embeddings(Pictures())
+    assert (plain.identity.ran_on, quick.identity.ran_on) == ("cpu fp32", "cpu bf16-autocast channels-last")
+    assert quick.identity.model_hash != plain.identity.model_hash
+    assert quick.identity.model_id == plain.identity.model_id
+    for ours, theirs in ((found.images, exact.images), (found.texts, exact.texts)):
+        assert ours.dtype == np.float32 and 0 < np.abs(ours - theirs).max() < 0.05

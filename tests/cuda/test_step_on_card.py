@@ -1,17 +1,26 @@
 """Every method's step on a card that is not there: right devices and types, repeatable kernels, no hidden wait."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from gaprun.data import resample
+from gaprun.data.plan import Plan
+from gaprun.data.pool import Pool
+from gaprun.data.resident import Holding, ResidentBatches, decode_into
+from gaprun.data.split import open_split
+from gaprun.data.stream import LoadBatch
+from gaprun.errors import UserError
 from gaprun.model.loss import LOSSES, SigmoidLoss
 from gaprun.model.swap import SoftSwap
 from gaprun.model.terms import TERMS
 from gaprun.training.checkpoint import _snapshot
 from gaprun.training.head import Head
+from gaprun.training.resident import brought, check_room, resident_stream
 from gaprun.training.state import TrainState
 from gaprun.training.transfer import on_device
 from tests.cuda.card import HiddenWait, MixedTypes, NotRepeatable, Watch, WrongDevice, fake_card
@@ -99,6 +108,40 @@ def test_batches_travel_from_pinned_memory_only() -> None:
         assert {moved.pictures.pixels.device.type, moved.tokens.device.type} == {"cuda"}
         with pytest.raises(HiddenWait, match="not pinned"):
             next(on_device(iter([batch_for(state, pinned=False)]), CARD))
+
+
+def test_a_cache_on_the_card_needs_no_loader_and_no_wait(scenes: Path) -> None:
+    """Filling may wait, a step from it may not; the pictures stay where they are."""
+    load = loader(scenes)
+    with fake_card() as watch:
+        state = state_on(watch, recipe_of("soft-swap", "swap.probability=1"))
+        with watch.waiting():
+            pixels = torch.empty(Holding.of(load.plan.pool.kept, 1).size(0), dtype=torch.uint8, device="cuda")
+            damage = decode_into(pixels, load.plan.pool, range(len(load.plan.pool)), 1)
+        held = ResidentBatches(load, Holding.of(load.plan.pool.kept, 1), pixels, 0, damage)
+        for batch in on_device(resident_stream(held, 0, 2), CARD):
+            assert batch.pictures.pixels.device.type == "cuda"
+            loss, _ = state.train_step(brought(batch, state), False)
+        assert loss.device.type == "cuda" and not damage
+
+
+def loader(scenes: Path) -> LoadBatch:
+    """Batches of the scenes, every caption the same few tokens."""
+    pool = Pool([open_split("scenes/train", scenes)], 32)
+    return LoadBatch(Plan(pool, 0, ROWS, (0.9, 1.0)), np.ones((len(pool.texts), 16), dtype=np.int64))
+
+
+def test_a_cache_that_does_not_fit_beside_a_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_card() as watch:
+        state = state_on(watch, recipe_of("baseline"))
+        monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 3 * 2**30)
+        monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 2**30)
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (5 * 2**30, 80 * 2**30))
+        monkeypatch.setattr("gaprun.training.resident.activation_bytes", lambda recipe, rows: 4 * 2**30)
+        check_room(2 * 2**30, state)
+        words = "data.cache: device: 3.0 GiB of .* and about 4.0 GiB of a step do not fit into the 7.0 GiB"
+        with pytest.raises(UserError, match=f"{words} that are free on cuda; set data.cache to memory"):
+            check_room(3 * 2**30, state)
 
 
 def test_the_papers_towers_at_batch_1024() -> None:

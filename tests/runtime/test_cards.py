@@ -1,20 +1,28 @@
 """A GPU that is full or broken ends one job with a line that says what to set, and leaves the next one a free card."""
 
+import copy
 import gc
+import inspect
 import weakref
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
+from gaprun.data.loading import LoaderLost
 from gaprun.errors import Failure, UserError
 from gaprun.evaluation.run import MORE_ROOM
 from gaprun.jobs import parallel
 from gaprun.jobs.parallel import Outcome, run_jobs, shared_out
-from gaprun.runtime import distributed
+from gaprun.runtime import distributed, joining
 from gaprun.runtime.cards import StepFailed, explained, less_memory, let_go
+from gaprun.runtime.distributed import World
 from gaprun.runtime.environment import pick_device
 from gaprun.runtime.spec import Compute
 from gaprun.training import loop
+from gaprun.training.batchnorm import synchronised
 from gaprun.training.state import TrainState
 from tests.training.conftest import RunSmall, small_job
 
@@ -141,12 +149,12 @@ def test_the_one_card_that_a_process_sees_is_its_own(monkeypatch) -> None:
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    distributed._choose_card("cuda", 3)
+    joining._choose_card("cuda", 3)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    distributed._choose_card("cuda", 3)
+    joining._choose_card("cuda", 3)
     assert chosen == [0, 3]
     with pytest.raises(UserError, match="process 4 of this machine has no card: there are 4"):
-        distributed._choose_card("cuda", 4)
+        joining._choose_card("cuda", 4)
 
 
 def test_two_processes_on_one_card_are_named(monkeypatch) -> None:
@@ -154,14 +162,64 @@ def test_two_processes_on_one_card_are_named(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda k: type("Card", (), {"uuid": "GPU-1"}))
     world = type("World", (), {"rank": 1, "collect": lambda self, own: [own, own]})()
     with pytest.raises(UserError, match="processes 0 and 1 have the same card"):
-        distributed._check_cards(world)
+        joining._check_cards(world)
 
 
 def test_processes_that_never_met_are_not_lost(monkeypatch) -> None:
     with pytest.raises(Failure, match="the 4 processes did not find each other .*MASTER_ADDR") as caught:
-        with distributed._joining(4):
+        with joining._joining(4):
             raise torch.distributed.DistNetworkError("connection refused")
     assert type(caught.value) is Failure
+
+
+def test_steps_wait_minutes_and_measuring_hours(monkeypatch) -> None:
+    """Both backends of the first group have the steps' patience; words outside steps go over a group of their own."""
+    groups = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(
+        distributed.dist, "init_process_group", lambda *args, **more: groups.append((args, more))
+    )
+    monkeypatch.setattr(distributed.dist, "new_group", lambda **more: groups.append(more) or "slow")
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(joining, "_choose_card", lambda device, local: None)
+    monkeypatch.setattr(joining, "_check_cards", lambda world: None)
+    backend = SimpleNamespace(_set_default_timeout=lambda timeout: groups.append(timeout))
+    whole = SimpleNamespace(_get_backend=lambda device: backend if device.type == "cuda" else None)
+    monkeypatch.setattr(distributed.dist, "group", SimpleNamespace(WORLD=whole))
+    with joining.joined("cuda") as world:
+        assert (world.rank, world.slow) == (1, "slow")
+    assert groups == [
+        (("cpu:gloo,cuda:nccl",), {"timeout": timedelta(minutes=10)}),
+        {"backend": "gloo", "timeout": timedelta(hours=2)},
+        timedelta(minutes=20),  # nccl's own
+    ]
+    monkeypatch.setenv("GAPRUN_PATIENCE", "90")
+    assert distributed.step_patience() == timedelta(seconds=90)
+    for wrong in ("soon", "-1", "0", "nan"):
+        monkeypatch.setenv("GAPRUN_PATIENCE", wrong)
+        with pytest.raises(UserError, match=f"GAPRUN_PATIENCE: {wrong} is no number"):
+            distributed.step_patience()
+
+
+def test_synchronised_statistics_on_a_card_do_not_wait_for_it(monkeypatch) -> None:
+    """torch's layer leaves its wait out where it believes a stream to be captured, and there alone."""
+    told: list[bool] = []
+
+    def forward(self: nn.SyncBatchNorm, input: torch.Tensor) -> torch.Tensor:
+        told.append(torch.cuda.is_current_stream_capturing())
+        return input
+
+    plain = nn.Sequential(nn.BatchNorm2d(3, momentum=0.2))
+    layer = synchronised(copy.deepcopy(plain), World(0, 2), torch.device("cuda"))
+    assert isinstance(layer[0], nn.SyncBatchNorm) and layer[0].momentum == 0.2
+    assert layer.state_dict().keys() == plain.state_dict().keys()
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", forward)
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)  # it asks the driver
+    layer(torch.zeros(2, 3, 1, 1))
+    assert told == [True] and not torch.cuda.is_current_stream_capturing()
+    source = inspect.getsource(torch.nn.modules._functions.SyncBatchNorm.forward)
+    assert "torch.cuda.is_current_stream_capturing()" in source and "count_all[mask]" in source
 
 
 def test_a_dead_pinning_thread_is_a_dead_loader(monkeypatch) -> None:
@@ -173,5 +231,5 @@ def test_a_dead_pinning_thread_is_a_dead_loader(monkeypatch) -> None:
     state = type(
         "State", (), {"step": 3, "length": type("L", (), {"total": 5}), "device": torch.device("cpu")}
     )
-    with pytest.raises(Failure, match="a loader process was killed at step 3"):
+    with pytest.raises(LoaderLost, match="a loader process was killed .*the checkpoint of step 3 is kept"):
         next(loop._whole_stream(None, state, 2))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -15,9 +17,11 @@ from gaprun.errors import Failure, UserError
 from gaprun.jobs.parallel import _unopened
 from gaprun.jobs.run import run_job
 from gaprun.runtime.distributed import World
+from gaprun.runtime.events import LostProcess
 from gaprun.store import open_store
 from gaprun.training.batchnorm import SyncedBatchNorm, synchronised
 from gaprun.training.checkpoint import newest_checkpoint
+from gaprun.training.state import TrainState
 from tests.training.conftest import small_job
 from tests.training.gradients import METHODS, VIT, gradients
 from tests.training.test_faults import damage
@@ -178,6 +182,46 @@ def measured_along(world: World, folder: Path) -> None:
         world.agree(False)
         store = open_store(place) if world.first else _unopened(place)
         run_job(small_job("baseline", *OPTIONS, gap, *options), store, "cpu", lambda event: None, world)
+
+
+def one_is_stopped(world: World, folder: Path) -> None:
+    """The second process stops for good at step 5; the first notices within its patience and says so."""
+    original = TrainState.train_step
+
+    def train_step(self: TrainState, batch: Batch, measure: bool):
+        if self.step == 5 and world.rank == 1:
+            (folder / "pid").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return original(self, batch, measure)
+
+    TrainState.train_step = train_step
+    job = small_job("baseline", *OPTIONS, "checkpoint.every_steps=2")
+    store = open_store(str(folder / "results.db")) if world.first else _unopened(str(folder / "results.db"))
+    try:
+        with pytest.raises(LostProcess, match="gave no sign for 20 s, it hangs or was stopped") as lost:
+            run_job(job, store, "cpu", lambda event: None, world)
+        (run,) = store.runs()
+        assert run.status == "interrupted" and run.error == str(lost.value)
+        newest, _ = newest_checkpoint(folder / "runs" / run.id / "checkpoints")
+        assert newest.name == "step-00000004.pt"
+    finally:
+        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    os._exit(0)  # a group that lost a member is not taken down
+
+
+def device_cache_is_shared_out(world: World, folder: Path) -> None:
+    """Trained from a cache that both hold a part of, and from a memory cache: the same weights."""
+    hashes = []
+    for cache in ("device", "memory"):
+        job = small_job("soft-swap", f"data.cache={cache}", "data.workers=1", "schedule.steps=6", *VIT)
+        db = str(folder / cache / "results.db")
+        if world.first:
+            (folder / cache).mkdir()
+        world.agree(False)
+        store = open_store(db) if world.first else _unopened(db)
+        run_job(job, store, "cpu", lambda event: None, world)
+        hashes += [store.runs()[0].checkpoint_hash] if world.first else []
+    assert len(set(hashes)) == (1 if world.first else 0)
 
 
 def _copy(layer: nn.BatchNorm2d) -> nn.BatchNorm2d:

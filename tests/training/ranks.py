@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import gaprun.jobs.run  # noqa: F401 - imported before the fork
-from gaprun.runtime.distributed import joined
+from gaprun.runtime.joining import joined
 from tests.conftest import REPO
 
 

@@ -58,12 +58,22 @@ def test_on_the_cpu_batches_pass_through_untouched() -> None:
     assert [id(batch) for batch in on_device(iter(batches), torch.device("cpu"))] == [id(b) for b in batches]
 
 
-@pytest.mark.parametrize("work", ["damage_is_counted_over_all", "an_error_of_the_second_ends_both"])
-def test_faults_are_shared(work: str, scenes: Path, tmp_path: Path, monkeypatch) -> None:
+SHARED = ["damage_is_counted_over_all", "an_error_of_the_second_ends_both", "device_cache_is_shared_out"]
+
+
+@pytest.mark.parametrize("work", SHARED)
+def test_data_and_faults_are_shared(work: str, scenes: Path, tmp_path: Path, monkeypatch) -> None:
     """Each is checked by every process, on an own copy of the data; see rank_work.py."""
     shutil.copytree(scenes, tmp_path / "own")
     monkeypatch.setenv("GAPRUN_DATA", str(tmp_path / "own"))
     together(2, WORK + work, tmp_path)
+
+
+def test_a_stopped_process_is_noticed(scenes: Path, tmp_path: Path, monkeypatch) -> None:
+    """Within GAPRUN_PATIENCE, not the hours that measuring may take; see rank_work.py."""
+    monkeypatch.setenv("GAPRUN_DATA", str(scenes))
+    monkeypatch.setenv("GAPRUN_PATIENCE", "20")
+    together(2, f"{WORK}one_is_stopped", tmp_path)
 
 
 # From here on the real command line: two processes, a few hundred tiny steps.

@@ -17,13 +17,13 @@ import torch
 from gaprun.data.pool import Pool
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
-from gaprun.jobs.memory import activation_bytes
 from gaprun.jobs.plan import plan_rows
 from gaprun.model.towers import build_towers
 from gaprun.recipe.identity import hash_of
 from gaprun.runtime.events import Event, Interrupted
 from gaprun.training.head import Head
 from gaprun.training.length import run_length
+from gaprun.training.memory import activation_bytes
 from gaprun.training.once import FrozenFeatures
 from gaprun.training.state import TrainState
 from tests.training.conftest import RunSmall, small_job

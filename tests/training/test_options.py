@@ -70,4 +70,5 @@ def test_neutral_keys_leave_the_weights_alone_and_threads_do_not(run_small: RunS
 
     first = weights(*one, db="a")
     assert weights(*one, *neutral, *other, db="b") == first
+    assert weights(*one, "data.cache=device", db="d") == first
     assert weights("compute.threads=2", "schedule.steps=6", db="c") != first

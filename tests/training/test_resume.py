@@ -13,7 +13,12 @@ from gaprun.runtime.events import Event, Interrupted
 from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, weights_hash
 from tests.training.conftest import METHODS, RunSmall
 
-EVERY = ["data.cache=none", "data.workers=0"], ["data.cache=none", "data.workers=2"], ["data.cache=memory"]
+EVERY = (
+    ["data.cache=none", "data.workers=0"],
+    ["data.cache=none", "data.workers=2"],
+    ["data.cache=memory"],
+    ["data.cache=device", "data.train=[{set: scenes/train, weight: 0.4}, scenes/test]"],
+)
 
 
 def stop_at(step: int):
