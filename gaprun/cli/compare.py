@@ -197,7 +197,7 @@ def compare(
     if aggregate:
         from gaprun.comparison.overall import aggregated
 
-        show(aggregated(found, top), how, caption=caption, label=label)
+        show(aggregated(found, top), how, caption=caption, label=label, siunitx=siunitx)
         return
     if summary:
         from gaprun.comparison.answer import sentences
@@ -205,7 +205,9 @@ def compare(
         say([*sentences(found), *(shown.sentences(found.notes) if at else [])], how)
         return
     look = shown.Look(digits, named(names, [*found.groups, *(column.metric for column in found.columns)]))
-    if wide or brief or queries:
+    if how in (Format.json, Format.csv):
+        table = shown.bare(found)
+    elif wide or brief or queries:
         table = shown.whole(found, brief, look)
     elif how is Format.table:
         table = shown.fitting(found, console.width, look, every=bool(protocol))

@@ -39,11 +39,14 @@ class Recipes:
         self._data = {recipe: data - {""} for recipe, data in trained.items()}
         samples: dict[Key, str] = {}
         named: dict[str, dict[Key, None]] = {}
+        keys: dict[tuple[str, str, str, str | None], Key] = {}
         for row in rows:
-            key = row["recipe_key"] = self._key(row)
-            if key not in samples:
-                samples[key] = row["id"]
-            named.setdefault(row["recipe"], {})[key] = None
+            told = row["recipe"], row["recipe_hash"], row["kind"], row["trained_on"]
+            if told not in keys:
+                key = keys[told] = self._key(row)
+                samples.setdefault(key, row["id"])
+                named.setdefault(row["recipe"], {})[key] = None
+            row["recipe_key"] = keys[told]
         self._documents: dict[Key, Document] = {}
         if always or by != "recipe" or "baseline" in named or any(len(keys) > 1 for keys in named.values()):
             found = store.resolved_recipes(list(samples.values()))

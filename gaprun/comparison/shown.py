@@ -67,6 +67,11 @@ def _of_differences(comparison: Comparison, detail: Detail, look: Look, every: b
     return Table("comparison", tuple(heads), tuple(rows), (), "", tuple(legend), tuple(hints))
 
 
+def bare(comparison: Comparison) -> Table:
+    """The records alone, for formats without text."""
+    return _with_records(comparison, Table("comparison", (), (), ()))
+
+
 def _with_records(comparison: Comparison, table: Table) -> Table:
     return replace(table, records=tuple(comparison.records()))
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.families import Family, corrected
@@ -215,6 +215,7 @@ def _about_baselines(baselines: dict[str, str], setups: dict[str, str]) -> list[
     return notes
 
 
+@lru_cache(maxsize=1 << 16)
 def natural(text: str) -> tuple[Any, ...]:
     """A sort key that puts `s2` before `s10` and 0.04 before 0.1."""
     parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", text)
