@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart example gpu-hour test lint types docs clean
+.PHONY: quickstart example gpu-hour test lint types docs site clean
 
 $(VENV)/.gaprun: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,10 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m gaprun.recipe.reference > docs/recipes.md
 	$(BIN)/python -m gaprun.evaluation.reference docs/metrics.md
 	$(BIN)/python -m gaprun.report.readme results.db.example docs/figures
+
+# The docs as pages in site/; a broken link fails. Needs no network once the packages are there.
+site: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:
 	rm -rf $(VENV)
