@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.recipes import as_text
 from gaprun.evaluation.catalogue import in_order, metric, value_text
+from gaprun.recipe.identity import ADDED_LATER
 from gaprun.store.where import dotted_keys, lookup
 from gaprun.tables import Heading, Table
 from gaprun.tables.numbers import places_for, signed
@@ -38,7 +39,7 @@ def differing(
     """The difference of two runs with their metrics (rows of `Store.metrics`). A list is one value."""
     recipes = one.resolved_recipe, other.resolved_recipe
     names = list(dict.fromkeys(key for recipe in recipes for key in dotted_keys(recipe)))
-    pairs = {key: (lookup(recipes[0], key), lookup(recipes[1], key)) for key in names}
+    pairs = {key: (_of_now(recipes[0], key), _of_now(recipes[1], key)) for key in names}
     pairs |= {name: (getattr(one, name), getattr(other, name)) for name in FACTS}
     keys = tuple({"key": key, "a": a, "b": b} for key, (a, b) in pairs.items() if a != b)
     theirs = {_place(row): row for row in metrics[1]}
@@ -46,6 +47,12 @@ def differing(
     shared = [row for row in metrics[0] if _place(row) in theirs]
     shared.sort(key=lambda row: (_place(row)[1:], order[row["metric"]]))
     return RunDifference((one.id, other.id), keys, tuple(_value(row, theirs[_place(row)]) for row in shared))
+
+
+def _of_now(recipe: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; its default where the recipe was stored before the key was there."""
+    value = lookup(recipe, key)
+    return ADDED_LATER.get(key) if value is None else value
 
 
 def tables(found: RunDifference) -> list[Table]:

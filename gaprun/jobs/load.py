@@ -26,6 +26,7 @@ from gaprun.model.spec import Model
 from gaprun.model.towers import Towers, full_vocabulary, model_config, tokenizer_for, towers_of
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.model.weights import read_tensors
+from gaprun.recipe.identity import training_part
 from gaprun.recipe.load import validate
 from gaprun.recipe.schema import Recipe
 from gaprun.store import Store
@@ -292,7 +293,8 @@ def _not_of(store: Store, run: Run, path: Path, loaded: LoadedModel) -> str | No
     assert loaded.recipe is not None
     if run.kind != "train" or run.seed != loaded.seed:
         return "that one has another seed" if run.kind == "train" else "that one was not trained here"
-    if run.resolved_recipe.get("model") != loaded.resolved["model"]:
+    stored, own = (training_part(recipe).get("model") for recipe in (run.resolved_recipe, loaded.resolved))
+    if stored != own:  # keys that an earlier version had not are at their defaults in both
         return "that one has another model"
     model, vocabulary = loaded.recipe.model, loaded.towers.vocabulary
     expected = []

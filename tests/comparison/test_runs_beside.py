@@ -24,6 +24,14 @@ def test_two_runs_differ_in_their_keys_and_values(store, add):
     }
     (value,) = found.values  # what only one of them has is not compared
     assert value["metric"] == "gap" and value["difference"] == pytest.approx(-0.45)
+    later = {"model": {"freeze": None}, "data": {"crop": "random"}}  # what a run of today has, at its default
+    add("flt", 2, gap=0.25, resolved={**TAU, **later})
+    add("flt", 3, gap=0.25, resolved={**TAU, "data": {"crop": "centre"}})
+    keys = [
+        [row["key"] for row in rundiff.differing(b, store.run(one), ((), ())).keys]
+        for one in ("flt-s2", "flt-s3")
+    ]
+    assert keys == [["seed"], ["data.crop", "seed"]]
     text = "\n".join(map(markdown.render, rundiff.tables(found)))
     assert "| temperature.tau | - | 0.1 |" in text and "| −0.450 |" in text
     same = rundiff.differing(a, a, (store.metrics(a.id), ()))

@@ -463,6 +463,28 @@ def trained(store, **changes):
     store.begin_run(NewRun(**{**values, **changes}))
 
 
+def test_a_run_stored_before_a_key_was_there_keeps_its_checkpoint(store, tmp_path):
+    """Recipes of earlier versions lack the keys that were added since; their defaults are what those runs had."""
+    from gaprun.recipe.identity import ADDED_LATER
+    from gaprun.recipe.load import validate
+
+    early = validate(RECIPE, "x").model_dump(mode="json")
+    for key in ADDED_LATER:
+        *sections, last = key.split(".")
+        inner = early
+        for section in sections:
+            inner = inner.get(section) or {}
+        inner.pop(last, None)
+    assert "freeze" not in early["model"]
+    trained(store, resolved_recipe=early)
+    own(tmp_path, store, step=40)
+    loaded = load_model(store, "tiny-s0", None, None)
+    assert loaded.own and loaded.run_id == "tiny-s0"
+    own(tmp_path, store, step=60, recipe={"model": {**RECIPE["model"], "freeze": "text"}})
+    with pytest.raises(UserError, match="that one has another model"):
+        load_model(store, "tiny-s0", None, None)
+
+
 @pytest.mark.parametrize(
     "name", ["../../outside", "/tmp/x", "a/b", "..", "", "a\0b", "-rf", 7, None, "x" * 300]
 )
