@@ -23,6 +23,15 @@ GROUPS = {
         "HS 0.02 (scaled)": "hard-swap-scaled",
         "SS 0.05": "soft-swap",
     },
+    "Real photos: first runs": {
+        "baseline": "baseline",
+        "FLT 0.124": "flt-scaled",
+        "TS 0.031 -> 0.155": "schedule-scaled",
+        "TR softplus": "reparam",
+        "SLRT 0.1": "slrt",
+        "HS 0.0145": "hard-swap-scaled",
+        "SS 0.05": "soft-swap",
+    },
     "The inverted U": {
         **SWEEP,
         "FLT 0.04": "flt",
@@ -74,7 +83,7 @@ def sections():
 
 def ask(section):
     """What the section's `gaprun compare` command answers, by (row, metric, protocol)."""
-    command = re.search(r"`gaprun (compare --db results.db.example [^`]+)`", section)[1]
+    command = re.search(r"`gaprun (compare --db \S+\.db\.example [^`]+)`", section)[1]
     done = run_gaprun(*shlex.split(command), "--format", "json", cwd=REPO)
     assert done.returncode == 0, done.stderr
     return {(r["group"], r["metric"], r["protocol"]): r for r in json.loads(done.stdout)}
