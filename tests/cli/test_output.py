@@ -15,7 +15,7 @@ from gaprun.errors import UserError
 from gaprun.tables import Table
 
 # What prints no table: it acts, and says in a line or two what it did.
-NO_TABLE = {"db upgrade", "runs rm"}
+NO_TABLE = {"db upgrade", "init", "runs note", "runs rm", "runs tag"}
 TABLE = Table.of("t", ("a", "b"), [("1", "2")], [{"a": 1.25, "b": [0.5, 1.5]}], "Title", ["Said."])
 
 
@@ -77,7 +77,9 @@ def test_mistakes() -> None:
     with pytest.raises(UserError, match="leave out --format csv"):
         output.chosen(output.Format.csv, True)
     with pytest.raises(UserError, match="--label goes with --format latex"):
-        output.check_paper_options(output.Format.csv, None, "x")
+        output.check_paper_options(output.Format.csv, None, "x", False)
+    with pytest.raises(UserError, match="--siunitx goes with --format latex"):
+        output.check_paper_options(output.Format.table, None, None, True)
     assert output.named(["a=1=one", "a=b"], ["a", "a=1"]) == {"a=1": "one", "a": "b"}
     with pytest.raises(UserError, match="NAME being one of a"):
         output.named(["c=d"], ["a"])
