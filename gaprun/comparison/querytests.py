@@ -64,7 +64,7 @@ def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping
         comparison.notes.append(f"the per-query results of {counted(gone, 'evaluation')} are not at {root}")
     if other:
         comparison.notes.append(
-            f"no test of {counted(other, 'cell')} with other queries than the baseline was asked"
+            f"no test of {counted(other, 'cell')}: not asked the same queries as the baseline"
         )
     if not comparison.queries:
         comparison.notes.append(
