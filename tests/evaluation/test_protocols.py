@@ -76,7 +76,17 @@ def test_names(files, task, options, expected):
 
 def test_every_option_of_every_task_that_changes_a_number_is_named(files):
     """An option added to a task later is part of the name without a line for it."""
-    silent = {"task", "data", "transforms", "fit", "train", "means", "fractions", "images"}  # see test_names
+    silent = {
+        "task",
+        "data",
+        "transforms",
+        "fit",
+        "train",
+        "means",
+        "fractions",
+        "images",
+        "along",
+    }  # see test_names
     other = {
         "ties": "optimistic",
         "draws": 3,
@@ -91,6 +101,7 @@ def test_every_option_of_every_task_that_changes_a_number_is_named(files):
         name = task.model_fields["task"].default
         for option in set(task.model_fields) - silent:
             assert ids(files, name, **{option: other[option]}) != ids(files, name), (name, option)
+    assert ids(files, "gap", along=False) == ids(files, "gap")  # when something is measured is not how
 
 
 def test_parts():
