@@ -17,7 +17,7 @@ from gaprun.model.openclip import Settings, canonical
 from gaprun.model.spec import Inline, Model
 from gaprun.model.towers import CLIP_VOCABULARY, assemble, build_towers, towers_of
 from gaprun.model.vocabulary import Vocabulary
-from gaprun.protocols import FULL, pool_of
+from gaprun.protocols import FULL, Protocol, pool_of
 from gaprun.store import open_store
 from tests.model.tiny import CONFIG, Pictures, state_of
 
@@ -260,7 +260,9 @@ def test_details_of_two_checkpoints_never_write_one_file(tmp_path):
     assert len(set(places)) == len(others) and {place.parent for place in places} == {tmp_path / "x"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x"]
     up = keep_details(
-        tmp_path / "x", replace(base, protocol="../../up [1, 2]"), Measured({}, 1, 1, {"rank": np.arange(3)})
+        tmp_path / "x",
+        replace(base, protocol=Protocol("../../up [1, 2]")),
+        Measured({}, 1, 1, {"rank": np.arange(3)}),
     )
     assert up.parent == tmp_path / "x" and sorted(path.name for path in tmp_path.iterdir()) == ["x"]
 
