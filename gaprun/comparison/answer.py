@@ -49,7 +49,7 @@ def sentences(comparison: Comparison) -> list[str]:
     return [
         _closing(shown, gap, rows, first, baseline),
         _buying(shown, first),
-        _sureness(shown, rows, first),
+        _sureness(shown, gap, rows, first),
     ]
 
 
@@ -91,12 +91,13 @@ def _buying(comparison: Comparison, group: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _sureness(comparison: Comparison, rows: dict[str, Reached], first: str) -> str:
-    """How many rows close the gap beyond doubt, what those buy, and on how many seeds all this rests."""
+def _sureness(comparison: Comparison, gap: Column, rows: dict[str, Reached], first: str) -> str:
+    """How many rows close the gap beyond doubt, what those buy, on how many seeds all this rests, and where."""
     closing = [group for group, cell in rows.items() if _sure(cell) and _delta(cell) < 0]
     counts = sorted({cell.summary.n for cell in rows.values()})
     basis = f"{counts[0]} to " * (len(counts) > 1) + counted(counts[-1], comparison.unit) + " a row"
     basis += ": no interval" * (counts[-1] == 1) + ": a direction, no proof" * (counts[-1] == FEW)
+    basis += f"; gap of {gap.dataset}/{gap.split}, {gap.protocol}"
     if len(rows) == 1:
         return f"How sure: {p_value(rows[first].p_shown) or 'no p-value'} for the gap ({basis})."
     parts = [f"of {counted(len(rows), 'row')} {len(closing)} close the gap with p < .05"]

@@ -32,7 +32,7 @@ def test_of_many_rows_the_one_that_closes_most_and_what_it_costs(store, add):
     assert buying.startswith("It loses in retrieval (image_recall@5 −10.0 [")
     assert "no difference is shown in classification (zeroshot_top1 +0.0 [" in buying
     assert "of 3 rows 2 close the gap with p < .05; of these 0 gain and 1 lose in retrieval" in sure
-    assert "of these 1 gain and 0 lose in classification (5 seeds a row)" in sure
+    assert "of these 1 gain and 0 lose in classification (5 seeds a row; gap of scenes/test, full)" in sure
 
 
 def test_two_seeds_show_what_each_saw_and_claim_no_proof(store, add):
