@@ -17,7 +17,7 @@ from gaprun.jobs.load import load_model
 from gaprun.model.hub import HubAway
 from gaprun.store import open_store
 
-transformers = pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers", reason="pip install -e .[dev]")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 TEXTS = [
