@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import queue
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,16 +35,6 @@ def test_no_job_outlives_its_parent(tmp_path: Path, scenes: Path, monkeypatch: p
     assert "finished" not in statuses and "running" not in statuses
 
 
-def note_device(job, db, device, threads, events) -> None:
-    """Stands in for training: says on which device it is, and stays there for a while."""
-    with open(db, "a") as file:
-        file.write(f"+{device} ")
-    time.sleep(0.3)
-    with open(db, "a") as file:
-        file.write(f"-{device} ")
-    events.put((job.id, None, ""))
-
-
 def fail_at_1(job, db, device, threads, events) -> None:
     """Stands in for training."""
     events.put((job.id, *(("Failure", "no number") if job.seed == 1 else (None, ""))))
@@ -62,21 +52,39 @@ class AtOnce:
             self.start, self.is_alive, self.join = (lambda: target(*args)), (lambda: False), (lambda: None)
 
 
-def test_each_device_holds_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_start_child", note_device)
-    ended = []
+class Beside(AtOnce):
+    """Stands in for multiprocessing's context: a process is a thread."""
+
+    class Process(threading.Thread):
+        pid, exitcode = None, 0
+
+        def __init__(self, target, args) -> None:
+            super().__init__(target=target, args=args, daemon=True)
+
+
+def test_each_device_holds_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two meet, so both devices are in use at once; all five hold their device while they work."""
+    meeting, held, ended = threading.Barrier(2, timeout=60), {}, []
+
+    def hold_device(job, db, device, threads, events) -> None:
+        try:
+            assert device not in held.values()
+            held[job.seed] = device
+            if job.seed < 2:
+                meeting.wait()
+                assert len(held) == 2
+                meeting.wait()
+            del held[job.seed]
+            events.put((job.id, None, ""))
+        except Exception as error:
+            events.put((job.id, "Failure", repr(error)))
+
+    monkeypatch.setattr(parallel, "_start_child", hold_device)
+    monkeypatch.setattr(parallel.multiprocessing, "get_context", lambda kind: Beside)
     jobs = [small_job("baseline", seed=seed) for seed in range(5)]
-    run_jobs(jobs, str(tmp_path / "log"), ["cuda:0", "cuda:1"], lambda event: None, ended.append)
-    assert len(ended) == 5 and not any(outcome.error for outcome in ended)
-    busy, most = set(), 0
-    for word in (tmp_path / "log").read_text().split():
-        if word[0] == "+":
-            assert word[1:] not in busy
-            busy.add(word[1:])
-        else:
-            busy.remove(word[1:])
-        most = max(most, len(busy))
-    assert most == 2
+    run_jobs(jobs, "unused", ["cuda:0", "cuda:1"], lambda event: None, ended.append)
+    assert sorted(outcome.job.seed for outcome in ended) == list(range(5))
+    assert [outcome.error for outcome in ended] == [None] * 5
 
 
 def test_after_a_failure_none_is_started_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
