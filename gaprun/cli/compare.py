@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import console
+from gaprun.cli.common import console, err_console
 from gaprun.cli.options import AtOption, DbOption, TopOption, WhereOption
 from gaprun.cli.output import (
     CaptionOption,
@@ -207,6 +207,8 @@ def compare(
     look = shown.Look(digits, named(names, [*found.groups, *(column.metric for column in found.columns)]))
     if how in (Format.json, Format.csv):
         table = shown.bare(found)
+        for note in shown.sentences(found.notes):  # records have no place for them
+            err_console.print(note, markup=False, highlight=False, soft_wrap=True)
     elif wide or brief or queries:
         table = shown.whole(found, brief, look)
     elif how is Format.table:

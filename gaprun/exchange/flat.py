@@ -1,4 +1,4 @@
-"""What every receiver of runs gets: one run's facts, recipe, trajectory and final metrics as flat names and numbers.
+"""What every receiver of runs gets: one run's facts, recipe, trajectory and metrics as flat names and numbers.
 
 Each run is sent by itself: one that cannot be sent, and why, is said, and the others are.
 """
@@ -80,14 +80,14 @@ class FlatRun:
 
 
 def flat_run(store: Store, run_id: str) -> FlatRun:
-    """The run `run_id` made flat; of each metric its latest value."""
+    """The run `run_id` made flat; of each metric its latest value at each step it was measured at."""
     run = store.run(run_id)
     recipe = run.resolved_recipe
-    metrics = [
+    metrics = sorted(
         (f"{row['dataset']}/{row['split']}/{row['protocol']}/{row['metric']}", row["step"], row["value"])
-        for row in store.metrics(run_id)
+        for row in store.metric_rows(None, run_ids=[run_id], every_step=True)
         if row["value"] is not None
-    ]
+    )
     curves = [
         (f"trajectory/{name}", row["step"], row[name])
         for row in store.trajectory(run_id)

@@ -12,11 +12,12 @@ import pytest
 from gaprun.errors import Failure, UserError
 from gaprun.exchange import mlflow as to_mlflow
 from gaprun.exchange import tensorboard as to_tensorboard
-from gaprun.exchange.flat import CURVES
+from gaprun.exchange.flat import CURVES, flat_run
 from gaprun.exchange.mlflow import mlflow_name
 from gaprun.files import MANIFEST
-from gaprun.store import open_store
+from gaprun.store import EvaluationKey, open_store
 from tests.conftest import run_gaprun
+from tests.protocols import named
 
 
 def expected_curves(store, run_id):
@@ -221,6 +222,16 @@ def test_mlflow_again_skips_what_is_there_and_replaces_what_changed(example, som
     assert sorted(run.data.tags["gaprun.run"] for run in runs) == some
     changed = next(run for run in runs if run.data.tags["gaprun.run"] == some[0])
     assert changed.data.metrics["trajectory/loss"] == 0.125
+
+
+def test_what_was_measured_along_training_is_sent_by_step(example, some):
+    name = "scenes/test/full/gap"
+    (end,) = [(step, value) for metric, step, value in flat_run(example, some[0]).metrics if metric == name]
+    for step, value in ((200, 0.5), (100, 0.75), (100, 0.25)):  # of one step, the latest counts
+        key = EvaluationKey(f"c{step}{value}", step, "gap", "scenes", "test", "f", named("full"))
+        example.add_evaluation(some[0], key, {"gap": value}, 96, 8)
+    sent = [(step, value) for metric, step, value in flat_run(example, some[0]).metrics if metric == name]
+    assert sent == [(100, 0.25), (200, 0.5), end]
 
 
 def test_names_that_mlflow_does_not_allow():
