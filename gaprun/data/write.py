@@ -80,13 +80,14 @@ def write_splits(
     total, done, results = sum(len(plan.items) for plan in plans), 0, []
     unusable: list[str] = []
     for plan, state in zip(plans, states, strict=True):
-        if state == "clear":
-            clear(plan.folder)
         if state == "done":
             results.append((read_index(plan.folder), False))
         else:
             counted = None if progress is None else _shifted(progress, done, total)
             try:
+                if state == "clear":
+                    _check_usable(plan)  # what cannot be replaced stays
+                    clear(plan.folder)
                 results.append((_write(plan, workers, counted), True))
             except NothingUsable as error:
                 unusable.append(str(error))
@@ -102,6 +103,17 @@ def write_splits(
 
 class NothingUsable(UserError):
     """A split none of whose pictures can be used."""
+
+
+def _check_usable(plan: SplitPlan) -> None:
+    """Raise NothingUsable where no item gives a sample; the first that does ends the search."""
+    tally = Tally(plan.report, plan.examples)
+    for outcome in map(plan.make, plan.items):
+        if outcome.sample is not None:
+            return
+        for reason in outcome.reasons:
+            tally.add(reason, outcome.name)
+    raise NothingUsable(f"no usable picture for {plan.folder}, which stays as it is: {tally}")
 
 
 def _shifted(progress: Progress, before: int, total: int) -> Progress:

@@ -221,6 +221,15 @@ def test_a_set_without_usable_samples_leaves_nothing_behind(tmp_path, make_plan)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_split_is_not_given_up_for_one_without_usable_samples(tmp_path, make_plan):
+    folder = tmp_path / "d" / "train"
+    write_splits([make_plan(folder, 5)])
+    none = write.SplitPlan(folder, range(3), lambda i: ItemOutcome(None, ("undecodable",), f"x{i}.jpg"), {})
+    with pytest.raises(UserError, match=r"no usable picture for .*, which stays as it is: undecodable 3"):
+        write_splits([none], force=True)
+    assert open_split(folder).samples == 5
+
+
 def test_a_full_disk_is_a_failure_that_keeps_what_is_done(tmp_path, make_plan, monkeypatch):
     plan = make_plan(tmp_path / "d" / "train", 21)
     calls = itertools.count()
