@@ -1,4 +1,4 @@
-"""Runs as TensorBoard event files: a folder a run, its curves and metrics, of every step measured, as scalars, its recipe as text.
+"""Runs as TensorBoard event files: a folder a run, curves and metrics (of every step) as scalars, the recipe as text.
 
 The database keeps no clock time of a step, so all points of a run carry the time at which it started: read the
 curves against the step. Event files hold float32.
