@@ -1,4 +1,4 @@
-"""Runs into an MLflow tracking store: recipe as parameters, curves and metrics (of every step) as metrics, facts as tags.
+"""Runs into an MLflow tracking store: recipe as parameters, curves and metrics of every step as metrics, facts as tags.
 
 Each MLflow run carries `gaprun.run` and `gaprun.content`, so that sending again skips what is there and replaces
 what has changed since. MLflow forbids some signs in names: `@` becomes `_at_`, others `_`.
