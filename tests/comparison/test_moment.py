@@ -205,7 +205,10 @@ def test_paper_report_views_and_one_run_show_the_same_moment(along):
     front = said("compare", "--pareto", "--at", "step=100", *metrics, "--dataset", "scenes/test")
     gaps = {row["group"]: row["means"]["gap scenes/test pool512"] for row in front}
     assert gaps == {"baseline": pytest.approx(0.85), "flt-0.1": pytest.approx(0.45)}
-    for kind in ("json", "csv"):  # what the values are of stands beside the records, which stay alone on stdout
+    for kind in (
+        "json",
+        "csv",
+    ):  # what the values are of stands beside the records, which stay alone on stdout
         words = ["compare", "--at", "best:recall@5@scenes/val", *metrics[:1], "--db", db, "--format", kind]
         done = CliRunner().invoke(app, words)
         assert "Each run at its step of the highest mean of image_recall@5" in done.stderr
