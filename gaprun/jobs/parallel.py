@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import queue
 import signal
@@ -11,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.jobs.children import child_context, start_child
 from gaprun.jobs.outcome import Finished, Outcome
 from gaprun.jobs.run import run_job
 from gaprun.recipe.jobs import Job
@@ -118,7 +118,7 @@ def _unopened(db: str | None) -> Store:
     return Store(place, make_engine(place))
 
 
-def _child(job: Job, db: str | None, device: str, threads: int, events: Any) -> None:
+def _start_child(job: Job, db: str | None, device: str, threads: int, events: Any) -> None:
     import torch
 
     from gaprun.store import open_store
@@ -145,6 +145,10 @@ def _unexpected(error: Exception) -> Failure:
 def on_card(device: str) -> bool:
     """Whether `device` (as for `--device`) is a GPU; the GPU is not woken."""
     return pick_device(device).type == "cuda"
+
+
+def _may_be_card(device: str) -> bool:
+    return device != "cpu" and (device != "auto" or on_card(device))
 
 
 def shared_out(device: str, count: int) -> list[str]:
@@ -177,7 +181,7 @@ def _side_by_side(
     finished: Finished,
     fail_fast: bool,
 ) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = child_context(cards=any(map(_may_be_card, devices)))
     events: Any = context.Queue()
     threads = max(1, (os.cpu_count() or 1) // len(devices))
     waiting, running, taken = list(jobs), dict[str, tuple[Job, BaseProcess]](), dict[str, str]()
@@ -207,9 +211,10 @@ def _side_by_side(
                 for name in running:
                     free.remove(taken[name])
                 device = taken[job.id] = free[0]
-                process = context.Process(target=_start_child, args=(job, db, device, threads, events))
-                _start_unheard(process)
+                process = start_child(context, _start_child, job, db, device, threads, events)
                 running[job.id] = (job, process)
+                if stopping and process.pid is not None:  # meanwhile, when it was not yet among those told
+                    os.kill(process.pid, signal.SIGTERM)
             _collect(events, running, report, ended, lambda: stopping)
     finally:
         for _, left in running.values():  # only when something broke here: no job outlives its parent
@@ -219,24 +224,6 @@ def _side_by_side(
             signal.signal(kind, handler)
     if stopping:
         raise Interrupted("stopped; the same command goes on from the saved checkpoints")
-
-
-def _start_unheard(process: BaseProcess) -> None:
-    """Start `process` deaf to the terminal's Ctrl-C: while it imports it could only answer by a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):
-        process.start()
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _start_child(*args: Any) -> None:
-    # The terminal sends Ctrl-C to the whole group; only the parent's SIGTERM counts, so that none is stopped twice.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _child(*args)
 
 
 def _collect(
