@@ -1,4 +1,4 @@
-"""The server that the processes of jobs are forked from: it may be forked, hears no stop and passes on what it should."""
+"""The server that processes of jobs are forked from: it may be forked, hears no stop and passes on what it should."""
 
 import os
 import signal
