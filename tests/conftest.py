@@ -54,12 +54,13 @@ def run_gaprun(
 ) -> subprocess.CompletedProcess[str]:
     """Run the real command line in a process of its own; wide output so that tables are not cut.
 
-    The process is a fork of one that has torch already, unless `env` sets what torch reads when it is imported.
+    The process is a fork of one that has torch already, unless `env` sets what torch reads when it is imported, or jobs
+    are handed to a scheduler, which is to end them itself.
     """
     whole = {**os.environ, "COLUMNS": "250", "OMP_NUM_THREADS": "1", **(env or {})}
-    if all(name.startswith("GAPRUN_") or name == "COLUMNS" for name in env or {}):
-        return PREPARED.run(list(args), cwd or REPO, whole, timeout=600)
-    command = [sys.executable, "-m", "gaprun", *args]
+    known = all(name.startswith("GAPRUN_") or name == "COLUMNS" for name in env or {})
+    python = PREPARED.python if known and "submit" not in args else sys.executable
+    command = [python, "-m", "gaprun", *args]
     return subprocess.run(command, cwd=cwd or REPO, env=whole, capture_output=True, text=True, timeout=600)
 
 

@@ -1,19 +1,29 @@
-"""A process that has imported what gaprun's heavy commands need, and forks for each command line given to it.
+"""A Python that has imported what gaprun's heavy commands need: `PREPARED.python` is a program to call like python.
 
-Tests run the real command line hundreds of times, and most of a short command is importing torch. gaprun itself is
-imported anew by every command. What needs a process of its own (start-up, signals, threads) takes `sys.executable`.
+Tests run real processes hundreds of times, and most of a short one is importing torch. Here a server imports it once
+and forks for every call: `prepared_client.py`, which stands where python would, hands over its arguments, files,
+folder, environment and signals, and ends as the fork ends. gaprun itself is imported anew by every process. What needs
+a process of its own (start-up, limits, threads) takes `sys.executable`.
 """
 
 from __future__ import annotations
 
-import contextlib
+import atexit
+import fcntl
+import io
 import json
+import multiprocessing
+import multiprocessing.process
 import os
+import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import traceback
+import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -25,101 +35,150 @@ PACKAGES = (
     "alembic.command",
     "pydantic",
     "rich.progress",
+    "scipy.optimize",
     "typer",
 )
+CLIENT = Path(__file__).with_name("prepared_client.py")
 
 
 class Prepared:
-    """The process, started by the first command and ended with the tests."""
+    """The server, started by the first use and ended with the tests."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def run(
-        self, args: list[str], cwd: Path, env: dict[str, str], timeout: float
-    ) -> subprocess.CompletedProcess[str]:
-        """`gaprun ARGS` in a fork, with its output; raises subprocess.TimeoutExpired."""
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            request = {"args": args, "cwd": str(cwd), "env": env, "timeout": timeout}
-            request |= {"parent": os.getpid(), "out": out.fileno(), "err": err.fileno()}
-            answer = self._ask(request)
-            if answer["code"] is None:
-                raise subprocess.TimeoutExpired(["gaprun", *args], timeout)
-            texts = [(file.seek(0), file.read())[1] for file in (out, err)]
-            return subprocess.CompletedProcess(["gaprun", *args], answer["code"], *texts)
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
+    @property
+    def python(self) -> str:
+        """The program to call in place of `sys.executable`."""
+        if self._process is None or self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="prepared-")
+            place = Path(self._folder.name)
+            program = place / "python"
+            program.write_text(
+                f"#!{sys.executable} -IS\n{CLIENT.read_text()}\nmain({str(place / 'socket')!r})\n"
             )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
+            program.chmod(0o755)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(place / "socket"))
+                listener.listen(128)
+                command = [sys.executable, __file__, str(listener.fileno()), str(program)]
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True
+                )
+        return str(Path(self._folder.name) / "python")
 
 
-def serve() -> None:
-    """Answer requests, one a line, until the tests end."""
+def serve(number: int, program: str) -> None:
+    """Fork for every call, until the tests end and with them this process's input."""
     for name in PACKAGES:
         __import__(name)
-    for line in sys.stdin:
-        request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _become_gaprun(request)
-        print(json.dumps({"code": _code(child, request["timeout"])}), flush=True)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever attends a call is nobody's to wait for
+    listener = socket.socket(fileno=number)
+    while True:
+        ready, _, _ = select.select([listener, 0], [], [])
+        if 0 in ready:
+            return
+        call, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _attend(call, program)
+        call.close()
 
 
-def _code(child: int, timeout: float) -> int | None:
-    """The child's exit code, minus the signal that ended it; None where it took too long."""
+def _attend(call: socket.socket, program: str) -> None:
+    """Run what was asked for in a fork, tell its pid and how it ended; it does not outlive who called."""
+    size, files, _, _ = socket.recv_fds(call, 8, 253)
+    text = b""
+    while len(text) < int.from_bytes(size, "big"):
+        text += call.recv(1 << 20)
+    child = os.fork()
+    if child == 0:
+        call.close()
+        _become_python(json.loads(text), files, program)
+    for file in files:
+        os.close(file)
+    call.sendall(child.to_bytes(8, "big"))
+    ended = os.pidfd_open(child)
+    if call in select.select([call, ended], [], [])[0]:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    try:
+        call.sendall(status.to_bytes(8, "big"))
+    finally:
+        os._exit(0)
 
-    def too_long(*_: object) -> None:
-        os.killpg(child, signal.SIGKILL)
 
-    signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(int(timeout))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    late = signal.alarm(0) == 0
-    return None if late else code
-
-
-def _become_gaprun(request: dict[str, Any]) -> None:
+def _become_python(request: dict[str, Any], files: list[int], program: str) -> None:
     os.setpgid(0, 0)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    above = [fcntl.fcntl(file, fcntl.F_DUPFD, 600) for file in files]  # clear of all that they are to become
+    for file in files:
+        os.close(file)
+    for file, target in zip(above, request["files"], strict=True):
+        os.dup2(file, target)
+        os.close(file)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    parent = Path("/proc") / str(request["parent"]) / "fd"
-    for target, source in ((0, nothing), (1, os.open(parent / str(request["out"]), os.O_RDWR | os.O_APPEND)),
-                           (2, os.open(parent / str(request["err"]), os.O_RDWR | os.O_APPEND))):  # fmt: skip
-        os.dup2(source, target)
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
-    sys.argv = ["gaprun", *request["args"]]
-    sys.path[0] = request["cwd"]  # as `python -m` has it
-    code = 1
-    try:
-        from gaprun.cli.main import main
-
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except BaseException:
-        traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    import atexit
-
+    for kind in request["heard"]:
+        signal.signal(kind, signal.default_int_handler if kind == signal.SIGINT else signal.SIG_DFL)
+    for kind in request["ignored"]:
+        signal.signal(kind, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["mask"])
+    at_once = {"write_through": True} if "PYTHONUNBUFFERED" in os.environ or "-u" in request["args"] else {}
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(
+        open(1, "wb", 0 if at_once else -1, closefd=False), **at_once
+    )
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, errors="backslashreplace", closefd=False)
+    sys.executable = program
+    multiprocessing.set_executable(program)
+    multiprocessing.process.ORIGINAL_DIR = os.getcwd()
+    code = _run(request["args"])
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if not stream.closed:
+                stream.flush()
+        except OSError:
+            code = code or 120  # as python has it
     os._exit(code)
 
 
+def _run(args: list[str]) -> int:
+    """What `python ARGS` does, and the code it ends with."""
+    args = list(args)
+    while args and args[0][0] == "-" and args[0] not in ("-c", "-m"):
+        del args[: 2 if args[0] in ("-X", "-W") else 1]
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    first = "" if args[0] == "-c" else os.getcwd() if args[0] == "-m" else str(Path(args[0]).resolve().parent)
+    sys.path[:1] = [first, *paths]
+    try:
+        if args[0] == "-c":
+            sys.argv = ["-c", *args[2:]]
+            module = sys.modules["__main__"] = types.ModuleType("__main__")
+            exec(compile(args[1], "<string>", "exec"), module.__dict__)
+        elif args[0] == "-m":
+            sys.argv = args[1:]
+            runpy.run_module(args[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = args
+            runpy.run_path(args[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return (end.code or 0) & 255
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    serve()
+    serve(int(sys.argv[1]), sys.argv[2])
