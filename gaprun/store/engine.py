@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -24,6 +25,11 @@ from gaprun.store.texts import check_texts
 
 T = TypeVar("T")
 
+_HEADER = b"SQLite format 3\0"
+# Files to which this process has (had) a connection, by device and number. Closing any handle of a file takes all the
+# process's locks on it away, SQLite's too; another program that closes the file last then deletes the write-ahead log
+# under us, and what we write is lost. So such a file is opened by SQLite alone.
+_CONNECTED: set[tuple[int, int]] = set()
 BUSY_SECONDS = 60.0
 RETRY_SECONDS = 60.0
 NETWORK_FILE_SYSTEMS = {
@@ -110,11 +116,14 @@ def check_file(place: Place, create: bool) -> Place:
             )
         if not path.exists() or path.stat().st_size == 0:
             return _check_new(place, path, create)
-        with path.open("rb") as file:
-            header = file.read(16)
+        if _number(path) in _CONNECTED:
+            header = _HEADER
+        else:
+            with path.open("rb") as file:
+                header = file.read(len(_HEADER))
     except OSError as error:
         raise UserError(f"database {place.name} cannot be read: {error.strerror}") from None
-    if header != b"SQLite format 3\0":
+    if header != _HEADER:
         raise UserError(
             f"{place.name} is not a gaprun database (not a SQLite file): name another one with --db"
         )
@@ -171,7 +180,7 @@ def make_engine(place: Place) -> Engine:
         ) from None
     event.listen(engine, "before_cursor_execute", _on_execute)
     if place.path is not None:
-        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "connect", partial(_on_sqlite_connect, place.path.absolute()))
         event.listen(engine, "begin", _on_sqlite_begin)
     return engine
 
@@ -196,7 +205,8 @@ def _on_execute(
     check_texts(parameters, "a text for the database")
 
 
-def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
+def _on_sqlite_connect(path: Path, connection: sqlite3.Connection, _record: object) -> None:
+    _CONNECTED.add(_number(path))
     connection.isolation_level = None  # the driver would begin transactions late; _on_sqlite_begin does it
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -206,6 +216,11 @@ def _on_sqlite_begin(connection: Connection) -> None:
     # A transaction that reads and then writes fails at once in WAL mode if another wrote between; lock first.
     immediate = connection.get_execution_options().get("gaprun_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _number(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_dev, state.st_ino
 
 
 def journal_mode_for(path: Path) -> str:

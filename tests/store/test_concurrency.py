@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -114,6 +115,23 @@ def test_a_writer_waits_for_a_lock_and_readers_do_not(url, new_run, monkeypatch)
     store.record("baseline-s0", [{"step": 9, "loss": 1.0}])
     assert time.monotonic() - start > 0.5
     assert store.run("baseline-s0").step == 9
+
+
+def test_what_a_second_store_of_one_process_writes_outlives_other_programs_that_read(tmp_path, new_run):
+    """Another program that closes the file last deletes the write-ahead log: our locks must tell it that it is not."""
+    path = tmp_path / "results.db"
+    read = f"import sqlite3; c = sqlite3.connect({str(path)!r}); print(*c.execute('SELECT step FROM runs')); c.close()"
+
+    def from_outside():
+        return subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True).stdout
+
+    first = open_store(str(path))
+    first.begin_run(new_run())
+    second = open_store(str(path))  # as the next job of a sweep opens it
+    assert from_outside() == "(0,)\n"
+    second.heartbeat("baseline-s0", 7)
+    first.heartbeat("baseline-s0", 8)
+    assert from_outside() == "(8,)\n" and Path(f"{path}-wal").exists()
 
 
 def test_a_lock_that_never_ends_is_a_clear_failure(tmp_path, new_run, monkeypatch):
