@@ -12,7 +12,8 @@ from gaprun.comparison import shown
 from gaprun.comparison.answer import sentences
 from gaprun.comparison.table import Comparison
 from gaprun.paper.claims import Verdict
-from gaprun.report.figure import Figure, as_json
+from gaprun.report.figure import Figure
+from gaprun.report.files import drawn, filled
 from gaprun.report.setups import SetupRows
 from gaprun.tables import html
 
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 FEW = ("gap", "image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
 
 
-def filled(name: str, **values: object) -> Markup:
-    """One of the report's templates with these values."""
-    return html.filled("gaprun.report", name, **values)
-
-
 def no_data(why: str) -> Markup:
     """A part without data says so in its place."""
     return filled("none.html", why=why[:1].upper() + why[1:])
@@ -34,9 +30,7 @@ def no_data(why: str) -> Markup:
 
 def figure(found: Figure | str) -> Markup:
     """A figure with its title, switches and buttons; a string is the reason why there is none."""
-    if isinstance(found, str):
-        return no_data(found)
-    return filled("figure.html", figure=found, data=Markup(as_json(found)))
+    return no_data(found) if isinstance(found, str) else drawn(found)
 
 
 NO_BASELINE = (

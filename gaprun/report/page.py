@@ -13,7 +13,7 @@ from markupsafe import Markup
 from gaprun.files import PAGE_MARK, check_page, replace_page
 from gaprun.palette import DARK
 from gaprun.paper.settings import MethodSetting
-from gaprun.report import blocks
+from gaprun.report.files import asset, filled
 from gaprun.report.gather import Material
 from gaprun.report.sections import ReportSection, cloud_figures, every_figure, sections
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gaprun.report.pictures import RunPictures
     from gaprun.store import Store
 
-ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("figures.js", "table.js", "regroup.js")
 
 
@@ -59,15 +58,15 @@ def document(title: str, parts: Sequence[ReportSection]) -> str:
     """The whole page."""
     from plotly.offline import get_plotlyjs
 
-    return blocks.filled(
+    return filled(
         "page.html",
         title=title,
         parts=parts,
         now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         mark=Markup(PAGE_MARK),
         dark=Markup(json.dumps(DARK)),
-        style=_asset("page.css"),
-        scripts=[_asset(name) for name in SCRIPTS],
+        style=asset("page.css"),
+        scripts=[asset(name) for name in SCRIPTS],
         plotly=Markup(get_plotlyjs()),
     )
 
@@ -95,7 +94,3 @@ def read(store: Store, material: Material) -> dict[str, RunPictures | str]:
             if not isinstance(found[label], str):
                 break
     return found
-
-
-def _asset(name: str) -> Markup:
-    return Markup((ASSETS / name).read_text(encoding="utf-8"))

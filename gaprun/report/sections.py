@@ -15,6 +15,7 @@ from gaprun.paper.published import SOURCE, TABLES
 from gaprun.paper.tables import beside, cells_table, sizes_table
 from gaprun.report import blocks, curves, figures, groups, overview
 from gaprun.report.figure import Figure
+from gaprun.report.files import filled
 from gaprun.report.gather import Material
 from gaprun.report.setups import MEASURES, WORDS, SetupRows, setups_of
 from gaprun.tables import Heading, Table, html
@@ -111,7 +112,7 @@ def _compared(material: Material) -> ReportSection:
         "Small print in a cell: Δ, the difference from the baseline with its 95 % interval and corrected p. Click a "
         "column to sort."
     )
-    told = blocks.filled("legend.html", words=legend)
+    told = filled("legend.html", words=legend)
     return ReportSection(
         "compare",
         "Every method in numbers",
@@ -122,7 +123,7 @@ def _compared(material: Material) -> ReportSection:
 
 def _grouped(material: Material, found: Sequence[SetupRows]) -> ReportSection:
     figure = groups.parallel(material, found[0])
-    content = blocks.filled(
+    content = filled(
         "regroup.html",
         data=groups.regrouping(material, found),
         measures=[WORDS[measure] for measure in MEASURES],
@@ -296,7 +297,7 @@ def _health(material: Material) -> ReportSection:
     ]
     heads = ("run", "signature", Heading("numbers", wrap=True))
     table = html.render(Table.of("health", heads, sorted(rows)), wrap=True) if rows else None
-    content = blocks.filled(
+    content = filled(
         "health.html",
         flagged=len(material.health),
         recorded=len(material.paths),
