@@ -44,7 +44,7 @@ class OpenDatabase:
         self.backup = backup
         self._pid = os.getpid()
         self._claims: dict[str, str] = {}
-        self._path = None if place.path is None or place.read_only else place.path.absolute()
+        self._path = None if place.path is None else place.path.absolute()
         self._file = _file_at(self._path)
 
     @property
@@ -82,6 +82,11 @@ class OpenDatabase:
         """What this database calls itself, wherever it lies: a random hexadecimal text."""
         return self._read(lambda session: session.scalars(select(DatabaseIdentity.id)).one())
 
+    def check_file(self) -> None:
+        """Raise DatabaseGone if the SQLite file is not the one that was opened: SQLite itself would use it on."""
+        if _file_at(self._path) != self._file:
+            raise DatabaseGone(f"database {self.place.name} was moved, deleted or replaced while it was open")
+
     # Inside
 
     def _write(self, work: Callable[[Session], T]) -> T:
@@ -107,16 +112,11 @@ class OpenDatabase:
                 return work(session)
 
         if write:
-            self._check_file()
+            self.check_file()
         result = retried(attempt, self.place.name)
         if write:
-            self._check_file()
+            self.check_file()
         return result
-
-    def _check_file(self) -> None:
-        """Raise DatabaseGone if the SQLite file is not the one that was opened: SQLite itself would write on."""
-        if _file_at(self._path) != self._file:
-            raise DatabaseGone(f"database {self.place.name} was moved, deleted or replaced while it was open")
 
 
 def _file_at(path: Path | None) -> tuple[int, int] | None:

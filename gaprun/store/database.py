@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from numbers import Integral
 from typing import Any
 
-from sqlalchemy import Table, delete, update
+from sqlalchemy import Table, delete, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
@@ -26,14 +26,15 @@ from gaprun.store.texts import check_texts
 from gaprun.store.values import EvaluationKey, NewRun
 
 
-def open_store(url: str | None = None, create: bool = True) -> Store:
+def open_store(url: str | None = None, create: bool = True, write: bool = True) -> Store:
     """The store at `url` (a SQLite file or URL, or a PostgreSQL URL; None: GAPRUN_DB, then `results.db`).
 
-    Creates a missing file if `create`, and upgrades an older schema (leaving a backup beside a SQLite file).
+    Creates a missing file if `create`, and upgrades an older schema (leaving a backup beside a SQLite file). Without
+    `write` its connections are such that the database itself refuses every change, and an older schema is refused.
     Raises UserError for what cannot be a store: a missing file, a folder, another program's database, a newer
     gaprun's.
     """
-    place = check_file(locate(url), create)
+    place = check_file(locate(url), create and write, write)
     engine = make_engine(place)
     backup = ensure_schema(engine, place, create)
     return Store(place, engine, backup)
@@ -84,14 +85,19 @@ class Store(Reading):
         if run_id in self._claims:
             self._write(lambda session: self._check_and_beat(session, run_id, None))
 
-    def heartbeat(self, run_id: str, step: int) -> None:
-        """Say that `run_id` is alive at `step`; also takes back that it was thought lost."""
+    def heartbeat(self, run_id: str, step: int, pace: Mapping[str, Any] | None = None) -> None:
+        """Say that `run_id` is alive at `step`, and how fast (`training.pace`); takes back that it was thought lost."""
 
-        self._write(lambda session: self._check_and_beat(session, run_id, step))
+        self._write(lambda session: self._check_and_beat(session, run_id, step, pace))
 
-    def _check_and_beat(self, session: Session, run_id: str, step: int | None) -> None:
+    def _check_and_beat(
+        self, session: Session, run_id: str, step: int | None, pace: Mapping[str, Any] | None = None
+    ) -> None:
         claims.check(session, run_id, self._claims.get(run_id))
         _beat(session, run_id, step)
+        if pace is not None:
+            notes = session.scalar(select(Run.notes).where(Run.id == run_id)) or {}
+            session.execute(update(Run).where(Run.id == run_id).values(notes={**notes, "pace": dict(pace)}))
 
     def record(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Add trajectory rows (`step` and any of the trajectory's columns), replacing rows of the same step.

@@ -9,7 +9,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,15 +94,17 @@ def _sqlite_place(path: Path) -> Place:
     )
 
 
-def check_file(place: Place, create: bool) -> Place:
+def check_file(place: Place, create: bool, write: bool = True) -> Place:
     """`place` after a look at its SQLite file: read-only where it cannot be written. Creates nothing.
+
+    Without `write` it is read-only in any case, and follows what others write.
 
     Raises UserError for a folder, a file that is not a database, a missing file (unless `create`), and a new
     file in a folder that does not exist or cannot be written.
     """
     path = place.path
     if path is None:
-        return place
+        return place if write else replace(place, read_only=True)
     try:
         if path.is_dir():
             raise UserError(
@@ -127,9 +129,10 @@ def check_file(place: Place, create: bool) -> Place:
         raise UserError(
             f"{place.name} is not a gaprun database (not a SQLite file): name another one with --db"
         )
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    if writable and write:
         return place
-    return Place(_read_only_url(path), place.name, path, read_only=True)
+    return Place(_read_only_url(path, writable), place.name, path, read_only=True)
 
 
 def _leads_nowhere(link: Path) -> bool:
@@ -154,11 +157,11 @@ def _check_new(place: Place, path: Path, create: bool) -> Place:
     return place
 
 
-def _read_only_url(path: Path) -> URL:
+def _read_only_url(path: Path, writable: bool) -> URL:
     uri = "file:" + quote(str(path.absolute()))
     query = {"mode": "ro", "uri": "true"}
     # A WAL database in a folder where SQLite may not put its index beside it opens only as immutable.
-    if not Path(f"{path}-wal").exists():
+    if not writable and not Path(f"{path}-wal").exists():
         query["immutable"] = "1"
     return URL.create("sqlite", database=uri, query=query)
 
@@ -179,6 +182,8 @@ def make_engine(place: Place) -> Engine:
             f"the driver of {place.name} is not installed ({error}): pip install 'gaprun[postgres]'"
         ) from None
     event.listen(engine, "before_cursor_execute", _on_execute)
+    if place.read_only and place.path is None:
+        event.listen(engine, "begin", _on_read_only_begin)
     if place.path is not None:
         event.listen(engine, "connect", partial(_on_sqlite_connect, place.path.absolute()))
         event.listen(engine, "begin", _on_sqlite_begin)
@@ -216,6 +221,10 @@ def _on_sqlite_begin(connection: Connection) -> None:
     # A transaction that reads and then writes fails at once in WAL mode if another wrote between; lock first.
     immediate = connection.get_execution_options().get("gaprun_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _on_read_only_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
 
 def _number(path: Path) -> tuple[int, int]:

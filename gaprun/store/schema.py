@@ -55,7 +55,8 @@ def ensure_schema(engine: Engine, place: Place, create: bool) -> Path | None:
         raise explain(error, place.name) from error
     if place.read_only:
         raise UserError(
-            f"database {place.name} is of an older gaprun and read-only: copy it to a writable folder first"
+            f"database {place.name} is of an older gaprun: `gaprun db upgrade` brings it up to date, or (where it is "
+            "read-only) a copy of it in a writable folder"
         )
     return retried(lambda: _bring_up(engine, place), place.name)
 
