@@ -214,7 +214,14 @@ def _facts(run: Run) -> list[tuple[str, Cell]]:
 
 
 def _note(value: Any) -> Any:
-    """A verdict such as the gap's law as one sentence, other notes as they are."""
+    """A verdict such as the gap's law as one sentence, the last pace in words, other notes as they are."""
+    if isinstance(value, dict) and "steps_per_second" in value:
+        if value["steps_per_second"] is None:
+            return "-"
+        speed = f"{significant(value['steps_per_second'], 3)} steps a second"
+        return (
+            f"{speed}, {100 * value['waiting']:.0f} % of the time waiting for data (at step {value['step']})"
+        )
     if isinstance(value, dict) and {"law", "reason"} <= set(value):
         return f"{value['law']}: {value['reason']}"
     return value

@@ -8,7 +8,7 @@ run of the same job brings everything in.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,8 +54,8 @@ class KeptStore(Store):
         number = self._unless_gone(lambda: Store.add_evaluation(self, run_id, key, metrics, *args, **options))
         return number or 0
 
-    def heartbeat(self, run_id: str, step: int) -> None:
-        self._unless_gone(lambda: Store.heartbeat(self, run_id, step))
+    def heartbeat(self, run_id: str, step: int, pace: Mapping[str, Any] | None = None) -> None:
+        self._unless_gone(lambda: Store.heartbeat(self, run_id, step, pace))
 
     def annotate(self, run_id: str, notes: dict[str, Any]) -> None:
         self._unless_gone(lambda: Store.annotate(self, run_id, notes))

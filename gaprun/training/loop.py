@@ -31,6 +31,7 @@ from gaprun.training.diverged import Diverged, check_finite, check_learning
 from gaprun.training.length import recorded_steps
 from gaprun.training.midway import as_saved
 from gaprun.training.once import FrozenFeatures
+from gaprun.training.pace import Pace
 from gaprun.training.resident import brought, filled, resident_stream
 from gaprun.training.state import TrainState
 from gaprun.training.transfer import on_device
@@ -81,7 +82,8 @@ def train_steps(
         while True:
             batch, ended = None, state.step == length.total
             if trouble is None and not ended:
-                batch, trouble = _tried(lambda: next(batches))
+                with books.pace.waiting():
+                    batch, trouble = _tried(lambda: next(batches))
             failed, stopping, flush, damage = world.agree(
                 trouble is not None, stop.requested, books.due(), bool(batch and batch.damaged)
             )
@@ -101,6 +103,7 @@ def train_steps(
                 assert saved is not None
                 with as_saved(state):
                     measure(saved[1])
+                books.pace.restart(state.step)
             with explained(f"step {state.step}", way_out, StepFailed), state.undone():
                 loss, record = state.train_step(brought(batch, state), state.step in recorded)
                 ended = state.step == length.total
@@ -135,7 +138,7 @@ class _Books:
         self.job, self.store, self.state, self.report = job, store, state, report
         self.writer = CheckpointWriter(folder / "checkpoints", job.recipe.checkpoint.keep)
         self.rows: list[dict[str, float]] = []
-        self.last_flush, self.store_away = time.monotonic(), False
+        self.last_flush, self.store_away, self.pace = time.monotonic(), False, Pace(state.step)
 
     def due(self) -> bool:
         """Whether rows have waited long enough."""
@@ -149,17 +152,18 @@ class _Books:
         if record is not None:
             self.rows.append(record)
         if flush:
-            self._write()
+            self._write(loss)
             self.report(Event(self.job.id, "train", step, total, f"loss {loss:.3f}"))
             if save:
                 self.writer.save(checkpoint_content(self.state, self.job))
         elif step % 10 == 0:
             self.report(Event(self.job.id, "train", step, total))
 
-    def _write(self) -> None:
+    def _write(self, loss: float | None = None) -> None:
         self.store_away = True
         self.store.record(self.job.id, self.rows)
-        self.store.heartbeat(self.job.id, self.state.step)
+        step = self.state.step
+        self.store.heartbeat(self.job.id, step, self.pace.note(step, loss))
         self.store_away, self.rows, self.last_flush = False, [], time.monotonic()
 
     def save_and_wait(self) -> tuple[Path, str] | None:
