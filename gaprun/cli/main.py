@@ -25,6 +25,7 @@ COMMANDS = (
     "theory",
     "paper",
     "report",
+    "watch",
     "db",
     "doctor",
     "init",

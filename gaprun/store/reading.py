@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from gaprun.errors import UserError
-from gaprun.store import claims, hints, queries
+from gaprun.store import claims, following, hints, queries
 from gaprun.store.connection import OpenDatabase
 from gaprun.store.models import Evaluation, Run, Trajectory
 from gaprun.store.standing import as_it_stands, lost_running
@@ -116,6 +117,24 @@ class Reading(OpenDatabase):
     def steps_per_epoch(self, run_ids: Sequence[str]) -> dict[str, float]:
         """Steps in an epoch, by run; see `queries.steps_per_epoch`."""
         return self._read(lambda session: queries.steps_per_epoch(session, run_ids))
+
+    def runs_now(
+        self, latest: int, lost: Mapping[str, str]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+        """The runs that go on, and those that finished and that stopped last; see `following.runs_now`."""
+        return self._read(lambda session: following.runs_now(session, latest, lost))
+
+    def lost_waiting(self) -> dict[str, str]:
+        """Queued runs that wait for nothing, with the reason; asks the cluster."""
+        return self._read(following.lost_waiting)
+
+    def last_measured(self, run_ids: Sequence[str]) -> dict[str, datetime]:
+        """When each of these (up to 500) runs was measured last, if it was."""
+        return self._read(lambda session: following.last_measured(session, run_ids))
+
+    def curves_after(self, run_id: str, step: int) -> dict[str, list[Any]]:
+        """What `run_id` recorded after `step`, by column; see `following.curves_after`."""
+        return self._read(lambda session: following.curves_after(session, run_id, step))
 
     def metric_names(self) -> list[str]:
         """Every metric's name in the database, sorted."""

@@ -41,6 +41,8 @@ def complete(line: str, cwd: Path = REPO, **environment: str) -> list[str]:
     ("line", "some"),
     [
         ("gaprun do", ["doctor"]),
+        ("gaprun wa", ["watch"]),
+        ("gaprun watch --no", ["--no-open"]),
         ("gaprun submit --clus", ["--cluster"]),
         ("gaprun submit recipes/re", ["recipes/reparam-scaled.yaml", "recipes/reparam.yaml"]),
         ("gaprun submit recipes/sweeps/soft", ["recipes/sweeps/soft-swap.yaml"]),

@@ -15,7 +15,7 @@ from gaprun.errors import UserError
 from gaprun.tables import Table
 
 # What prints no table: it acts, and says in a line or two what it did.
-NO_TABLE = {"db upgrade", "init", "runs note", "runs rm", "runs tag"}
+NO_TABLE = {"db upgrade", "init", "runs note", "runs rm", "runs tag", "watch"}
 TABLE = Table.of("t", ("a", "b"), [("1", "2")], [{"a": 1.25, "b": [0.5, 1.5]}], "Title", ["Said."])
 
 

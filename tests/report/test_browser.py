@@ -4,13 +4,9 @@ colour schemes, figures as files.
 Screenshots go to the folder GAPRUN_SCREENSHOTS names, if it does.
 """
 
-import base64
 import json
-import os
-import shutil
 import time
 import urllib.parse
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +17,9 @@ from gaprun.cli import report as cli
 from gaprun.palette import DARK, INK, PAPER
 from gaprun.report.pictures import principal_plane
 from tests.conftest import REPO, run_gaprun
+from tests.report.screen import SCREENS, in_scheme, on_screen, screenshot, started
 
 pytestmark = pytest.mark.slow
-SCREENS = {1440: 900, 390: 844}  # width: height
 DARK_PAPER, DARK_INK = DARK[PAPER], DARK[INK]
 
 
@@ -58,33 +54,8 @@ def example_report(tmp_path_factory):
 @pytest.fixture(params=SCREENS)
 def browser(request):
     """Chromium at one width with its console and network recorded; skips where it is not installed."""
-    selenium = pytest.importorskip(
-        "selenium.webdriver", reason="selenium is not installed: pip install selenium"
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("chromium and chromedriver are not installed (Debian: chromium chromium-driver)")
-    options = selenium.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--hide-scrollbars",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    size = {
-        "width": request.param,
-        "height": SCREENS[request.param],
-        "deviceScaleFactor": 1,
-        "mobile": request.param < 600,
-    }
-    found.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    found.width = request.param
+    found = started()
+    on_screen(found, request.param)
     yield found
     found.quit()
 
@@ -157,7 +128,7 @@ def _is_silent(browser, report):
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     addresses = {m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"}
     assert {a for a in addresses if not a.startswith("data:")} == {report.as_uri()}
-    _screenshot(browser, report.stem)
+    screenshot(browser, report.stem)
 
 
 def _prints(browser):
@@ -225,8 +196,7 @@ def _takes_marks_away(browser):
 
 def _is_dark(browser, report):
     """Figures follow the colour scheme; keeps the screenshot of the dark page."""
-    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    in_scheme(browser, "dark")
     paper = "return [charts[0].layout.paper_bgcolor, getComputedStyle(document.body).color]"
     for _ in range(50):
         found = browser.execute_script(paper)
@@ -235,8 +205,8 @@ def _is_dark(browser, report):
         time.sleep(0.1)
     red, green, blue = (int(DARK_INK[i : i + 2], 16) for i in (1, 3, 5))
     assert found == [DARK_PAPER, f"rgb({red}, {green}, {blue})"]
-    _screenshot(browser, f"{report.stem}-dark")
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    screenshot(browser, f"{report.stem}-dark")
+    in_scheme(browser, "light")
 
 
 def _saves(browser):
@@ -246,18 +216,3 @@ def _saves(browser):
     title = browser.execute_script("return charts[0].figure.title")
     assert svg.startswith("data:image/svg+xml,<svg") and title.partition(" (")[0] in svg
     assert browser.execute_async_script(script, "png").startswith("data:image/png;base64,")
-
-
-def _screenshot(browser, name):
-    folder = os.environ.get("GAPRUN_SCREENSHOTS")
-    if not folder:
-        return
-    height = browser.execute_script("return document.documentElement.scrollHeight")
-    for number, top in enumerate(range(0, height, 4000)):
-        clip = {"x": 0, "y": top, "width": browser.width, "height": min(4000, height - top), "scale": 1}
-        shot = browser.execute_cdp_cmd(
-            "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
-        )
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        path = Path(folder) / f"{name}-{browser.width}-{number}.png"
-        path.write_bytes(base64.b64decode(shot["data"]))

@@ -76,7 +76,7 @@ function layoutOf(figure, width, saved) {
     width, height: inner.h + margin.t + margin.b, margin, hovermode: "closest", annotations: [], dragmode: "zoom",
     font: { family: "system-ui, sans-serif", size: 12, color: shade(INK) }, paper_bgcolor: shade(PAPER), plot_bgcolor: shade(PAPER),
     legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 1, yref: "container", yanchor: "top", font: { size: 11 }, entrywidth: entry, entrywidthmode: "pixels" },
-    showlegend: !!saved,
+    showlegend: !!saved, uirevision: figure.uirevision,
     hoverlabel: { font: { size: 12 } },
   };
   panels.forEach((panel, n) => {
