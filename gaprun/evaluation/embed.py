@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +132,28 @@ class StoredEmbedder:
         position = {text: index for index, text in enumerate(distinct)}
         return np.concatenate(rows)[[position[text] for text in texts]]
 
-    @torch.inference_mode()
     def _image_batches(self, split: Source, part: int = 0, of: int = 1) -> list[np.ndarray]:
         """Unit rows of every batch of `split`, and in a last column their lengths before; or of each `of`-th batch from
         number `part` on."""
         batches = [list(batch) for batch in self._batches(split.samples)[part::of]]
+
+        def told(done: int) -> None:
+            self.progress(
+                f"{split.dataset}/{split.split} images", min(done * of, split.samples), split.samples
+            )
+
+        return self.picture_rows(self._loaded(split, batches), told)
+
+    @torch.inference_mode()
+    def picture_rows(self, batches: Iterable[Any], told: Callable[[int], None]) -> list[np.ndarray]:
+        """float32 (B, D + 1) of each batch of prepared pictures: unit rows, and in a last column their lengths before.
+
+        `told(done)` after each batch, with the number of pictures so far.
+        """
         rows: list[np.ndarray] = []
         waiting: list[torch.Tensor] = []  # on the device: fetching each at once would keep it waiting
         done = 0
-        for pictures in moved_ahead(self._loaded(split, batches), self.device, self._moved):
+        for pictures in moved_ahead(iter(batches), self.device, self._moved):
             with self._autocast():
                 features = self.towers.clip.encode_image(pictures)
             features = features.float()
@@ -148,8 +161,8 @@ class StoredEmbedder:
             if self.device.type == "cpu" or len(waiting) == FETCHED:
                 rows += [both.cpu().numpy() for both in waiting]
                 waiting.clear()
-            done += len(features) * of
-            self.progress(f"{split.dataset}/{split.split} images", min(done, split.samples), split.samples)
+            done += len(features)
+            told(done)
         return rows + [both.cpu().numpy() for both in waiting]
 
     def _loaded(self, split: Source, batches: list[list[int]]) -> Iterator[Any]:
