@@ -1,7 +1,7 @@
 """Opening a foreign result file: which format it is of, and that it can be read at all, in one line where it cannot.
 
 Formats are told by the file's ending and content: results.jsonl of open_clip_train, JSON or CSV of CLIP_benchmark, the
-tables that open_clip publishes (docs/openclip_results.csv and its sisters).
+tables that open_clip publishes (docs/openclip_results.csv and its sisters), JSON of mteb.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.errors import UserError
-from gaprun.exchange import clip_benchmark, openclip_log, openclip_tables
+from gaprun.exchange import clip_benchmark, mteb_results, openclip_log, openclip_tables
 from gaprun.exchange.records import Record
 
 MOST_BYTES = 64 * 1024 * 1024  # a result file has some kilobytes, a published table some hundred
@@ -34,10 +34,16 @@ def read_file(path: Path) -> list[Record]:
             records = openclip_log.read(path, list(_json_lines(path, text)))
         elif path.suffix == ".csv":
             records = _table(path, text)
+        elif path.name == mteb_results.META:
+            return []  # read with each result that lies beside it
+        elif mteb_results.is_mteb(document := _json(path, text)):
+            meta = path.parent / mteb_results.META
+            records = mteb_results.read(path, document, _json(meta, _text(meta)) if meta.exists() else None)
         else:
-            document = _json(path, text)
             if not isinstance(document, dict) or not isinstance(document.get("metrics"), dict):
-                raise UserError(f"{path}: not a result of CLIP_benchmark (it has no metrics)")
+                raise UserError(
+                    f"{path}: not a result of CLIP_benchmark (it has no metrics) and none of mteb"
+                )
             records = [clip_benchmark.read_json(path, document)]
     except RecursionError:
         raise UserError(f"{path}: nested too deeply for a result file") from None

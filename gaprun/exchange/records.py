@@ -44,7 +44,8 @@ class Value:
 class Record:
     """One evaluation in a file. `place` says where in the file; `digest` identifies the evaluation's content.
 
-    `left_out` are the names that mean nothing here, `odd` the names and texts of what is no number.
+    `left_out` are the names that mean nothing here, `odd` the names and texts of what is no number. `says_split`: the
+    file names the split, and may hold several; else `split` is what its program measures by habit.
     """
 
     file: str
@@ -59,6 +60,7 @@ class Record:
     step: int = 0
     dataset: str | None = None
     split: str = "test"
+    says_split: bool = False
     samples: int | None = None
     notes: list[str] = field(default_factory=list)
 

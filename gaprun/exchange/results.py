@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gaprun.data.split import Split, open_split
 from gaprun.errors import Failure, UserError
@@ -73,7 +74,7 @@ def import_files(
     `open_target` opens the store, and is called only when there is something to store. `data` names what was measured:
     a split that lies here, then its fingerprint and size go with the values and they stand beside our own, or just
     `dataset/split`; `same_data` says that it is what a file calls by another name. `name` replaces the recipe's name.
-    Raises UserError for a `data` or `name` that cannot be, and for several data sets under one `data`.
+    Raises UserError for a `data` or `name` that cannot be, and for several data sets or splits under one `data`.
     """
     report = ImportReport()
     if name is not None:
@@ -94,6 +95,11 @@ def import_files(
     if data and len(several) > 1:
         raise UserError(
             f"--data {data}: the files hold several data sets ({', '.join(several)}); import them apart"
+        )
+    parts = sorted({record.split for record in records if record.says_split and record.values})
+    if data and len(parts) > 1:
+        raise UserError(
+            f"--data {data}: the files hold several splits ({', '.join(parts)}); import them apart"
         )
     for record in records:
         left_out = report.left_out.setdefault(record.file, [])
@@ -273,14 +279,27 @@ def _store(
     groups: list[tuple[EvaluationKey, list[Value]]],
     split: Split | None,
 ) -> int:
+    held = [] if record.program == LOG else store.metrics(run_id)
     stored = 0
     for key, values in groups:
-        known = {value.name: value.value for value in values}
+        known = _beside(held, key) | {value.name: value.value for value in values}
         size = split.samples if split is not None and key.data_fingerprint else values[0].n
         if store.find_evaluation(run_id, key) is None:
             store.add_evaluation(run_id, key, known, size, None, code_version=record.program)
-        stored += len(known)
+        stored += len(values)
     return stored
+
+
+def _beside(held: list[dict[str, Any]], key: EvaluationKey) -> dict[str, float]:
+    """What another record has said of the same question by other metrics (mteb has a file for each direction): it
+    goes on with the new evaluation, since only the latest counts."""
+    asked = {name: key.columns()[name] for name in ("task", "data_fingerprint", "protocol", "options_hash")}
+    asked |= {"dataset": key.dataset, "split": key.split, "step": key.step}
+    return {
+        row["metric"]: math.nan if row["value"] is None else row["value"]
+        for row in held
+        if all(row[name] == value for name, value in asked.items())
+    }
 
 
 def _one_caption_each(split: Split | None) -> bool:
