@@ -36,7 +36,7 @@ Examples:
 
   gaprun runs export baseline-s0 --as embeddings --data coco/test --out baseline-coco-test.npz
 """
-IMPORT = """Bring in results that open_clip (results.jsonl, its tables), CLIP_benchmark (JSON, CSV) or mteb (JSON) wrote.
+IMPORT = """Bring in results of open_clip (results.jsonl, its tables), CLIP_benchmark (JSON, CSV) or mteb (JSON).
 
 They become runs of kind external, named model@program, and stand in `gaprun compare` like any others. What has no name
 here is left out and named; a file that cannot be read is named, the others come in, and the exit code is 1.
