@@ -188,23 +188,33 @@ def compare(
         margin=read_margins(margin or []),
         at=at,
     )
-    if correlate or pareto:
-        from gaprun.comparison import views
+    if correlate or pareto or aggregate:
+        from dataclasses import replace
 
-        view = views.correlations(found, predictors, top) if correlate else views.pareto(found, top)
-        show(view, how, caption=caption, label=label, siunitx=siunitx)
-        return
-    if aggregate:
-        from gaprun.comparison.overall import aggregated
+        from gaprun.comparison import overall, views
+        from gaprun.comparison.lanes import each_setup
+        from gaprun.comparison.table import Comparison
+        from gaprun.tables import Table
 
-        show(aggregated(found, top), how, caption=caption, label=label, siunitx=siunitx)
+        def view(part: Comparison) -> Table:
+            if correlate:
+                return views.correlations(part, predictors, top)
+            return views.pareto(part, top) if pareto else overall.aggregated(part, top)
+
+        tables = each_setup(found, view)
+        every = replace(tables[0], records=tuple(record for table in tables for record in table.records))
+        document = None if len(tables) == 1 else list(every.records)
+        show(tables, how, document, every, caption=caption, label=label, siunitx=siunitx)
         return
     if summary:
         from gaprun.comparison.answer import sentences
 
         say([*sentences(found), *(shown.sentences(found.notes) if at else [])], how)
         return
-    look = shown.Look(digits, named(names, [*found.groups, *(column.metric for column in found.columns)]))
+    shorts = {found.names[group].short for group in found.groups}
+    look = shown.Look(
+        digits, named(names, [*found.groups, *shorts, *(column.metric for column in found.columns)])
+    )
     if how in (Format.json, Format.csv):
         table = shown.bare(found)
         for note in shown.sentences(found.notes):  # records have no place for them

@@ -41,8 +41,8 @@ def compare(
     flagged runs (None: if there are no more than 200 runs); `family` is what p-values are corrected over
     (`families`); `at` is the moment of training (`step=400`, `epoch=2`, `best:METRIC@DATA/SPLIT`), by default the
     last step measured; `margin`, one or by metric, asks whether differences so large are ruled out; `top` shortens
-    what is shown and changes no number. Raises UserError for unknown names, for an empty result, and for results that
-    must not be averaged.
+    what is shown of each set-up and changes no number. Raises UserError for unknown names, for an empty result, and
+    for results that must not be averaged.
     """
     from gaprun.comparison import select, table
     from gaprun.comparison.notebook import NotebookComparison
@@ -67,7 +67,12 @@ def compare(
 
         result.marks = mark(store, runs)
     store.close()
-    if top is not None and top < len(result.groups):
-        result.notes.append(f"{len(result.groups) - top} more rows are not shown")
-        result.groups = result.groups[:top]
+    if top is not None:
+        parts: dict[str, list[str]] = {}
+        for group in result.groups:
+            parts.setdefault(result.names[group].setup, []).append(group)
+        first = {group for groups in parts.values() for group in groups[:top]}
+        if len(first) < len(result.groups):
+            result.notes.append(f"{len(result.groups) - len(first)} more rows are not shown")
+        result.groups = [group for group in result.groups if group in first]
     return NotebookComparison.of(result)

@@ -28,10 +28,18 @@ FEW = 2  # seeds
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Three sentences, or none where no row's gap is compared with a baseline's.
-
-    Of several set-ups the one with most rows speaks. Rows that `--top` hides count: no number depends on it.
+    """Three sentences about each set-up, the first of which names it where there are several; none where no row's gap
+    is compared with a baseline's. Rows that `--top` hides count: no number depends on it.
     """
+    found = []
+    for words, part in comparison.parts().items():
+        own = _of_setup(part)
+        found += [f"{words}: {own[0]}", *own[1:]] if words and own else own
+    return found
+
+
+def _of_setup(comparison: Comparison) -> list[str]:
+    """The sentences of one set-up; of several baselines (rows by a key) the one with most rows speaks."""
     shown = usual(comparison)
     gap = next((column for column in shown.columns if column.metric == "gap"), None)
     if gap is None:

@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gaprun.recipe.identity import METHOD, is_neutral, setup_part, training_part
-from gaprun.store.where import dotted_keys, lookup
+from gaprun.comparison.apart import as_text, what_differs
+from gaprun.recipe.identity import METHOD, setup_part, training_part
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
 
-MOST_KEYS = 3  # that a label names
 Row = dict[str, Any]
 Document = dict[str, Any]
 # recipe_hash; kind of the run; fingerprints of the training data, where runs of one hash differ in them.
 Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class RowName:
+    """What a comparison's row is called. `called`: the recipe's name (or the value that groups) alone; `short`: what
+    tells it from the rows of its set-up; `setup`: its set-up in words, "" where there is one set-up.
+    """
+
+    called: str
+    short: str
+    setup: str = ""
 
 
 class Recipes:
@@ -52,8 +63,16 @@ class Recipes:
             found = store.resolved_recipes(list(samples.values()))
             self._documents = self._with_data({key: found[run] for key, run in samples.items()})
         self._contents = {key: self._content(key) for key in samples}
-        self._details = self._apart(named)
         self._setups = {key: self._setup(key) for key in samples}
+        several = set(self._setups.values()) if by == "recipe" else set()
+        self._words = (
+            what_differs({setup: json.loads(setup) for setup in several}) if len(several) > 1 else {}
+        )
+        self._names = {
+            (name, key): found
+            for name, keys in named.items()
+            for key, found in self._named(name, list(keys)).items()
+        }
         known: dict[tuple[str, str, Key], str] = {}
         for row in rows:
             one = row["recipe"], row["recipe"] if by == "recipe" else as_text(row[by]), row["recipe_key"]
@@ -62,39 +81,61 @@ class Recipes:
             row["identity"] = known[one]
 
     def group(self, rows: Sequence[Row], pooled: bool = False) -> None:
-        """Set `group`, `unit` and `setup` of each row; `pooled`: one group a value of the key, come what may."""
+        """Set `group`, `name`, `unit` and `setup` of each row; `pooled`: one group a value of the key in any case."""
         values: dict[str, dict[str, tuple[str, Key]]] = {}  # of the key that groups: its recipes
         for row in rows if self.by != "recipe" else ():
             found = values.setdefault(as_text(row[self.by]), {})
             found.setdefault(row["identity"], (row["recipe"], row["recipe_key"]))
-        known: dict[str, tuple[str, str]] = {}  # by identity: the group and the recipe's label
+        groups = {value: self._within(value, same, pooled) for value, same in values.items()}
+        known: dict[
+            str, tuple[str, RowName, str]
+        ] = {}  # by identity: the group, its name, the recipe's label
         for row in rows:
             identity = row["identity"]
             if identity not in known:
-                label = self._label(row["recipe"], row["recipe_key"])
-                known[identity] = label if self.by == "recipe" else self._group(row, values, pooled), label
-            row["group"], label = known[identity]
+                label, name = self._names[row["recipe"], row["recipe_key"]]
+                group = label
+                if self.by != "recipe":
+                    value = as_text(row[self.by])
+                    group = groups[value][identity]
+                    name = RowName(value, group)
+                known[identity] = group, name, label
+            row["group"], row["name"], label = known[identity]
             row["unit"] = label if self.by == "seed" else row["seed"]
             row["setup"] = self._setups[row["recipe_key"]]
 
-    def _group(self, row: Row, values: Mapping[str, Mapping[str, tuple[str, Key]]], pooled: bool) -> str:
-        """The value of the key that groups, and what tells the row's recipe from others that share it."""
-        value = as_text(row[self.by])
-        same = values[value]
+    def _within(self, value: str, same: Mapping[str, tuple[str, Key]], pooled: bool) -> dict[str, str]:
+        """The groups of the recipes that share a value of the key that groups: the value and what tells them apart."""
         if pooled or len(same) == 1:
-            return value
-        name, key = same[row["identity"]]
-        alone = [one for one, _ in same.values()].count(name) == 1
-        label = name if alone else ", ".join([name, *filter(None, [self._details[name, key]])])
-        return f"{value} [{label}]"
+            return dict.fromkeys(same, value)
+        found = {}
+        for name in dict.fromkeys(name for name, _ in same.values()):
+            own = {identity: key for identity, (other, key) in same.items() if other == name}
+            apart = what_differs({identity: json.loads(self._contents[key]) for identity, key in own.items()})
+            for identity in own:
+                found[identity] = f"{value} [{', '.join(filter(None, (name, apart[identity])))}]"
+        return found
+
+    def _named(self, name: str, keys: Sequence[Key]) -> dict[Key, tuple[str, RowName]]:
+        """Label and name of each recipe of one name: with its set-up where the name has several, and with what differs
+        inside of one."""
+        setups = {key: self._setups[key] if self.by == "recipe" else "" for key in keys}
+        several = len(set(setups.values())) > 1
+        found = {}
+        for setup in dict.fromkeys(setups.values()):
+            own = {" ".join(key): key for key in keys if setups[key] == setup}
+            apart = dict.fromkeys(own, "")
+            if len({self._contents[key] for key in own.values()}) > 1:
+                apart = what_differs({text: json.loads(self._contents[key]) for text, key in own.items()})
+            words = self._words.get(setup, "")
+            for text, key in own.items():
+                label = _bracketed(name, words if several else "", apart[text])
+                found[key] = label, RowName(name, _bracketed(name, apart[text]), words)
+        return found
 
     def _key(self, row: Row) -> Key:
         recipe, data = row["recipe_hash"], row["trained_on"] or ""
         return recipe, row["kind"], data if len(self._data[recipe]) > 1 else ""
-
-    def _label(self, name: str, key: Key) -> str:
-        text = self._details[name, key]
-        return f"{name} [{text}]" if text else name
 
     def _content(self, key: Key) -> str:
         document = self._documents.get(key)
@@ -123,16 +164,6 @@ class Recipes:
             for key, document in documents.items()
         }
 
-    def _apart(self, named: Mapping[str, Mapping[Key, None]]) -> dict[tuple[str, Key], str]:
-        """For each name and recipe what differs where one name has several, else ""."""
-        details: dict[tuple[str, Key], str] = {}
-        for name, keys in named.items():
-            apart = dict.fromkeys((" ".join(key) for key in keys), "")
-            if len({self._contents[key] for key in keys}) > 1:
-                apart = what_differs({" ".join(key): json.loads(self._contents[key]) for key in keys})
-            details |= {(name, key): apart[" ".join(key)] for key in keys}
-        return details
-
 
 def setup_of(recipe: Mapping[str, Any], kind: str = "train") -> str:
     """Everything that two recipes must share to be compared as methods, as canonical text.
@@ -158,30 +189,9 @@ def with_data(recipe: Mapping[str, Any], data: str) -> Document:
     return {**recipe, "data": {**recipe.get("data", {}), "content": short}}
 
 
-def what_differs(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """For each recipe its values of the (first three) keys in which the recipes differ; labels do not count.
-
-    Keys are named by their last part, as in the names of a grid's jobs, unless two of them end alike.
-    """
-    keys = sorted({k for recipe in recipes.values() for k in dotted_keys(recipe) if not is_neutral(k)})
-    differing = [k for k in keys if len({as_text(lookup(recipe, k)) for recipe in recipes.values()}) > 1]
-    more = len(differing) > MOST_KEYS
-    ends = [k.rpartition(".")[2] for k in differing]
-    names = {k: end if ends.count(end) == 1 else k for k, end in zip(differing, ends, strict=True)}
-    return {
-        key: ", ".join(f"{names[k]}={as_text(lookup(recipe, k))}" for k in differing[:MOST_KEYS])
-        + (f", … {key[:8]}" if more else "")
-        for key, recipe in recipes.items()
-    }
-
-
-def as_text(value: Any) -> str:
-    """A recipe's value as labels and groups show it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+def _bracketed(name: str, *details: str) -> str:
+    text = ", ".join(filter(None, details))
+    return f"{name} [{text}]" if text else name
 
 
 def _without(document: Document, parts: Sequence[str]) -> Document:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gaprun.comparison.recipes import as_text
+from gaprun.comparison.apart import as_text
 from gaprun.evaluation.catalogue import in_order, metric, value_text
 from gaprun.recipe.identity import ADDED_LATER
 from gaprun.store.where import dotted_keys, lookup

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gaprun.comparison.apart import as_text
 from gaprun.comparison.moment import rows_at
 from gaprun.comparison.places import SAME, Row
-from gaprun.comparison.recipes import Recipes, as_text
+from gaprun.comparison.recipes import Recipes
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import declared, expand_metric
 from gaprun.store.queries import nearest, recency
@@ -59,14 +60,15 @@ def load(
 ) -> tuple[Rows, list[str]]:
     """The metric rows to compare and notes for the reader.
 
-    Each row has its `group` (the row of the table), `unit` (what pairs it with other groups' rows), `setup` (equal in
-    rows that may be subtracted; "" for all where nobody asks by `setups`, a baseline or several recipes of one name)
-    and `mixed` (what `allow_mixed` let into its cell, or ""). A group is one recipe: `by` a key, the runs that share
-    its value but differ otherwise are rows of their own.
+    Each row has its `group` (the row of the table), `name` (what that is called), `unit` (what pairs it with other
+    groups' rows), `setup` (equal in rows that may be subtracted; "" for all where nobody asks by `setups`, a baseline
+    or several recipes of one name) and `mixed` (what `allow_mixed` let into its cell, or ""). A group is one recipe:
+    `by` a key, the runs that share its value but differ otherwise are rows of their own.
 
     Only finished runs, unless `all_statuses` or `where` speaks of status. Raises UserError when nothing is found and
-    (unless `allow_mixed`) when a column or a group would mix what differs in SAME or in the step; with `separate`
-    what differs in SAME becomes columns of its own. `at`: the moment of training (see `moment`), the end by default.
+    (unless `allow_mixed`) when a group, or a column within a set-up, would mix what differs in SAME or in the step;
+    what differs in SAME between set-ups, or with `separate` at all, becomes columns of its own. `at`: the moment of
+    training (see `moment`), the end by default.
     """
     if by in METRIC_KEYS:
         raise UserError(
@@ -88,10 +90,12 @@ def load(
         notes += _columns_apart(unique)
     notes += moment.told(unique)
     refuse = None if allow_mixed else UserError
-    for reason in (*_mixed_columns(unique), *_mixed_groups(unique, by, moment.best)):
+    for reason in (*_mixed_columns(unique, allow_mixed), *_mixed_groups(unique, by, moment.best)):
         if refuse:
             raise refuse(reason)
         notes.append(f"mixed on request (--allow-mixed): {reason.partition('; choose one')[0]}")
+    if not allow_mixed:
+        notes += _columns_apart(unique)
     notes += _devices_in_one_cell(unique)
     return unique, list(dict.fromkeys(notes))
 
@@ -144,15 +148,15 @@ def _place(row: Row) -> tuple[str, ...]:
     return row["metric"], row["dataset"], row["split"], row["protocol"]
 
 
-def _mixed_columns(rows: Rows) -> Iterable[str]:
+def _mixed_columns(rows: Rows, across: bool) -> Iterable[str]:
     """For each column (metric, split, protocol) whose results differ in what was measured: what differs, and a way out.
 
-    The rows of such a column are marked.
+    Those of one set-up are looked at, `across` all together. The rows of such a column are marked.
     """
     columns: dict[tuple[str, ...], Rows] = {}
     for row in rows:
-        columns.setdefault(_place(row), []).append(row)
-    for (metric, dataset, split, protocol), column in columns.items():
+        columns.setdefault((*_place(row), "" if across else row["name"].setup), []).append(row)
+    for (metric, dataset, split, protocol, _), column in columns.items():
         differing = [key for key in SAME if len({row[key] for row in column}) > 1]
         for key in differing:
             first = column[0]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from gaprun.comparison.lanes import is_alone, lanes_of, line_above, place_of, shortened
 from gaprun.comparison.margins import MOST_NAMED, SURE, sentence
 from gaprun.comparison.table import Column, Comparison, Reached
 from gaprun.tables import Cell, Heading, Table, terminal
@@ -33,8 +34,11 @@ PLAIN = Look()
 
 
 def fitting(comparison: Comparison, width: int, look: Look = PLAIN, every: bool = False) -> Table:
-    """The differences with as much beside them as costs no second block of columns at `width` characters."""
-    found = [_of_differences(comparison, detail, look, every) for detail in DETAILS]
+    """The differences with as much beside them as costs no second block of columns at `width` characters.
+
+    Each set-up's rows stand together below a line that names it, in columns that they share (`lanes`).
+    """
+    found = [_of_differences(comparison, comparison.parts(), detail, look, every) for detail in DETAILS]
     blocks = [terminal.blocks(table, width) for table in found]
     return _with_records(comparison, found[blocks.index(min(blocks))])
 
@@ -48,23 +52,41 @@ def differences(
     interval (it is symmetric) behind ±, and no deviations. One protocol a metric and split,
     that of the pools where there are any: the legend names the others; `every`: all protocols.
     """
-    return _with_records(comparison, _of_differences(comparison, detail, look, every))
+    return _with_records(comparison, _of_differences(comparison, {"": comparison}, detail, look, every))
 
 
-def _of_differences(comparison: Comparison, detail: Detail, look: Look, every: bool) -> Table:
-    shown = comparison if every else usual(comparison)
+def _of_differences(
+    comparison: Comparison, parts: Mapping[str, Comparison], detail: Detail, look: Look, every: bool
+) -> Table:
+    """The differences of `parts`, by the words of their set-ups, one below the other."""
+    whole = comparison if every else usual(comparison)
+    parts = {words: part if every else usual(part) for words, part in parts.items()}
+    lanes = lanes_of(parts, comparison.columns)
+    several = len({place_of(column) for lane in lanes for column in lane.values()}) > 1
+    hidden, above = "", []
+    if len(parts) > 1:
+        parts, hidden = shortened(parts)
+        number = 0
+        for words, part in parts.items():
+            above.append((number, line_above(words, lanes, several)))
+            number += len(part.groups)
+    asked = [(words, part, group) for words, part in parts.items() for group in part.groups]
     heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.unit}s", right=True)]
-    columns = [_differences(shown, column, detail, look) for column in shown.columns]
-    for column in shown.columns:
-        name, *place = _heads(shown, column, look)
+    columns = []
+    for lane in lanes:
+        column = next(iter(lane.values()))
+        name, *place = _heads(column, several and not (above and is_alone(lane, lanes)), look)
         narrow = name.replace("_", "_\n", 1) if detail == "half" else name
         heads.append(Heading("\n".join((narrow, *place)), right=True))
-    rows = [
-        (Cell((look.name(group),)), Cell((_counts(shown, group),)), *cells)
-        for group, *cells in zip(shown.groups, *columns, strict=True)
-    ]
-    legend, hints = _about_differences(shown, detail), _hints(comparison, shown)
-    return Table("comparison", tuple(heads), tuple(rows), (), "", tuple(legend), tuple(hints))
+        columns.append(_differences([(part, lane.get(words), g) for words, part, g in asked], detail, look))
+    full = {(name.setup, name.short): group for group, name in comparison.names.items()}
+    rows = []
+    for (words, part, group), *cells in zip(asked, *columns, strict=True):
+        label = full.get((words, group), group)
+        name = look.name(label if label in look.names else group)
+        rows.append((Cell((name,)), Cell((_counts(part, group),)), *cells))
+    legend, hints = _about_differences(whole, detail), _hints(comparison, whole, hidden)
+    return Table("comparison", tuple(heads), tuple(rows), (), "", tuple(legend), tuple(hints), tuple(above))
 
 
 def bare(comparison: Comparison) -> Table:
@@ -82,8 +104,9 @@ def whole(comparison: Comparison, brief: bool = False, look: Look = PLAIN) -> Ta
     All of a metric stands in one cell; `brief`: the mean alone.
     """
     heads = [Heading(comparison.by), Heading(f"{comparison.unit}s", right=True)]
+    several = len({place_of(column) for column in comparison.columns}) > 1
     for column in comparison.columns:
-        text = "\n".join(_heads(comparison, column, look))
+        text = "\n".join(_heads(column, several, look))
         heads.append(Heading(text, () if brief else ("", "Δ", "95 % CI", "Q"), right=True))
     rows = []
     places = {column: places_of(comparison, column, look) for column in comparison.columns}
@@ -109,7 +132,8 @@ def about(comparison: Comparison, brief: bool = False) -> list[str]:
     words = f"Mean ± standard deviation over {unit}s"
     if not brief and any(cell.summary.ci95 for cell in comparison.cells.values()):
         words += ", [95 % Student-t interval of the mean]"
-    lines.append(words + "; ↑ higher is better, ↓ lower is better; the best mean of a column is marked.")
+    marked = "is marked in each set-up" if len(comparison.parts()) > 1 else "is marked"
+    lines.append(f"{words}; ↑ higher is better, ↓ lower is better; the best mean of a column {marked}.")
     if comparison.baselines and not brief:
         lines += [_about_delta(comparison) + ".", *_verdicts(comparison)]
     if comparison.queries and not brief:
@@ -157,7 +181,12 @@ def mean_text(cell: Reached, places: int) -> str:
 
 
 def usual(comparison: Comparison) -> Comparison:
-    """One protocol a metric and split: as the model is, then of most rows, then the pool's."""
+    """One protocol a metric and split in each set-up: as the model is, then of most rows, then the pool's."""
+    chosen = {column for part in comparison.parts().values() for column in _usual(part)}
+    return replace(comparison, columns=[column for column in comparison.columns if column in chosen])
+
+
+def _usual(comparison: Comparison) -> list[Column]:
     several: dict[tuple[str, str, str], list[Column]] = {}
     for column in comparison.columns:
         several.setdefault((column.metric, column.dataset, column.split), []).append(column)
@@ -167,18 +196,22 @@ def usual(comparison: Comparison) -> Comparison:
     def rank(column: Column) -> tuple[bool, int, bool, str]:
         return column.transform != "", -rows[column], column.pool is None, column.protocol
 
-    return replace(comparison, columns=[min(own, key=rank) for own in several.values()])
+    return [min(own, key=rank) for own in several.values()]
 
 
-def _differences(comparison: Comparison, column: Column, detail: Detail, look: Look) -> list[Cell]:
-    """The column's cells; the parts of each stand below each other."""
-    places = places_of(comparison, column, look)
-    cells = [comparison.cells.get((group, column)) for group in comparison.groups]
-    parts = [_parts(cell, detail, places) for cell in cells]
+def _differences(
+    asked: Sequence[tuple[Comparison, Column | None, str]], detail: Detail, look: Look
+) -> list[Cell]:
+    """The cells of a column, each of a group's column in a comparison; the parts of each stand below each other."""
+    parts = []
+    for comparison, column, group in asked:
+        cell = comparison.cells.get((group, column)) if column else None
+        parts.append(_parts(cell, detail, places_of(comparison, column, look) if column else 0))
     wide = [max(len(row[part]) for row in parts) for part in range(3)]
     starred = any(row[3] for row in parts)
     found = []
-    for group, cell, row in zip(comparison.groups, cells, parts, strict=True):
+    for (comparison, column, group), row in zip(asked, parts, strict=True):
+        cell = comparison.cells.get((group, column)) if column else None
         if cell is None:
             found.append(Cell((_no_value(comparison, group, column),), "faint"))
             continue
@@ -207,8 +240,8 @@ def _delta(cell: Reached, places: int, halved: bool = False) -> str:
         return ""
     ci95 = cell.difference.ci95
     interval = bracketed(ci95, places, sign=True) or f"[{cell.difference.lacks}]"
-    if halved and ci95:
-        interval = f"±{fixed((ci95[1] - ci95[0]) / 2, places)}"
+    if halved:
+        interval = f"±{fixed((ci95[1] - ci95[0]) / 2, places)}" if ci95 else ""
     return " ".join(
         filter(None, (signed(cell.difference.delta, places), interval, "≈" if cell.equivalent else ""))
     )
@@ -243,10 +276,10 @@ def _about_differences(comparison: Comparison, detail: Detail) -> list[str]:
     return lines + sentences(comparison.notes)
 
 
-def _hints(comparison: Comparison, shown: Comparison) -> list[str]:
-    """What `differences` leaves out, and how to see it."""
+def _hints(comparison: Comparison, shown: Comparison, rows: str = "") -> list[str]:
+    """What `differences` leaves out (`rows` among it), and how to see it."""
     hidden = list(dict.fromkeys(c.protocol for c in comparison.columns if c not in shown.columns))
-    hints = []
+    hints = [f"--wide or --where: {rows}."] if rows else []
     if hidden:
         more = f" and {len(hidden) - MOST_NAMED} more" if len(hidden) > MOST_NAMED else ""
         hints.append(f"--protocol or --wide: also measured by {', '.join(hidden[:MOST_NAMED])}{more}.")
@@ -257,7 +290,7 @@ def _hints(comparison: Comparison, shown: Comparison) -> list[str]:
 
 def _about_place(comparison: Comparison) -> list[str]:
     columns = comparison.columns
-    if len({_place(column) for column in columns}) != 1:
+    if len({place_of(column) for column in columns}) != 1:
         return []
     return [f"{columns[0].dataset}/{columns[0].split}, protocol {columns[0].protocol}."]
 
@@ -265,13 +298,19 @@ def _about_place(comparison: Comparison) -> list[str]:
 def _about_delta(comparison: Comparison, detail: Detail = "p") -> str:
     tests = sorted({d.test for cell in comparison.cells.values() if (d := cell.difference) and d.test})
     baselines = list(dict.fromkeys(comparison.baselines.values()))
-    delta = f"Δ: difference from {' or '.join(baselines)}"
-    if len(baselines) > 1:
-        delta += ", whichever shares the row's set-up (all but temperature, swap and loss)"
+    several = len(comparison.parts()) > 1
+    names = dict.fromkeys(comparison.names[one].called if several else one for one in baselines)
+    delta = f"Δ: difference from {' or '.join(names)}"
+    if several:
+        delta += " of the row's set-up (all but temperature, swap and loss)"
+    elif len(baselines) > 1:
+        delta += ", whichever shares the row's set-up"
     if any(cell.difference and cell.difference.pairs for cell in comparison.cells.values()):
         delta += f", paired by {comparison.unit}"
     if tests:
-        interval = "± half of its 95 % interval" if detail == "half" else "with its 95 % interval"
+        interval = (
+            "± half of its 95 % interval (if it has one)" if detail == "half" else "with its 95 % interval"
+        )
         star = "*: p < .05" if detail in STARRED else "p"
         delta += f", {interval}; {star}: {' or '.join(tests)}-test, "
         delta += about_family(comparison)
@@ -281,27 +320,26 @@ def _about_delta(comparison: Comparison, detail: Detail = "p") -> str:
 
 
 def _verdicts(comparison: Comparison) -> list[str]:
-    """A sentence for each column with a margin."""
+    """A sentence for each column with a margin, of each set-up."""
     lines = []
-    several = len({_place(column) for column in comparison.columns}) > 1
-    for column in comparison.columns:
-        found = {
-            group: cell.verdict
-            for group in comparison.groups
-            if (cell := comparison.cells.get((group, column))) and cell.verdict
-        }
-        if found:
-            where = f" ({column.dataset}/{column.split}, {column.protocol})" if several else ""
-            margin = comparison.margins[column.metric]
-            lines.append(sentence(f"{column.metric}{where}", margin, found))
+    several = len({place_of(column) for column in comparison.columns}) > 1
+    for words, part in comparison.parts().items():
+        for column in part.columns:
+            found = {
+                group: cell.verdict
+                for group in part.groups
+                if (cell := part.cells.get((group, column))) and cell.verdict
+            }
+            if found:
+                where = f" ({column.dataset}/{column.split}, {column.protocol})" if several else ""
+                said = f"{words}: {column.metric}{where}" if words else f"{column.metric}{where}"
+                lines.append(sentence(said, comparison.margins[column.metric], found))
     return lines
 
 
-def _heads(comparison: Comparison, column: Column, look: Look) -> list[str]:
-    lines = [look.name(column.metric) + column.about.arrow]
-    if len({_place(c) for c in comparison.columns}) > 1:
-        lines += [f"{column.dataset}/{column.split}", column.protocol]
-    return lines
+def _heads(column: Column, placed: bool, look: Look) -> list[str]:
+    name = look.name(column.metric) + column.about.arrow
+    return [name, f"{column.dataset}/{column.split}", column.protocol] if placed else [name]
 
 
 def _most(comparison: Comparison, group: str) -> int:
@@ -315,9 +353,9 @@ def _counts(comparison: Comparison, group: str) -> str:
     return "-".join(map(str, sorted(counts))) or "0"
 
 
-def _no_value(comparison: Comparison, group: str, column: Column) -> str:
+def _no_value(comparison: Comparison, group: str, column: Column | None) -> str:
     """What stands where nothing was measured, and where nothing that was is defined (NaN)."""
-    return "n/a" if (group, column) in comparison.undefined else "-"
+    return "n/a" if column and (group, column) in comparison.undefined else "-"
 
 
 def _queries(comparison: Comparison, group: str, column: Column) -> str:
@@ -327,7 +365,3 @@ def _queries(comparison: Comparison, group: str, column: Column) -> str:
     interval = bracketed(found.ci95 or (found.delta, found.delta), 1, sign=True)
     tested = p_value(comparison.query_p.get((group, column)))
     return " ".join(filter(None, (f"Q {signed(found.delta, 1)}", interval, tested)))
-
-
-def _place(column: Column) -> tuple[str, str, str]:
-    return column.dataset, column.split, column.protocol

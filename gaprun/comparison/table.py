@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gaprun.comparison.families import Family, corrected
 from gaprun.comparison.margins import ALIKE, Margin, margins_of, verdict
+from gaprun.comparison.order import about_baselines, baselines_of, in_order, natural
+from gaprun.comparison.recipes import RowName
 from gaprun.comparison.statistics import Difference, Summary, difference, equivalence, settled, summarise
-from gaprun.errors import UserError
-from gaprun.evaluation.catalogue import expand_metric, metric
+from gaprun.evaluation.catalogue import metric
 from gaprun.metrics import DOWN, UP, Direction, Metric
-from gaprun.store.queries import nearest
 from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from gaprun.comparison.perquery import QueryTest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Comparison:
     `baselines`: the group that each group is compared with, itself where it is one; missing where there is none.
     `undefined`: how many values of a cell are not defined (NaN); where none is, there is no cell.
     `queries` and `query_p` (corrected): tests over queries, where they were asked for; `marks`: what is flagged about
-    a group's runs.
+    a group's runs; `names`: what each group is called, also of those that are not shown.
     """
 
     by: str
@@ -116,6 +117,39 @@ class Comparison:
     queries: dict[tuple[str, Column], QueryTest] = field(default_factory=dict)
     query_p: dict[tuple[str, Column], float | None] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
+    names: dict[str, RowName] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, Comparison]:
+        """The comparison of each set-up by its words, with rows under their short names, in the order of the groups.
+
+        Rows of different set-ups are one part ("") where they are compared with each other on request.
+        """
+        setup = {group: name.setup for group, name in self.names.items()}
+        crossed = any(setup[group] != setup[one] for group, one in self.baselines.items())
+        if crossed or len(set(setup.values())) < 2:
+            return {"": self}
+        return {words: self._part(words) for words in dict.fromkeys(setup[group] for group in self.groups)}
+
+    def _part(self, setup: str) -> Comparison:
+        short = {group: name.short for group, name in self.names.items() if name.setup == setup}
+
+        def own(found: Mapping[tuple[str, Column], T]) -> dict[tuple[str, Column], T]:
+            return {(short[g], column): value for (g, column), value in found.items() if g in short}
+
+        cells, undefined = own(self.cells), own(self.undefined)
+        measured = {column for _, column in (*cells, *undefined)}
+        return replace(
+            self,
+            groups=[short[group] for group in self.groups if group in short],
+            columns=[column for column in self.columns if column in measured],
+            cells=cells,
+            baselines={short[g]: short[one] for g, one in self.baselines.items() if g in short},
+            undefined=undefined,
+            queries=own(self.queries),
+            query_p=own(self.query_p),
+            marks={short[g]: text for g, text in self.marks.items() if g in short},
+            names={one: RowName(self.names[g].called, one) for g, one in short.items()},
+        )
 
     @property
     def sizes(self) -> list[int]:
@@ -149,12 +183,13 @@ def build(
     across: bool = False,
     margin: Margin | None = None,
 ) -> Comparison:
-    """The comparison of metric rows that carry their `group`, `unit`, `setup` and `mixed` (see `select.load`).
+    """The comparison of metric rows that carry their `group`, `name`, `unit`, `setup` and `mixed` (see `select.load`).
 
     Differences pair groups by seed, or by recipe when the groups are seeds, and are from the baseline of the same
     set-up; `across`: a baseline that is named is that of all rows. `margin` (in the metrics' units) is tested for:
     is a difference so large ruled out? `metrics` gives the columns' order, `sort` the
     metric whose first column orders the rows, best first; else a baseline comes first, then its groups by name.
+    Set-ups stay together, those with a baseline and with most rows first; the best mean is that of a set-up.
     Raises UserError for a baseline or a sort metric that is not there.
     """
     values: dict[tuple[str, Column], dict[Any, list[float]]] = {}
@@ -180,46 +215,25 @@ def build(
         values.setdefault(key, {}).setdefault(row["unit"], []).append(row["value"])
         steps.setdefault(key, {})[row["unit"]] = row["step"]
     setups = {row["group"]: row["setup"] for row in rows}
+    names: dict[str, RowName] = {row["group"]: row["name"] for row in rows}
     groups = sorted(setups, key=natural)
     rank = {name: index for index, name in enumerate(metrics)}
     columns = sorted(
         (replace(c, items=next(iter(n)) if len(n) == 1 else None) for c, n in sizes.items()),
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
-    baselines = _baselines(baseline, setups, by, across)
+    baselines = baselines_of(baseline, setups, names, by, across)
     margins = margins_of(margin, [column.metric for column in columns])
-    cells = _cells(values, steps, recipes, mixed, groups, columns, baselines, family, margins)
+    cells = _cells(values, steps, recipes, mixed, names, columns, baselines, family, margins)
     unit = "recipe" if by == "seed" else "seed"
-    result = Comparison(by, groups, columns, cells, baselines, unit, list(notes), family, margins, undefined)
-    result.notes += _about_baselines(baselines, setups)
+    result = Comparison(
+        by, groups, columns, cells, baselines, unit, list(notes), family, margins, undefined, names=names
+    )
+    result.notes += about_baselines(baselines, setups, names)
     if undefined:
         result.notes.append(f"left out as not defined (NaN): {counted(sum(undefined.values()), 'value')}")
-    result.groups = _sorted(result, sort)
+    result.groups = in_order(result, sort)
     return result
-
-
-def _about_baselines(baselines: dict[str, str], setups: dict[str, str]) -> list[str]:
-    """What a reader must know of rows without a baseline, and of baselines of another set-up."""
-    alone = sum(group not in baselines for group in setups)
-    foreign = sum(setups[group] != setups[one] for group, one in baselines.items())
-    notes = []
-    if baselines and alone:
-        notes.append(
-            f"no difference is shown of {counted(alone, 'row')} of another set-up than "
-            f"{' or '.join(dict.fromkeys(baselines.values()))}"
-        )
-    if foreign:
-        notes.append(
-            f"mixed on request (--allow-mixed): {counted(foreign, 'row')} compared with a baseline of another set-up"
-        )
-    return notes
-
-
-@lru_cache(maxsize=1 << 16)
-def natural(text: str) -> tuple[Any, ...]:
-    """A sort key that puts `s2` before `s10` and 0.04 before 0.1."""
-    parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", text)
-    return tuple((0, float(part), "") if index % 2 else (1, 0.0, part) for index, part in enumerate(parts))
 
 
 def _cells(
@@ -227,13 +241,13 @@ def _cells(
     steps: dict[tuple[str, Column], dict[Any, int]],
     recipes: dict[tuple[str, Column], dict[str, None]],
     mixed: dict[tuple[str, Column], str],
-    groups: Sequence[str],
+    names: Mapping[str, RowName],
     columns: Sequence[Column],
     baselines: dict[str, str],
     family: Family,
     margins: dict[str, float],
 ) -> dict[tuple[str, Column], Reached]:
-    keys = [(group, column) for group in groups for column in columns if (group, column) in values]
+    keys = [(group, column) for group in names for column in columns if (group, column) in values]
     summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
     differences: dict[tuple[str, Column], Difference | None] = {}
     for group, column in keys:
@@ -257,17 +271,20 @@ def _cells(
         }
         if family != "none":
             alike = {key: p for key, (p, _) in corrected(alike, baselines, family).items()}
-    best: dict[Column, float] = {}
-    for column in columns:
-        means = [settled(summaries[group, column].mean) for group in groups if (group, column) in summaries]
-        if len(means) > 1 and column.direction in (UP, DOWN):
-            best[column] = max(means) if column.direction == UP else min(means)
+    means: dict[tuple[str, Column], list[float]] = {}
+    for group, column in keys:
+        means.setdefault((names[group].setup, column), []).append(settled(summaries[group, column].mean))
+    best = {
+        place: max(own) if place[1].direction == UP else min(own)
+        for place, own in means.items()
+        if len(own) > 1 and place[1].direction in (UP, DOWN)
+    }
     return {
         key: Reached(
             summaries[key],
             differences[key],
             *tested[key],
-            key[1] in best and settled(summaries[key].mean) == best[key[1]],
+            settled(summaries[key].mean) == best.get((names[key[0]].setup, key[1])),
             tuple(sorted(values[key], key=_unit_order)),
             tuple(steps[key][unit] for unit in sorted(values[key], key=_unit_order)),
             tuple(recipes[key]),
@@ -283,54 +300,13 @@ def _unit_order(unit: Any) -> tuple[bool, bool, Any]:
     return (unit is None, isinstance(unit, str), unit or 0)
 
 
-def _baselines(wanted: str | None, setups: dict[str, str], by: str, across: bool) -> dict[str, str]:
-    """Each group's baseline: of the groups called so the one of its own set-up; the only one for all if `across`."""
-    name = wanted if wanted is not None else "baseline"
-    if wanted is None and by != "recipe":
-        return {}
-    called = [name] if name in setups else [group for group in setups if group.startswith(f"{name} [")]
-    if wanted is not None and not called:
-        close = nearest(wanted, list(setups)) or list(setups)[:8]
-        raise UserError(f"--baseline {wanted!r} is none of the groups compared; there are {', '.join(close)}")
-    if across and wanted is not None and len(called) == 1:
-        return dict.fromkeys(setups, name)
-    of_setup: dict[str, list[str]] = {}
-    for group in called:
-        of_setup.setdefault(setups[group], []).append(group)
-    if wanted is not None and all(len(several) > 1 for several in of_setup.values()):
-        raise UserError(
-            f"--baseline {wanted!r} is several groups of one set-up: {', '.join(called)}; name one"
-        )
-    return {group: of_setup[s][0] for group, s in setups.items() if len(of_setup.get(s, ())) == 1}
-
-
-def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
-    if sort is None:
-
-        def place(group: str) -> tuple[Any, ...]:
-            baseline = comparison.baselines.get(group)
-            return (baseline is None, natural(baseline or ""), group != baseline, natural(group))
-
-        return sorted(comparison.groups, key=place)
-    names = [sort] if any(c.metric == sort for c in comparison.columns) else expand_metric(sort)
-    column = next((c for c in comparison.columns if c.metric in names), None)
-    if column is None:
-        raise UserError(f"--sort {sort}: not among the metrics compared; add --metric {sort}")
-    sign = -1 if column.direction == UP else 1
-
-    def key(group: str) -> tuple[Any, ...]:
-        cell = comparison.cells.get((group, column))
-        return (cell is None, sign * settled(cell.summary.mean) if cell else 0.0, natural(group))
-
-    return sorted(comparison.groups, key=key)
-
-
 def _record(comparison: Comparison, group: str, column: Column, cell: Reached | None) -> dict[str, Any]:
     found, summary = (cell.difference, cell.summary) if cell else (None, None)
     return {
         "recipe": group if comparison.by == "recipe" else ", ".join(cell.recipes if cell else ()),
         "by": comparison.by,
         "group": group,
+        "setup": comparison.names[group].setup or None,
         "metric": column.metric,
         "dataset": column.dataset,
         "split": column.split,

@@ -10,7 +10,6 @@ from gaprun.paper.evidence import BASELINE, NOT_SUPPORTED, SUPPORTED, UNDECIDED
 from gaprun.paper.rules import CLAIMS, Paths
 from gaprun.paper.settings import MethodSetting, SetupResults
 from gaprun.tables import Cell, Heading, Style, Table
-from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -56,9 +55,10 @@ def claims_table(verdicts: Sequence[Verdict], study: SetupResults, sized: bool =
     heads = ("claim", "verdict", Heading("what is claimed", ("", "evidence", "rule", "runs"), wrap=True))
     size = ", ".join(f"{name} {value}" for name, value in study.size().items())
     legend = [f"{line[0].upper()}{line[1:]}." for line in study.left_out]
-    if study.others and not sized:
-        others = f"The database holds {counted(study.others, 'other set-up')}"
-        legend.append(f"{others}: --where chooses, --every-size judges all.")
+    if study.chosen and not sized:
+        legend.append(
+            f"{study.chosen[0].upper()}{study.chosen[1:]}; --where chooses, --every-size judges all."
+        )
     title = f"Judged at this size: {size}."
     records = [one.record() | ({"size": study.size()} if sized else {}) for one in verdicts]
     return Table.of("claims", heads, rows, records, title, legend)

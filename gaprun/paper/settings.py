@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison import select
+from gaprun.comparison.apart import what_differs
 from gaprun.comparison.moment import Moment, rows_at
 from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import setup_of, several_data, with_data
@@ -83,8 +84,8 @@ class Result:
 class SetupResults:
     """Results of one set-up. `recipe`: one resolved recipe of it; `places`: where each metric was measured.
 
-    `others` counts the set-ups that are not here, `left_out` says what was measured in more than one way,
-    and at which steps of training the values were taken, if not at the end.
+    `others` counts the set-ups that are not here and `words` tells this one from them, `left_out` says what was
+    measured in more than one way, and at which steps of training the values were taken, if not at the end.
     """
 
     results: tuple[Result, ...]
@@ -93,6 +94,17 @@ class SetupResults:
     others: int = 0
     total_steps: int = 0
     left_out: tuple[str, ...] = ()
+    words: str = ""
+
+    @property
+    def chosen(self) -> str:
+        """Which set-up of several this is, and why, as a note; "" where there is one."""
+        if not self.others:
+            return ""
+        return (
+            f"of {self.others + 1} set-ups in the database this is the one with most methods, then most runs: "
+            f"{self.words}"
+        )
 
     @property
     def settings(self) -> list[MethodSetting]:
@@ -104,7 +116,7 @@ class SetupResults:
         return {r.seed: r for r in self.results if r.setting == setting}
 
     def size(self) -> dict[str, str]:
-        """What was run, in the words of `published.SETTING`."""
+        """What was run, in the words of `published.SETTING`; of several set-ups also which."""
         model, schedule = self.recipe.get("model", {}), self.recipe.get("schedule", {})
         seeds = sorted({r.seed for r in self.results})
         data = ", ".join(self.recipe.get("data", {}).get("train", [])) or "?"
@@ -112,6 +124,7 @@ class SetupResults:
             f"{schedule['steps']} steps" if schedule.get("steps") else f"{schedule.get('epochs', '?')} epochs"
         )
         return {
+            **({"set-up": self.words} if self.words else {}),
             "model": _model(model),
             "data": data,
             "length": length,
@@ -199,13 +212,14 @@ def load_studies(
         key=lambda setup: (len({s.method for s, _ in studies[setup]}), len(studies[setup])),
         reverse=True,
     )
+    words = what_differs({setup: json.loads(setup) for setup in studies})
     return [
-        _study(
-            {name: run for name, run in runs.items() if setups[name] == chosen},
-            settings,
-            rows,
-            len(studies) - 1,
-            moment,
+        replace(
+            _study(
+                {name: run for name, run in runs.items() if setups[name] == chosen}, settings, rows, moment
+            ),
+            others=len(studies) - 1,
+            words=words[chosen],
         )
         for chosen in order[:most]
     ]
@@ -215,7 +229,6 @@ def _study(
     runs: Mapping[str, Run],
     settings: Mapping[str, MethodSetting],
     rows: list[dict[str, Any]],
-    others: int,
     moment: Moment,
 ) -> SetupResults:
     """The study of `runs`, which share a set-up."""
@@ -241,9 +254,11 @@ def _study(
         tuple(results),
         one.resolved_recipe,
         {metric: f"{p[0]}/{p[1]} ({p[2]}, data {p[4][:8]})" for metric, p in places.items()},
-        others,
-        one.total_steps,
-        (*_left_out(rows, places), *moment.told([row | {"group": str(row["identity"])} for row in rows])),
+        total_steps=one.total_steps,
+        left_out=(
+            *_left_out(rows, places),
+            *moment.told([row | {"group": str(row["identity"])} for row in rows]),
+        ),
     )
 
 

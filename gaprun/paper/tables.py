@@ -12,7 +12,7 @@ from gaprun.comparison.statistics import Summary, summarise
 from gaprun.paper.published import SETTING, SOURCE, TABLES, Measure, PublishedTable, Row
 from gaprun.paper.settings import WORDS, MethodSetting, SetupResults
 from gaprun.tables import Cell, Heading, Table
-from gaprun.tables.numbers import counted, fixed
+from gaprun.tables.numbers import fixed
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def document(found: Beside) -> dict[str, Any]:
         "source": SOURCE,
         "published_size": SETTING,
         "our_size": study.size() if study else None,
+        "setup": (study.words or None) if study else None,
         "other_setups": study.others if study else 0,
         "notes": notes(found),
         "cells": records(found),
@@ -112,11 +113,8 @@ def notes(found: Beside) -> list[str]:
         lines.append(f"other values than the paper's: {', '.join(moved)}")
     if found.study:
         lines += found.study.left_out
-    if found.study and found.study.others:
-        lines.append(
-            f"not shown: {counted(found.study.others, 'other set-up')} in the database; choose with --where, "
-            "e.g. --where schedule.steps=1000"
-        )
+    if found.study and found.study.chosen:
+        lines.append(f"{found.study.chosen}; choose with --where, e.g. --where schedule.steps=1000")
     return lines
 
 

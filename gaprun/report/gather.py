@@ -52,7 +52,8 @@ class Material:
     """Everything but pictures. `paths`, `health`, `groups` are by run; `groups` maps a run to its comparison row.
     `measured` is by metric.
 
-    `setups` is by row: equal in rows that differ in temperature rule, swap and loss only (`recipes.setup_of`).
+    `setups` is by row: equal in rows that differ in temperature rule, swap and loss only (`recipes.setup_of`);
+    the comparison's names have its words.
     """
 
     comparison: Comparison
@@ -82,17 +83,6 @@ class Material:
         judged = {self.groups[r.run] for r in self.study.results if r.run in self.groups}
         chosen = next((self.setups[label] for label in self.labels if label in judged), None)
         return [label for label in self.labels if self.setups[label] == chosen]
-
-    def size_words(self, label: str) -> str:
-        """A row's set-up in a few words: training data, length, batch, model."""
-        recipe = self.recipes.get(self.runs_of(label)[0], {})
-        schedule, model = recipe.get("schedule", {}), recipe.get("model", {})
-        data = " and ".join(recipe.get("data", {}).get("train", [])) or "unknown data"
-        length = (
-            f"{schedule['steps']} steps" if schedule.get("steps") else f"{schedule.get('epochs', '?')} epochs"
-        )
-        words = f"{data}, {length} of batch {schedule.get('batch_size', '?')}"
-        return f"{words}, {model['arch']}" if model.get("arch") else words
 
     def runs_of(self, label: str) -> list[str]:
         """The runs behind one row, by seed."""

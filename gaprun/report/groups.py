@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gaprun.comparison.recipes import as_text
+from gaprun.comparison.apart import as_text
 from gaprun.comparison.table import natural
 from gaprun.palette import COLOURS, RAMP, SOFT, ordered
 from gaprun.recipe.identity import is_neutral

@@ -8,6 +8,7 @@ from typing import Any
 
 from gaprun.comparison import table
 from gaprun.comparison.places import place_of, usual_places
+from gaprun.comparison.recipes import RowName
 from gaprun.comparison.shown import SURE
 from gaprun.comparison.table import Comparison, Reached
 from gaprun.paper.settings import METHODS, MethodSetting
@@ -32,7 +33,7 @@ class SetupRows:
     """One set-up: `labels` are its rows by method and value, the baseline first, without what all of them share.
 
     comparison: of each metric in one place, `retrieval` being the mean of both recall@1; places: which one; runs: of
-    each row, by seed; values: of each run. words: the set-up's size, "" where the database has one set-up.
+    each row, by seed; values: of each run. words: what tells the set-up from others, "" where there is one.
     """
 
     words: str
@@ -77,8 +78,7 @@ def setups_of(material: Material) -> list[SetupRows]:
     main = set(material.main) if material.study else set()
     groups.sort(key=lambda labels: (not main & set(labels), -len(labels)))
     groups = groups or [material.labels]
-    several = len(set(material.setups.values())) > 1 and len(with_baseline) > 0
-    return [_rows_of(material, labels, several) for labels in groups]
+    return [_rows_of(material, labels) for labels in groups]
 
 
 def values_of(material: Material, labels: Iterable[str]) -> tuple[Rows, dict[str, tuple[Any, ...]]]:
@@ -117,12 +117,13 @@ def sure(cell: Reached | None) -> bool:
     return cell is not None and cell.p_shown is not None and cell.p_shown < SURE
 
 
-def _rows_of(material: Material, labels: list[str], several: bool) -> SetupRows:
+def _rows_of(material: Material, labels: list[str]) -> SetupRows:
     rows, places = values_of(material, labels)
-    short = {label: label.partition(" [")[0] if label.endswith("]") else label for label in labels}
-    names = short if len(set(short.values())) == len(short) else {label: label for label in labels}
+    whole = {label: material.comparison.names[label] for label in labels}
+    alone = len({name.setup for name in whole.values()}) == 1  # else rows without a baseline, of any set-up
+    names = {label: name.short if alone else label for label, name in whole.items()}
     settings = {names[label]: material.settings.get(material.runs_of(label)[0]) for label in labels}
-    renamed = [row | {"group": names[row["group"]]} for row in rows]
+    renamed = [row | {"group": (name := names[row["group"]]), "name": RowName(name, name)} for row in rows]
     comparison = table.build(renamed, "recipe", None, (*METRICS, RETRIEVAL))
     baselines = set(comparison.baselines.values())
 
@@ -133,7 +134,7 @@ def _rows_of(material: Material, labels: list[str], several: bool) -> SetupRows:
         return (label not in baselines, setting is None, rank, value, table.natural(label))
 
     return SetupRows(
-        material.size_words(labels[0]) if several else "",
+        whole[labels[0]].setup if alone else "",
         sorted(names.values(), key=place),
         settings,
         comparison,

@@ -38,7 +38,7 @@ def lines(table: Table, width: int) -> list[Text]:
         for number, block in enumerate(_blocks(widths, width)):
             if number:
                 result.append(Text(""))
-            result += _block(table, block, widths)
+            result += _block(table, block, widths, width)
     result += [
         Text(part, style="dim") for line in (*table.legend, *table.hints) for part in wrapped(line, width)
     ]
@@ -105,7 +105,7 @@ def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
     return blocks
 
 
-def _block(table: Table, places: Sequence[int], widths: Sequence[int]) -> list[Text]:
+def _block(table: Table, places: Sequence[int], widths: Sequence[int], width: int) -> list[Text]:
     heads = [table.heads[place] for place in places]
     tall = max(len(head.text.split("\n")) for head in heads)
     found = []
@@ -113,7 +113,9 @@ def _block(table: Table, places: Sequence[int], widths: Sequence[int]) -> list[T
         top = [(_from_below(head, number, tall), "bold") for head in heads]
         found.append(_line(top, heads, [widths[p] for p in places]))
     marked = [_marks([row[place] for row in table.rows]) for place in places]
-    for row in table.rows:
+    above = dict(table.above)
+    for place, row in enumerate(table.rows):
+        found += [Text(part, style="bold") for part in wrapped(above.get(place, ""), width)]
         cells = [
             _cell(row[place], table.heads[place], widths[place], mark)
             for place, mark in zip(places, marked, strict=True)

@@ -42,7 +42,7 @@ class Heading:
 class Table:
     """A table; `name` is a word for labels, `legend` sentences about it, `records` one mapping a fact.
 
-    `hints` say how to see more: for the terminal alone.
+    `hints` say how to see more, `above` has lines that stand above a row (by its number): for the terminal alone.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Table:
     title: str = ""
     legend: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    above: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def of(

@@ -151,15 +151,26 @@ def test_each_length_has_its_own_baseline(store, add):
     add("flt", 0, gap=0.4, resolved={"schedule": {"steps": 6000}})
     add("slrt", 0, gap=0.4, resolved={"schedule": {"steps": 60}})  # no baseline of that length
     found = compare("gap", db=store.place.name)
-    short, long = "baseline [steps=600]", "baseline [steps=6000]"
+    short, long = "baseline [600 steps]", "baseline [6,000 steps]"
     assert [(r["group"], r["baseline"], r["delta"] and round(r["delta"], 6)) for r in found.records()] == [
-        (short, short, None), ("reparam [steps=600]", short, -0.2),
-        (long, long, None), ("flt", long, -0.2), ("reparam [steps=6000]", long, -0.5),
+        (long, long, None), ("flt", long, -0.2), ("reparam [6,000 steps]", long, -0.5),
+        (short, short, None), ("reparam [600 steps]", short, -0.2),
         ("slrt", None, None),
     ]  # fmt: skip
-    assert f"difference from {short} or {long}, whichever shares the row's set-up" in " ".join(about(found))
+    assert [r["setup"] for r in found.records()] == ["6,000 steps"] * 3 + ["600 steps"] * 2 + ["60 steps"]
+    assert [r["best"] for r in found.records()] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]  # each set-up has its own
+    assert "difference from baseline of the row's set-up" in " ".join(about(found))
     chosen = compare("gap", db=store.place.name, baseline=short)
-    assert [r["baseline"] for r in chosen.records()] == [short, short, None, None, None, None]
+    assert {r["group"]: r["baseline"] for r in chosen.records() if r["baseline"]} == {
+        short: short, "reparam [600 steps]": short
+    }  # fmt: skip
     assert "no difference is shown of 4 rows of another set-up than" in " ".join(chosen.notes)
     forced = compare("gap", db=store.place.name, baseline=short, allow_mixed=True)
     assert {r["baseline"] for r in forced.records()} == {short}

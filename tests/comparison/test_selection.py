@@ -256,7 +256,7 @@ def test_a_key_groups_runs_that_differ_in_nothing_else(store, measured):
     }  # fmt: skip
     apart = by_rule(store)
     assert len(apart) == 8 and {n for n, _ in apart.values()} == {2}
-    assert apart["exp [hard-swap, steps=600]"] == (2, 0.4) and apart["fixed [flt-0.2, steps=6000]"] == (
+    assert apart["exp [hard-swap, 600 steps]"] == (2, 0.4) and apart["fixed [flt-0.2, 6,000 steps]"] == (
         2,
         1.1,
     )

@@ -96,7 +96,7 @@ def test_compare_prints_the_contract(gaprun):
     assert "fixed" in table and "image_recall@5 ↑" in table and "No results for text_recall@5." in table
     assert r"\begin{tabular}" in gaprun("compare", "--metric", "gap", "--format", "latex")
     assert "| flt | 3 |" in gaprun("compare", "--metric", "gap", "--format", "markdown")
-    assert gaprun("compare", "--metric", "gap", "--format", "csv").startswith("recipe,by,group,metric")
+    assert gaprun("compare", "--metric", "gap", "--format", "csv").startswith("recipe,by,group,setup,metric")
     assert json.loads(gaprun("compare", "--metric", "gap", "--json", "--where", "seed=0"))[0]["ci95"] is None
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gaprun.comparison.recipes import setup_of, what_differs
+from gaprun.comparison.apart import what_differs
+from gaprun.comparison.recipes import setup_of
 from gaprun.errors import UserError
 from gaprun.recipe import Job, load_jobs, load_recipe
 from gaprun.recipe.identity import METHOD, NEUTRAL, ROUNDING, hash_of, is_neutral, training_part
