@@ -1,6 +1,7 @@
-"""A copy of a SQLite results database that can be given away: no host names, processes or places on a disk, one file.
+"""SQLite results databases as one that can be given away: no host names, processes or places on a disk, one file.
 
 python -m gaprun.store.publish results.db results.db.example
+python -m gaprun.store.publish results.db.example photos.db results.db.example   # adds the runs of photos.db
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import sqlite3
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.parse import quote
 
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.files import check_replaceable
+from gaprun.store.copying import copy_database
 from gaprun.store.database import open_store
 from gaprun.store.liveness import this_host
 from gaprun.store.schema import TABLES
@@ -31,23 +33,22 @@ _PATH = re.compile(r"(?<![\w.:/])(?:/|~/|[A-Za-z]:\\)(?:[^\s\"'/\\:;,()]+[/\\])+
 _PROCESS = re.compile(r"\b(process|pid)\s+\d+", re.IGNORECASE)
 
 
-def publish(source: Path, target: Path) -> None:
-    """Copy `source` to `target`, which appears whole or not at all.
+def publish(sources: Sequence[Path], target: Path) -> None:
+    """Copy the runs of all `sources` to `target`, which appears whole or not at all and may be one of several sources.
 
-    A place on a disk keeps its last part. Raises UserError for what is no database, also at `target`, Failure where a
-    host's name would stay.
+    Of a run that several hold the last one's counts. A place on a disk keeps its last part. Raises UserError for what
+    is no database, also at `target`, Failure where a host's name would stay.
     """
-    if target.exists() and target.resolve() == source.resolve():
+    if len(sources) == 1 and target.exists() and target.resolve() == sources[0].resolve():
         raise UserError(f"{target} cannot be published onto itself: name another file")
     check_replaceable(target, _is_database, "name another file")
-    open_store(str(source), create=False).close()
+    for source in sources:
+        open_store(str(source), create=False).close()
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
-        with sqlite3.connect(source) as connection:
-            connection.execute("VACUUM INTO ?", (str(temporary),))
+        hosts = _merged(sources, temporary)
         copy = sqlite3.connect(temporary)
-        hosts = _hosts(copy)
         copy.execute("DELETE FROM claims")
         copy.execute("UPDATE identity SET id = ?", (uuid.uuid4().hex,))
         copy.execute("UPDATE runs SET host = NULL, pid = NULL")
@@ -63,7 +64,24 @@ def publish(source: Path, target: Path) -> None:
     except (sqlite3.Error, OSError) as error:
         raise UserError(f"{target}: could not be written ({error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        for ending in ("", "-wal", "-shm"):
+            temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
+
+
+def _merged(sources: Sequence[Path], target: Path) -> list[str]:
+    """Copy all `sources` to `target` as they are; returns the hosts that they know."""
+    hosts: set[str] = set()
+    for number, source in enumerate(sources):
+        with closing(sqlite3.connect(source)) as connection:
+            hosts.update(_hosts(connection))
+            if not number:
+                connection.execute("VACUUM INTO ?", (str(target),))
+    for source in sources[1:]:
+        theirs, ours = open_store(str(source), create=False), open_store(str(target), create=False)
+        copy_database(theirs, ours, "replace")
+        theirs.close()
+        ours.close()
+    return sorted(hosts, key=len, reverse=True)
 
 
 def _is_database(path: Path) -> bool:
@@ -135,9 +153,10 @@ def _left(copy: sqlite3.Connection, hosts: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m gaprun.store.publish SOURCE TARGET")
+    if len(sys.argv) < 3:
+        sys.exit("usage: python -m gaprun.store.publish SOURCE [SOURCE ...] TARGET")
+    *given, to = map(Path, sys.argv[1:])
     try:
-        publish(Path(sys.argv[1]), Path(sys.argv[2]))
+        publish(given, to)
     except GaprunError as error:
         sys.exit(f"error: {error}")

@@ -51,7 +51,7 @@ def test_it_names_no_machine_and_no_folder() -> None:
 
 def test_publishing_keeps_the_numbers(tmp_path: Path) -> None:
     shutil.copy(REPO / "results.db.example", tmp_path / "a.db")
-    publish(tmp_path / "a.db", tmp_path / "b.db")
+    publish([tmp_path / "a.db"], tmp_path / "b.db")
     words = ["compare", "--metric", "probe_top1", "--format", "json", "--db"]
     first, second = (run_gaprun(*words, str(tmp_path / name)).stdout for name in ("a.db", "b.db"))
     assert json.loads(first) == json.loads(second) and len(json.loads(first)) >= 10

@@ -259,7 +259,7 @@ def test_a_copy_to_give_away_too(places: dict[str, str]) -> None:
     before = snapshot(Path.cwd())
     for target in [*DATABASES, "nowhere.html", "loop.html"]:
         with pytest.raises(GaprunError):
-            publish(Path(places["EXAMPLE"]), Path(target))
+            publish([Path(places["EXAMPLE"])], Path(target))
     assert snapshot(Path.cwd()) == before
 
 

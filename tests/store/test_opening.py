@@ -232,12 +232,12 @@ def test_what_is_no_database_of_gapruns_gets_one_line_and_stays_as_it_is(tmp_pat
 def test_a_copy_to_give_away_replaces_nothing_but_a_database(tmp_path):
     source, target = tmp_path / "source.db", tmp_path / "given.db"
     shutil.copy(REPO / "results.db.example", source)
-    publish(source, target)
-    publish(source, target)
+    publish([source], target)
+    publish([source], target)
     for kind in ("a text", "another program's", "a folder"):
         _make(kind, tmp_path / "there.db")
         with pytest.raises(UserError, match="name another file"):
-            publish(source, tmp_path / "there.db")
+            publish([source], tmp_path / "there.db")
         (tmp_path / "there.db").rmdir() if kind == "a folder" else (tmp_path / "there.db").unlink()
     with pytest.raises(UserError, match="cannot be published onto itself"):
-        publish(source, source)
+        publish([source], source)

@@ -177,7 +177,7 @@ def test_a_published_copy_names_no_place(tmp_path, new_run, key):
         "process 4242 on gpu-box-17: /home/someone/clip/x.tar is damaged",
         "/home/someone/clip/a.pt",
     )
-    publish(tmp_path / "results.db", tmp_path / "out.db")
+    publish([tmp_path / "results.db"], tmp_path / "out.db")
     content = (tmp_path / "out.db").read_bytes()
     assert not [word for word in secret if word.encode() in content]
     copy = open_store(str(tmp_path / "out.db"))
