@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart example gpu-hour test lint types docs site clean
+.PHONY: quickstart example example-add example-figure gpu-hour test lint types docs site clean
 
 $(VENV)/.gaprun: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,12 +22,27 @@ quickstart: $(VENV)/.gaprun
 	$(BIN)/gaprun compare --summary
 	@echo "Curves, clouds and examples: report.html. All methods with five seeds: docs/findings.md."
 
-# Makes results.db.example again: the small tables and sweeps on drawn scenes (two to three hours on two quiet cores).
-SMALL := table2 table2-scaled table3 table5 same-end soft-swap longer
+# Makes results.db.example again: the small tables and sweeps on drawn scenes (about four hours on two quiet cores) and, where
+# data/flickr8k and data/cifar10 are there, the tables on photos (three to four hours more).
+SMALL := paper/small/table2 paper/small/table2-scaled paper/small/table3 paper/small/table5 paper/small/same-end \
+	paper/small/soft-swap paper/small/longer sweeps/methods
+PHOTOS := paper/photos/table2 paper/photos/table3 paper/photos/swaps
 example: $(VENV)/.gaprun
 	$(BIN)/gaprun data scenes --out data/scenes
-	for name in $(SMALL); do $(BIN)/gaprun train recipes/paper/small/$$name.yaml --db example.db || exit 1; done
+	for name in $(SMALL); do $(BIN)/gaprun train recipes/$$name.yaml --db example.db || exit 1; done
+	@if [ -d data/flickr8k ] && [ -d data/cifar10 ]; then \
+	  for name in $(PHOTOS); do $(BIN)/gaprun train recipes/$$name.yaml --db example.db || exit 1; done; \
+	else echo "Left out, without data/flickr8k and data/cifar10: $(PHOTOS) (docs/findings.md, Real photos)"; fi
 	$(BIN)/python -m gaprun.store.publish example.db results.db.example
+	$(MAKE) example-figure
+
+# Adds the runs of other databases to results.db.example: make example-add FROM="photos.db methods.db". Of a run that several
+# hold, the last one's counts.
+example-add: $(VENV)/.gaprun
+	$(BIN)/python -m gaprun.store.publish results.db.example $(FROM) results.db.example
+	$(MAKE) example-figure
+
+example-figure: $(VENV)/.gaprun
 	$(BIN)/python -m gaprun.report.readme results.db.example docs/figures || echo "README's figure needs gaprun[figures]"
 
 # What the first minutes on a GPU can tell: gpu_hour.md and gpu_hour.json in this folder (MINUTES=8 to change the time).

@@ -18,7 +18,7 @@ from gaprun.report.overview import scatter
 from gaprun.report.setups import WORDS, setups_of
 from gaprun.store import open_store
 
-ROWS = 3  # set-ups that are shown, those with most rows first
+ROWS = 4  # set-ups that are shown, those with most rows first
 WIDTH = 8.5  # inches
 
 

@@ -191,12 +191,16 @@ def test_numbers_are_printed_to_their_metrics_places(store, add):
 
 
 def test_the_example_fits_a_screen():
-    found = compare("recall@5", db="results.db.example")
+    found = compare(["gap", "recall@5"], db="results.db.example")
     lines = lines_of(shown.fitting(found, 80), 80)
     assert len(lines) <= 60 and max(map(cell_len, lines)) <= 80
-    names = {group for group in found.groups if " " not in group}
-    first = {line.split()[0] for line in lines if line.strip()}
-    assert names <= first, "a name is broken inside a word"
+    rows = [line.split()[0] for line in lines if re.match(r"\S+[^\s:] +\d ", line)]
+    kept = len(rows) + (
+        int(more[1]) if (more := re.search(r"(\d+) more rows, of their", "\n".join(lines))) else 0
+    )
+    assert kept == len(found.groups) and set(rows) <= {found.names[group].short for group in found.groups}
+    for words in found.parts():
+        assert sum(line.startswith(words) for line in lines) == 1
 
 
 def test_sparklines_by_hand():

@@ -1,4 +1,6 @@
-"""results.db.example answers before any training, holds all seven methods with five seeds, and names no machine."""
+"""results.db.example answers before any training, holds all seven methods with five seeds on scenes and all seven on
+photos, names no machine, and is small.
+"""
 
 import json
 import shutil
@@ -12,6 +14,9 @@ from tests.conftest import REPO, run_gaprun
 PUBLISHED = {"baseline", "flt", "schedule", "reparam", "slrt", "hard-swap", "soft-swap"}
 LONGER = {"baseline", "schedule", "reparam", "slrt"}
 SCALED = {"flt-scaled", "schedule-scaled", "hard-swap-scaled"}
+PHOTOS = {"baseline", "flt-scaled", "schedule-scaled", "reparam", "slrt", "hard-swap-scaled", "soft-swap"}
+SCENES = ("--where", "schedule.steps=600", "--where", "data.resize=none")
+MOST_BYTES = 8 * 1024**2
 
 
 def ask(*words: str) -> list[dict[str, Any]]:
@@ -24,8 +29,14 @@ def ask(*words: str) -> list[dict[str, Any]]:
 def test_it_answers_the_question_in_the_readme() -> None:
     rows = ask("--metric", "gap", "--metric", "recall@5")
     assert {row["metric"] for row in rows} == {"gap", "image_recall@5", "text_recall@5"}
-    assert len({row["baseline"] for row in rows}) == 2  # a baseline for each length
-    rows = ask("--metric", "gap", "--metric", "recall@5", "--where", "schedule.steps=600")
+    setups = {row["setup"] for row in rows}  # each with a baseline of its own
+    assert len(setups) == len({row["baseline"] for row in rows}) >= 3 and "flickr8k" in setups
+    assert all(row["setup"] in row["baseline"] for row in rows)
+    photos = {row["recipe"].partition(" [")[0] for row in rows if row["dataset"] == "flickr8k"}
+    assert photos >= PHOTOS and all(
+        (row["dataset"] == "flickr8k") == (row["setup"] == "flickr8k") for row in rows
+    )
+    rows = ask("--metric", "gap", "--metric", "recall@5", *SCENES)
     seeds = {row["recipe"]: row["n"] for row in rows}
     assert {recipe for recipe, n in seeds.items() if n == 5} == PUBLISHED | SCALED
     assert len(seeds) == 24 and set(seeds.values()) == {3, 5}
@@ -47,6 +58,10 @@ def test_it_names_no_machine_and_no_folder() -> None:
     assert len(rows) >= 5 * len(PUBLISHED | SCALED)
     assert all(host is None and pid is None for host, pid, *_ in rows)
     assert not any("/tmp" in str(part) or str(part).startswith("/") for row in rows for part in row[2:])
+
+
+def test_a_clone_can_bear_it() -> None:
+    assert (REPO / "results.db.example").stat().st_size <= MOST_BYTES
 
 
 def test_publishing_keeps_the_numbers(tmp_path: Path) -> None:

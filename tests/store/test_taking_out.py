@@ -188,6 +188,37 @@ def test_a_published_copy_names_no_place(tmp_path, new_run, key):
     assert copy.identity != store.identity
 
 
+def test_several_databases_are_published_as_one_and_more_are_added(tmp_path, new_run, key):
+    from gaprun.store.publish import publish
+
+    def database(name, runs, gap):
+        store = open_store(str(tmp_path / name))
+        for recipe, seed in runs:
+            store.begin_run(replace(new_run(recipe, seed), environment={"host": "gpu-box-17"}))
+            store.add_evaluation(
+                f"{recipe}-s{seed}", key(checkpoint_hash=f"{recipe}{seed}"), {"gap": gap}, 1, 1
+            )
+            store.finish_run(f"{recipe}-s{seed}", "finished")
+        store.close()
+        return tmp_path / name
+
+    def gaps():
+        store = open_store(str(example), create=False)
+        found = {row["id"]: row["value"] for row in store.metric_rows(["gap"])}
+        store.close()
+        return found
+
+    example = tmp_path / "given.db"
+    scenes = database("scenes.db", [("baseline", 0), ("flt", 0)], 0.5)
+    photos = database("photos.db", [("flt", 0), ("slrt", 0)], 0.25)
+    publish([scenes, photos], example)
+    assert gaps() == {"baseline-s0": 0.5, "flt-s0": 0.25, "slrt-s0": 0.25}
+    publish([example, database("more.db", [("slrt", 0), ("reparam", 1)], 0.125)], example)
+    assert gaps() == {"baseline-s0": 0.5, "flt-s0": 0.25, "slrt-s0": 0.125, "reparam-s1": 0.125}
+    assert b"gpu-box-17" not in example.read_bytes()
+    assert sorted(path.name for path in tmp_path.glob("*given*")) == ["given.db"]
+
+
 ANY = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=12)
 ODD = st.one_of(
     ANY,
