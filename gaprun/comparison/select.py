@@ -94,7 +94,7 @@ def load(
         if refuse:
             raise refuse(reason)
         notes.append(f"mixed on request (--allow-mixed): {reason.partition('; choose one')[0]}")
-    if not allow_mixed:
+    if not allow_mixed and not separate:
         notes += _columns_apart(unique)
     notes += _devices_in_one_cell(unique)
     return unique, list(dict.fromkeys(notes))
@@ -223,7 +223,7 @@ def _columns_apart(rows: Rows) -> list[str]:
             names.append((row, f"{row['protocol']}, {told}"))
             notes.append(
                 f"{row['metric']} on {row['dataset']}/{row['split']} ({row['protocol']}) was measured in several ways "
-                f"(they differ in {', '.join(SAME[key] for key in differing)}), each with a column of its own"
+                f"(they differ in {', '.join(SAME[key] for key in differing)}), which are kept apart"
             )
     for row, name in names:
         row["protocol"] = name

@@ -103,7 +103,7 @@ def whole(comparison: Comparison, brief: bool = False, look: Look = PLAIN) -> Ta
 
     All of a metric stands in one cell; `brief`: the mean alone.
     """
-    heads = [Heading(comparison.by), Heading(f"{comparison.unit}s", right=True)]
+    heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.unit}s", right=True)]
     several = len({place_of(column) for column in comparison.columns}) > 1
     for column in comparison.columns:
         text = "\n".join(_heads(column, several, look))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gaprun.comparison.baselines import about_baselines, baselines_of
 from gaprun.comparison.families import Family, corrected
 from gaprun.comparison.margins import ALIKE, Margin, margins_of, verdict
-from gaprun.comparison.order import about_baselines, baselines_of, in_order, natural
 from gaprun.comparison.recipes import RowName
 from gaprun.comparison.statistics import Difference, Summary, difference, equivalence, settled, summarise
-from gaprun.evaluation.catalogue import metric
+from gaprun.errors import UserError
+from gaprun.evaluation.catalogue import expand_metric, metric
 from gaprun.metrics import DOWN, UP, Direction, Metric
 from gaprun.tables.numbers import counted
 
@@ -232,7 +235,7 @@ def build(
     result.notes += about_baselines(baselines, setups, names)
     if undefined:
         result.notes.append(f"left out as not defined (NaN): {counted(sum(undefined.values()), 'value')}")
-    result.groups = in_order(result, sort)
+    result.groups = _sorted(result, sort)
     return result
 
 
@@ -298,6 +301,55 @@ def _cells(
 
 def _unit_order(unit: Any) -> tuple[bool, bool, Any]:
     return (unit is None, isinstance(unit, str), unit or 0)
+
+
+def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
+    names, baselines = comparison.names, comparison.baselines
+    sizes = Counter(name.setup for name in names.values())
+    own = {names[baseline].setup for baseline in baselines.values()}
+
+    def setup(group: str) -> tuple[Any, ...]:
+        words = names[group].setup
+        return words not in own, -sizes[words], natural(words)
+
+    if sort is None:
+
+        def place(group: str) -> tuple[Any, ...]:
+            baseline = baselines.get(group)
+            inside = (baseline is None, natural(baseline or ""), group != baseline, natural(group))
+            return (*setup(group), *inside)
+
+        return sorted(comparison.groups, key=place)
+    metrics = [sort] if any(c.metric == sort for c in comparison.columns) else expand_metric(sort)
+    columns = [c for c in comparison.columns if c.metric in metrics]
+    if not columns:
+        raise UserError(f"--sort {sort}: not among the metrics compared; add --metric {sort}")
+    first = {}  # by set-up: the column that it was measured in
+    for column in reversed(columns):
+        first.update({name.setup: column for g, name in names.items() if (g, column) in comparison.cells})
+
+    def key(group: str) -> tuple[Any, ...]:
+        column = first.get(names[group].setup)
+        cell = comparison.cells.get((group, column)) if column else None
+        sign = -1 if column and column.direction == UP else 1
+        return (
+            *setup(group),
+            cell is None,
+            sign * settled(cell.summary.mean) if cell else 0.0,
+            natural(group),
+        )
+
+    return sorted(comparison.groups, key=key)
+
+
+@lru_cache(maxsize=1 << 16)
+def natural(text: str) -> tuple[Any, ...]:
+    """A sort key that puts `s2` before `s10`, 0.04 before 0.1 and 600 before 6,000."""
+    parts = re.split(r"(\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)", text)
+    return tuple(
+        (0, float(part.replace(",", "")), "") if index % 2 else (1, 0.0, part)
+        for index, part in enumerate(parts)
+    )
 
 
 def _record(comparison: Comparison, group: str, column: Column, cell: Reached | None) -> dict[str, Any]:

@@ -23,10 +23,11 @@ WIDTH = 8.5  # inches
 
 
 def readme_figure(database: str) -> Figure:
-    """The figure of a database's set-ups."""
+    """The figure of a database's set-ups, of those that have all its panels."""
     found = setups_of(gather(open_store(database, create=False)))
-    drawn = [(s, one) for s in found[:ROWS] if isinstance(one := scatter(s), Figure)]
+    drawn = [(s, one) for s in found if isinstance(one := scatter(s), Figure)]
     columns = max(len(figure.panels) for _, figure in drawn)
+    drawn = [(s, one) for s, one in drawn if len(one.panels) == columns][:ROWS]
     panels = []
     for setup, figure in drawn:
         titles = [setup.words, *[""] * len(figure.panels)]

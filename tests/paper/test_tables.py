@@ -11,7 +11,7 @@ from gaprun.cli import paper
 from gaprun.errors import UserError
 from gaprun.paper.published import TABLES
 from gaprun.paper.settings import MethodSetting, load_study, setting_of
-from gaprun.paper.tables import beside, cells_table, document, records
+from gaprun.paper.tables import beside, cells_table, document, notes, records
 from gaprun.store import open_store
 from gaprun.tables import terminal
 from tests.paper.conftest import GAPS, add_run, recipe_of
@@ -78,8 +78,12 @@ def test_set_ups_are_kept_apart(made_up):
     add_run(store, "longer", 0, {"gap": 0.5}, recipe=longer)
     study = load_study(store)
     assert study.others == 1 and study.size()["length"] == "1000 steps" and len(study.results) == 22
+    said = "of 2 set-ups in the database this is the one with most methods, then most runs: 1,000 steps"
+    assert any(note.startswith(said) for note in notes(beside("table2", study)))
+    assert study.size()["set-up"] == document(beside("table3", study))["setup"] == "1,000 steps"
     other = load_study(store, ["schedule.steps=10000"])
     assert [r.run for r in other.results] == ["longer-s0"] and other.size()["length"] == "10000 steps"
+    assert "set-up" not in other.size() and other.chosen == ""
 
 
 def test_without_runs_the_published_numbers_stand_alone(tmp_path):
