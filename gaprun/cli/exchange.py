@@ -36,7 +36,10 @@ Examples:
 
   gaprun runs export baseline-s0 --as embeddings --data coco/test --out baseline-coco-test.npz
 """
-IMPORT = """Bring in results of open_clip (results.jsonl, its tables), CLIP_benchmark (JSON, CSV) or mteb (JSON).
+IMPORT = """Bring in results of open_clip, CLIP_benchmark and mteb, and runs of W&B and MLflow.
+
+Read are open_clip's results.jsonl and published tables, CLIP_benchmark's JSON and CSV, mteb's JSON, W&B's
+wandb-summary.json and the CSVs of its page, and MLflow's tracking stores.
 
 They become runs of kind external, named model@program, and stand in `gaprun compare` like any others. What has no name
 here is left out and named; a file that cannot be read is named, the others come in, and the exit code is 1.
@@ -47,9 +50,13 @@ Examples:
 
   gaprun runs import benchmark.csv mscoco_captions_openai_ViT-B-32_en_zeroshot_retrieval.json
 
+  gaprun runs import wandb/latest-run/files/wandb-summary.json --data coco/val
+
+  gaprun runs import sqlite:///mlflow.db
+
   gaprun runs import results.zip
 
-The last is an export of `gaprun runs export`: its runs come back as they were.
+Runs that `gaprun runs export` wrote, as CSV or into MLflow, come back as they were.
 """
 
 
@@ -212,9 +219,10 @@ def _embeddings(
 
 def import_(
     files: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="FILE...", help="results.jsonl, *.json, *.csv, or an export (folder or .zip)."
+            metavar="FILE...",
+            help="results.jsonl, *.json, *.csv, an export (folder or .zip), or MLflow's URI.",
         ),
     ],
     data: Annotated[

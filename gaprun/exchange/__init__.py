@@ -1,1 +1,1 @@
-"""Results and models to and from open_clip, CLIP_benchmark, mteb, TensorBoard, MLflow and Parquet."""
+"""Results and models to and from open_clip, CLIP_benchmark, mteb, W&B, TensorBoard, MLflow and Parquet."""

@@ -16,7 +16,8 @@ from gaprun.store.models import Run
 from gaprun.store.reading import TRAJECTORY_COLUMNS
 from gaprun.store.where import dotted_keys, lookup
 
-CURVES = tuple(name for name in TRAJECTORY_COLUMNS if name not in ("step", "samples_seen"))
+SAMPLES = "samples_seen"
+CURVES = tuple(name for name in TRAJECTORY_COLUMNS if name not in ("step", SAMPLES))
 
 
 PATIENCE = 3  # failures in a row after which the receiver is taken to be away, and the rest is not tried
@@ -60,13 +61,15 @@ def send_each(
 class FlatRun:
     """`parameters`: the recipe by dotted key, as text. `metrics` and `curves`: (name, step, value), no NULLs.
 
-    Metrics are named `dataset/split/protocol/metric`, curves `trajectory/column`.
+    Metrics are named `dataset/split/protocol/metric`, curves `trajectory/column`. `samples`: how many were
+    seen, which is no curve to look at.
     """
 
     run: Run
     parameters: dict[str, str]
     metrics: list[tuple[str, int, float]]
     curves: list[tuple[str, int, float]]
+    samples: list[tuple[str, int, float]]
 
     @property
     def facts(self) -> dict[str, str]:
@@ -88,14 +91,18 @@ def flat_run(store: Store, run_id: str) -> FlatRun:
         for row in store.metric_rows(None, run_ids=[run_id], every_step=True)
         if row["value"] is not None
     )
-    curves = [
-        (f"trajectory/{name}", row["step"], row[name])
-        for row in store.trajectory(run_id)
-        for name in CURVES
-        if row[name] is not None
-    ]
+    trajectory = store.trajectory(run_id)
+    curves, samples = (
+        [
+            (f"trajectory/{name}", row["step"], row[name])
+            for row in trajectory
+            for name in names
+            if row[name] is not None
+        ]
+        for names in (CURVES, (SAMPLES,))
+    )
     parameters = {key: _text(lookup(recipe, key)) for key in dotted_keys(recipe)}
-    return FlatRun(run, parameters, metrics, curves)
+    return FlatRun(run, parameters, metrics, curves, samples)
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Opening a foreign result file: which format it is of, and that it can be read at all, in one line where it cannot.
 
 Formats are told by the file's ending and content: results.jsonl of open_clip_train, JSON or CSV of CLIP_benchmark, the
-tables that open_clip publishes (docs/openclip_results.csv and its sisters), JSON of mteb.
+tables that open_clip publishes (docs/openclip_results.csv and its sisters), JSON of
+mteb, W&B's summary and CSVs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.errors import UserError
-from gaprun.exchange import clip_benchmark, mteb_results, openclip_log, openclip_tables
+from gaprun.exchange import clip_benchmark, mteb_results, openclip_log, openclip_tables, wandb_log
 from gaprun.exchange.records import Record
 
 MOST_BYTES = 64 * 1024 * 1024  # a result file has some kilobytes, a published table some hundred
@@ -28,12 +29,21 @@ def read_file(path: Path) -> list[Record]:
 
     Raises UserError, naming file and line, for a file of another kind and for one that is damaged.
     """
+    if path.suffix == ".wandb":
+        raise UserError(
+            f"{path}: W&B's own record of a run that was never sent: `wandb sync` it, then take its {wandb_log.SUMMARY}"
+        )
     try:
         text = _text(path)
         if path.suffix == ".jsonl":
             records = openclip_log.read(path, list(_json_lines(path, text)))
         elif path.suffix == ".csv":
             records = _table(path, text)
+        elif path.name == wandb_log.SUMMARY:
+            config = path.parent / wandb_log.CONFIG
+            records = wandb_log.read_summary(
+                path, _json(path, text), _text(config) if config.exists() else None
+            )
         elif path.name == mteb_results.META:
             return []  # read with each result that lies beside it
         elif mteb_results.is_mteb(document := _json(path, text)):
@@ -119,6 +129,10 @@ def _table(path: Path, text: str) -> list[Record]:
             rows.append((reader.line_num, dict(zip(header, fields, strict=True))))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: damaged, or not a result file ({error})") from None
+    if wandb_log.is_table(header):
+        return wandb_log.read_table(path, rows)
+    if wandb_log.is_chart(header):
+        return wandb_log.read_chart(path, rows)
     if openclip_tables.is_ours(header):
         return [openclip_tables.read_row(path, line, row) for line, row in rows]
     if not header:

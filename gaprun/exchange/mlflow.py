@@ -1,7 +1,8 @@
 """Runs into an MLflow tracking store: recipe as parameters, curves and metrics of every step as metrics, facts as tags.
 
 Each MLflow run carries `gaprun.run` and `gaprun.content`, so that sending again skips what is there and replaces
-what has changed since. MLflow forbids some signs in names: `@` becomes `_at_`, others `_`.
+what has changed since, and `gaprun.rows.*`, by which `runs import` brings it back. MLflow forbids some signs in names:
+`@` becomes `_at_`, others `_`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 from gaprun.errors import Failure, UserError
 from gaprun.exchange.flat import FlatRun, Progress, Sent, send_each
+from gaprun.exchange.mlflow_rows import rows_as_tags
 from gaprun.extras import require
 from gaprun.store import Store
 
@@ -45,25 +47,18 @@ def send(
     not all of a parameter's text. Raises UserError where mlflow is not installed and for a database of another
     program; Failure with MLflow's own words when the store does not answer.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing goes anywhere that was not named
-    mlflow = require("mlflow", "mlflow")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    _check_database(uri)
+    client, trouble = client_of(uri)
     sent = Sent({"sent": 0, "replaced": 0, "equal": 0})
     try:
-        client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         number = found.experiment_id if found is not None else client.create_experiment(experiment)
-    except mlflow.exceptions.MlflowException as error:
+    except trouble as error:
         raise Failure(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
-    except ImportError as error:
-        raise UserError(f"MLflow at {uri} needs another package: {error}") from None
 
     def send_one(flat: FlatRun) -> None:
         try:
-            sent.counts[_send_one(client, number, flat)] += 1
-        except mlflow.exceptions.MlflowException as error:
+            sent.counts[_send_one(client, number, flat, rows_as_tags(store, flat.run.id))] += 1
+        except trouble as error:
             raise Failure(f"MLflow: {(str(error).splitlines() or ['no reason given'])[0]}") from None
         sent.problems += [
             f"{flat.run.id}: of {key} only the first {LONGEST_PARAMETER} characters"
@@ -74,8 +69,30 @@ def send(
     return send_each(store, run_ids, sent, send_one, progress)
 
 
-def _check_database(uri: str) -> None:
-    """Raise UserError for a database that holds tables, but not MLflow's: it would add its own to them."""
+def client_of(uri: str, create: bool = True) -> tuple[Any, type[Exception]]:
+    """MLflow's client of the tracking store `uri`, and what it raises.
+
+    Raises UserError and Failure as `send` does, and, without `create`, for a SQLite file or folder that is not there.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing goes anywhere that was not named
+    mlflow = require("mlflow", "mlflow")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    there = _check_database(uri, "name another --out" if create else "name one of MLflow's")
+    if not there and not create:
+        raise UserError(f"{uri}: no such tracking store")
+    trouble: type[Exception] = mlflow.exceptions.MlflowException
+    try:
+        return mlflow.MlflowClient(tracking_uri=uri), trouble
+    except trouble as error:
+        raise Failure(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
+    except ImportError as error:
+        raise UserError(f"MLflow at {uri} needs another package: {error}") from None
+
+
+def _check_database(uri: str, way_out: str) -> bool:
+    """Whether there is one, as far as can be told without asking a server. Raises UserError for a database that holds
+    tables, but not MLflow's: it would add its own to them."""
     from sqlalchemy import create_engine, inspect, make_url
     from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
     from sqlalchemy.pool import NullPool
@@ -83,23 +100,22 @@ def _check_database(uri: str) -> None:
     try:
         url = make_url(uri)
         if url.drivername.startswith("sqlite") and not (url.database and os.path.exists(url.database)):
-            return
+            return False
         engine = create_engine(url, poolclass=NullPool)
     except (ArgumentError, ValueError, NoSuchModuleError, ModuleNotFoundError):
-        return  # a server or a folder
+        return "://" in uri or os.path.exists(uri)  # a server or a folder
     try:
         tables = inspect(engine).get_table_names()
     except DBAPIError as error:
         reason = (str(error.orig).splitlines() or ["no reason given"])[0]
-        raise UserError(f"{uri} is no database of MLflow ({reason}): name another --out") from None
+        raise UserError(f"{uri} is no database of MLflow ({reason}): {way_out}") from None
     if tables and "experiments" not in tables:
-        raise UserError(
-            f"{uri} is a database of another program (table {sorted(tables)[0]}): name another --out"
-        )
+        raise UserError(f"{uri} is a database of another program (table {sorted(tables)[0]}): {way_out}")
+    return bool(tables) or not uri.startswith("sqlite")
 
 
-def _send_one(client: Any, experiment: str, flat: FlatRun) -> str:
-    content = _content(flat)
+def _send_one(client: Any, experiment: str, flat: FlatRun, rows: dict[str, str]) -> str:
+    content = _content(flat, rows)
     query = f"tags.`gaprun.run` = '{flat.run.id}'"
     present = client.search_runs([experiment], query)
     if any(run.data.tags.get("gaprun.content") == content for run in present):
@@ -108,7 +124,7 @@ def _send_one(client: Any, experiment: str, flat: FlatRun) -> str:
         experiment,
         start_time=_milliseconds(flat.run.started or flat.run.created),
         run_name=flat.run.id,
-        tags={**flat.facts, "gaprun.run": flat.run.id},
+        tags={**flat.facts, "gaprun.run": flat.run.id, **rows},
     )
     _log(client, created.info.run_id, flat)
     # Last, so that a run whose sending was broken off is sent again.
@@ -130,7 +146,7 @@ def _log(client: Any, run_id: str, flat: FlatRun) -> None:
         client.log_batch(run_id, params=part)
     metrics = [
         entities.Metric(mlflow_name(name), value, time, step)
-        for name, step, value in [*flat.curves, *flat.metrics]
+        for name, step, value in [*flat.curves, *flat.samples, *flat.metrics]
     ]
     for part in _parts(metrics, METRICS_A_CALL):
         client.log_batch(run_id, metrics=part)
@@ -141,8 +157,8 @@ def mlflow_name(name: str) -> str:
     return re.sub(r"[^\w.\-/ ]", "_", name.replace("@", "_at_"))
 
 
-def _content(flat: FlatRun) -> str:
-    parts = (flat.facts, flat.parameters, flat.metrics, flat.curves, flat.run.finished)
+def _content(flat: FlatRun, rows: dict[str, str]) -> str:
+    parts = (flat.facts, flat.parameters, flat.metrics, flat.curves, flat.run.finished, rows)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

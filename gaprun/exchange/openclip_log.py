@@ -26,7 +26,7 @@ PAIRS, PAIRS_FLOOR = Protocol("pairs"), Protocol("pairs-floor")
 _PAIRS = re.compile(r"(image_to_text|text_to_image)_(R@([1-9]\d{0,5})|mean_rank|median_rank)")
 _ZERO_SHOT = re.compile(r"(.+?)-zeroshot-(.+)-top(1|5)")
 # What one training may say otherwise when it is taken up again, and what says only where and how it ran.
-_CIRCUMSTANCES = {
+CIRCUMSTANCES = {
     "resume", "logs", "log_local", "log_path", "log_level", "checkpoint_path", "tensorboard", "tensorboard_path",
     "wandb", "report_to", "wandb_notes", "wandb_project_name", "debug", "copy_codebase", "workers", "device", "rank",
     "local_rank", "world_size", "distributed", "dist_url", "dist_backend", "horovod", "no_set_device_rank",
@@ -42,7 +42,7 @@ def read(path: Path, lines: list[tuple[int, dict[str, Any]]]) -> list[Record]:
     if parameters:
         model = parameters.get("name") or parameters.get("model") or _folder(path).name
         facts = {key: parameters[key] for key in ("name", "model", "pretrained") if key in parameters}
-        others = {k: v for k, v in parameters.items() if k not in facts and k not in _CIRCUMSTANCES}
+        others = {k: v for k, v in parameters.items() if k not in facts and k not in CIRCUMSTANCES}
         identity: dict[str, Any] = {"model": facts or {"name": model}, "parameters": others}
     else:
         # Nothing says which training this is: the file's place does.
@@ -73,7 +73,7 @@ def _record(path: Path, number: int, row: dict[str, Any], model: str, identity: 
     reader = RecordReader(where)
     for name, raw in row.items():
         if name not in ("epoch", "num_samples"):
-            _take(reader, name, raw, samples)
+            take(reader, name, raw, samples)
     return Record(
         file=str(path),
         place=f"line {number}",
@@ -89,12 +89,16 @@ def _record(path: Path, number: int, row: dict[str, Any], model: str, identity: 
     )
 
 
-def _take(reader: RecordReader, name: str, raw: Any, samples: int | None) -> None:
+def take(reader: RecordReader, name: str, raw: Any, samples: int | None, text: bool = False) -> None:
+    """Add the value that open_clip's loop calls `name` under our name, or its name to what is left out.
+
+    `samples`: how many pairs were measured; `text`: numbers come as text.
+    """
     pairs, zero_shot = _PAIRS.fullmatch(name), _ZERO_SHOT.fullmatch(name)
     if not (pairs or zero_shot or name == "clip_val_loss"):
         reader.left_out.append(name)
         return
-    number = reader.number(name, raw)
+    number = reader.number(name, raw, text)
     if number is None:
         return
     if pairs:

@@ -8,31 +8,22 @@ file's program as the code that measured it; in place of a checkpoint's hash sta
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gaprun.data.split import Split, open_split
-from gaprun.errors import Failure, UserError
+from gaprun.errors import UserError
 from gaprun.exchange.formats import read_file
-from gaprun.exchange.openclip_log import PAIRS
-from gaprun.exchange.openclip_log import PROGRAM as LOG
+from gaprun.exchange.mlflow_runs import is_tracking_store, read_store
 from gaprun.exchange.own import import_export
-from gaprun.exchange.records import Record, Value
+from gaprun.exchange.records import Record
+from gaprun.exchange.storing import bring_in
 from gaprun.files import plain_name
-from gaprun.protocols import FULL, Protocol
-from gaprun.store import EvaluationKey, NewRun, Store
+from gaprun.store import Store
+from gaprun.store.content import Rows
 from gaprun.store.export import read_export
-from gaprun.store.liveness import this_host
-
-NO_FINGERPRINT = ""
-LONGEST_NAME = 120
 
 Place = tuple[str, str]  # data set and split
 
@@ -64,12 +55,13 @@ class ImportReport:
 
 def import_files(
     open_target: Callable[[], Store],
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     data: str | None = None,
     name: str | None = None,
     same_data: bool = False,
 ) -> ImportReport:
-    """Bring in every record of `files` (also exports of gaprun's own) that can be read; the same twice changes nothing.
+    """Bring in every record of `files` that can be read, also exports of gaprun's own and MLflow's tracking stores (by
+    URI or folder); the same twice changes nothing.
 
     `open_target` opens the store, and is called only when there is something to store. `data` names what was measured:
     a split that lies here, then its fingerprint and size go with the values and they stand beside our own, or just
@@ -85,8 +77,14 @@ def import_files(
     done: dict[tuple[str, str], Imported] = {}
     for path in files:
         try:
-            if path.is_dir() or path.suffix == ".zip":
-                store = _bring_back(path, store, open_target, done)
+            if is_tracking_store(path):
+                tracked = read_store(str(path))
+                records += tracked.records
+                report.refused += tracked.refused
+                for source, rows in tracked.exports.items():
+                    store = _bring_back(rows, source, store, open_target, done)
+            elif (path := Path(path)).is_dir() or path.suffix == ".zip":
+                store = _bring_back(read_export(path), str(path), store, open_target, done)
             else:
                 records += read_file(path)
         except UserError as error:
@@ -114,7 +112,7 @@ def import_files(
         try:
             place = _measured(record, data, split, same_data)
             store = store or open_target()
-            run_id, count = _bring_in(store, record, place, split, name)
+            run_id, count = bring_in(store, record, place, split, name)
         except UserError as error:
             report.refused.append(str(error))
             continue
@@ -125,15 +123,18 @@ def import_files(
 
 
 def _bring_back(
-    path: Path, store: Store | None, open_target: Callable[[], Store], done: dict[tuple[str, str], Imported]
+    rows: Rows,
+    source: str,
+    store: Store | None,
+    open_target: Callable[[], Store],
+    done: dict[tuple[str, str], Imported],
 ) -> Store:
-    """An export of gaprun's own; it says itself what was measured. Returns the store, opened once there is need."""
-    rows = read_export(path)
+    """Runs of gaprun's own; they say themselves what was measured. Returns the store, opened once there is need."""
     counts = Counter(row["run_id"] for row in rows["metrics"])
     store = store or open_target()
-    import_export(store, rows, str(path))
+    import_export(store, rows, source)
     for row in rows["runs"]:
-        done[row["id"], str(path)] = Imported(row["id"], str(path), counts[row["id"]], [])
+        done[row["id"], source] = Imported(row["id"], source, counts[row["id"]], [])
     return store
 
 
@@ -181,127 +182,3 @@ def _measured(record: Record, data: str | None, split: Split | None, same_data: 
             "names of the same pictures and texts"
         )
     return named
-
-
-def _bring_in(
-    store: Store, record: Record, place: Place, split: Split | None, name: str | None
-) -> tuple[str, int]:
-    """Store the record; the id of its run, and how many values it has."""
-    groups = _groups(record, place, split)
-    run = _run(store, record, name)
-    if store.runs([f"id={run.id}"], light=True):
-        _refuse_other_values(store, run.id, record, groups)
-    else:
-        store.begin_run(run)
-        store.finish_run(run.id, "finished")
-    return run.id, _store(store, run.id, record, groups, split)
-
-
-def _run(store: Store, record: Record, name: str | None) -> NewRun:
-    """The run of a record. What identifies it is its recipe: program, model and, where known, the training."""
-    wanted = re.sub(r"[^A-Za-z0-9._+=,@-]", "-", name or f"{record.model}@{record.program}")[-LONGEST_NAME:]
-    recipe = wanted.lstrip("._+=,@-") or "model"
-    resolved = {"name": recipe, **record.identity, "source": record.program}
-    text = json.dumps(resolved, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return NewRun(
-        id=f"{recipe}-{digest[:8]}",
-        recipe=recipe,
-        kind="external",
-        seed=None,
-        recipe_hash=digest,
-        resolved_recipe=resolved,
-        environment={"source": f"{record.program}: {record.file}", "imported_on": this_host()},
-        code_version=record.program,
-        folder=f"{store.artifacts.name}/{recipe}-{digest[:8]}",
-        total_steps=0,
-    )
-
-
-def _groups(record: Record, place: Place, split: Split | None) -> list[tuple[EvaluationKey, list[Value]]]:
-    """The record's values by the evaluation that they belong to."""
-    groups: dict[tuple[str, str, str, Protocol, str], list[Value]] = {}
-    for value in record.values:
-        where = (value.dataset, value.split) if value.dataset is not None else place
-        protocol = FULL if value.protocol == PAIRS and _one_caption_each(split) else value.protocol
-        options = json.dumps(value.options, sort_keys=True)
-        groups.setdefault((value.task, *where, protocol, options), []).append(value)
-    if len({question[:-1] for question in groups}) < len(groups):
-        raise Failure(f"{record.where}: two rules under one protocol, of which one would hide the other")
-    found = []
-    for (task, dataset, part, protocol, options), values in groups.items():
-        here = split is not None and (dataset, part) == (split.dataset, split.split)
-        # Evaluations are told apart by checkpoint and data; of data that is but a name the record has to tell.
-        own = values[0].dataset is not None
-        key = EvaluationKey(
-            checkpoint_hash=f"{record.digest}/{dataset}/{part}" if own else record.digest,
-            step=record.step,
-            task=task,
-            dataset=dataset,
-            split=part,
-            data_fingerprint=split.fingerprint if split is not None and here else NO_FINGERPRINT,
-            protocol=protocol,
-            options=json.loads(options),
-        )
-        found.append((key, values))
-    return found
-
-
-def _refuse_other_values(
-    store: Store, run_id: str, record: Record, groups: list[tuple[EvaluationKey, list[Value]]]
-) -> None:
-    """Raise UserError where the run holds another number for the same question: one would hide the other.
-
-    The epochs of one log are told apart by their step; there a later line of one epoch is a correction.
-    """
-    if record.program == LOG:
-        return
-    held = {
-        (row["task"], row["dataset"], row["split"], row["protocol"], row["options_hash"], row["metric"]): row
-        for row in store.metrics(run_id)
-    }
-    for key, values in groups:
-        for value in values:
-            question = (key.task, key.dataset, key.split, key.protocol.id, key.options_hash, value.name)
-            row = held.get(question)
-            new = None if math.isnan(value.value) else value.value
-            if row is not None and row["checkpoint_hash"] != key.checkpoint_hash and row["value"] != new:
-                raise UserError(
-                    f"{record.where}: {run_id} holds another {value.name} on {key.dataset}/{key.split} already "
-                    f"({row['value']}, not {new}): if both count, import this one with a --name of its own"
-                )
-
-
-def _store(
-    store: Store,
-    run_id: str,
-    record: Record,
-    groups: list[tuple[EvaluationKey, list[Value]]],
-    split: Split | None,
-) -> int:
-    held = [] if record.program == LOG else store.metrics(run_id)
-    stored = 0
-    for key, values in groups:
-        known = _beside(held, key) | {value.name: value.value for value in values}
-        size = split.samples if split is not None and key.data_fingerprint else values[0].n
-        if store.find_evaluation(run_id, key) is None:
-            store.add_evaluation(run_id, key, known, size, None, code_version=record.program)
-        stored += len(values)
-    return stored
-
-
-def _beside(held: list[dict[str, Any]], key: EvaluationKey) -> dict[str, float]:
-    """What another record has said of the same question by other metrics (mteb has a file for each direction): it
-    goes on with the new evaluation, since only the latest counts."""
-    asked = {name: key.columns()[name] for name in ("task", "data_fingerprint", "protocol", "options_hash")}
-    asked |= {"dataset": key.dataset, "split": key.split, "step": key.step}
-    return {
-        row["metric"]: math.nan if row["value"] is None else row["value"]
-        for row in held
-        if all(row[name] == value for name, value in asked.items())
-    }
-
-
-def _one_caption_each(split: Split | None) -> bool:
-    """Whether open_clip's one-caption pairs are all there is, so that its measure is our `full`."""
-    return split is not None and all(len(captions) == 1 for captions in split.captions)
