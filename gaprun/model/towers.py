@@ -25,6 +25,7 @@ from gaprun.model.openclip import (
     Settings,
     build,
     canonical,
+    clip_tokenizer,
     collected,
     first_line,
     named_config,
@@ -137,7 +138,7 @@ def trimmed(tokens: Tokens, step: int = 4) -> Tokens:
 def tokenizer_for(model: Model) -> tuple[Callable[..., Tensor], int]:
     """The tokenizer of a recipe's model and its context length. Raises UserError for an unknown architecture."""
     if model.inline is not None:
-        return open_clip.SimpleTokenizer(), model.inline.text.context_length
+        return clip_tokenizer(), model.inline.text.context_length
     assert model.arch is not None
     config = named_config(model.arch)
     try:

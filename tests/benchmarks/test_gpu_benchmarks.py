@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO
+from tests.conftest import PREPARED, REPO
 
 sys.path.insert(0, str(REPO / "benchmarks"))
 import gpu_hour  # noqa: E402
@@ -17,7 +17,7 @@ import gpu_parts  # noqa: E402
 
 def run(script: str, *given: str) -> dict:
     command = [
-        sys.executable,
+        PREPARED.python,
         str(REPO / "benchmarks" / script),
         "--device",
         "cpu",

@@ -5,12 +5,11 @@ import json
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO
+from tests.conftest import PREPARED, REPO
 
 SCRIPT = REPO / "benchmarks" / "learning.py"
 
@@ -18,7 +17,7 @@ SCRIPT = REPO / "benchmarks" / "learning.py"
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--json", "--small", *words],
+        [PREPARED.python, str(SCRIPT), "--json", "--small", *words],
         capture_output=True,
         text=True,
         timeout=900,
@@ -40,7 +39,7 @@ def test_learning_runs_beside_open_clips_loop_and_goes_on(tmp_path: Path) -> Non
     assert answer["gap_shift"] == pytest.approx(own["gap"] - own["gap_trained"], abs=1e-5)
     assert 0 < own["gap"] < 2 and 0 < theirs["gap"] < 2
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GAPRUN_DATA": str(tmp_path / "kept")}
-    command = [sys.executable, str(SCRIPT.with_name("crop_gap.py")), "--json", "--data", "scenes/test"]
+    command = [PREPARED.python, str(SCRIPT.with_name("crop_gap.py")), "--json", "--data", "scenes/test"]
     command += ["--db", str(tmp_path / "kept" / "results.db")]
     done_gap = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done_gap.returncode == 0, done_gap.stderr

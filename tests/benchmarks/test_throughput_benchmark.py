@@ -3,16 +3,15 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
-from tests.conftest import REPO
+from tests.conftest import PREPARED, REPO
 
 
 @pytest.mark.slow
 def test_throughput_runs_beside_open_clips_loop() -> None:
-    command = [sys.executable, str(REPO / "benchmarks" / "throughput.py"), "--json", "--small"]
+    command = [PREPARED.python, str(REPO / "benchmarks" / "throughput.py"), "--json", "--small"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

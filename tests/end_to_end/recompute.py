@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.conftest import PREPARED
+
 POOL, POOL_SEED, DRAWS = 512, 2412_07909, 10
 
 
@@ -67,8 +69,8 @@ class Model:
 
         place = folder / "recomputed" / run
         if not place.exists():
-            command = [sys.executable, "-m", "gaprun", "runs", "export", "--as", "open_clip"]
-            subprocess.run([*command, run, "--out", str(place)], cwd=folder, check=True)
+            words = ["runs", "export", "--as", "open_clip", run, "--out", str(place)]
+            subprocess.run([PREPARED.python, "-m", "gaprun", *words], cwd=folder, check=True)
         self.clip, _, self.prepare = open_clip.create_model_and_transforms(f"local-dir:{place}")
         self.tokenize = open_clip.get_tokenizer(f"local-dir:{place}")
         self.clip = self.clip.double().eval()

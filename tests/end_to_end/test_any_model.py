@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch.nn.functional import normalize
 
 from gaprun.data.split import open_split
 from gaprun.store import open_store
-from tests.conftest import run_gaprun
+from tests.conftest import PREPARED, run_gaprun
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
     assert done.returncode == 0, done.stderr
     (folder / "tiny").mkdir()
     (folder / "tiny" / "open_clip_config.json").write_text(json.dumps(CONFIG))
-    command = [sys.executable, "-m", "open_clip_train.main", "--model", f"local-dir:{folder / 'tiny'}"]
+    command = [PREPARED.python, "-m", "open_clip_train.main", "--model", f"local-dir:{folder / 'tiny'}"]
     command += ["--train-data", str(next((folder / "data" / "flickr8k" / "train").glob("*.tar")))]
     command += [
         "--train-num-samples",

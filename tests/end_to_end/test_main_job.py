@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 SMALL = f"""
 extends: {RECIPES}/base/scenes.yaml
 data: {{train: [flickr8k/train]}}
-schedule: {{steps: 60, warmup_steps: 6, batch_size: 128}}
-checkpoint: {{every_steps: 30}}
+schedule: {{steps: 20, warmup_steps: 2, batch_size: 64}}
+checkpoint: {{every_steps: 10}}
 eval:
   - {{task: gap, data: [flickr8k/test]}}
   - {{task: retrieval, data: [flickr8k/test]}}

@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import RECIPES, TINY, Gaprun
+from tests.conftest import PREPARED, RECIPES, TINY, Gaprun, run_gaprun
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +69,7 @@ def test_train_compare_and_find_again(gaprun: Gaprun, tmp_path: Path) -> None:
 def start(tmp_path: Path, scenes: Path, *args: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "GAPRUN_DATA": str(scenes), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "gaprun", *args],
+        [PREPARED.python, "-m", "gaprun", *args],
         cwd=tmp_path,
         env=environment,
         stderr=subprocess.PIPE,
@@ -81,7 +80,7 @@ def start(tmp_path: Path, scenes: Path, *args: str) -> subprocess.Popen[str]:
 
 
 def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
+    for _ in range(6000):
         if list(folder.glob("runs/*/checkpoints/*.json")):
             return
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
@@ -89,31 +88,42 @@ def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
     raise AssertionError("no checkpoint appeared")
 
 
+TO_BE_CUT = ("train", f"{RECIPES}/soft-swap.yaml", "--seeds", "0", *TINY, "--set", "eval=[]")
+TO_BE_CUT += ("--set", "schedule.steps=150", "--set", "swap.probability=0.5")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> dict:
+    """What `runs show` says of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return run_gaprun(*words, "--db", "whole/results.db", cwd=folder, env={"GAPRUN_DATA": str(scenes)})
+
+    refused = call(*TO_BE_CUT)
+    assert refused.returncode == 2 and "whole" in refused.stderr  # an absent folder is not made silently
+    (folder / "whole").mkdir()
+    assert call(*TO_BE_CUT).returncode == 0
+    (run,) = parsed(call("runs", "list", "--json"))
+    return parsed(call("runs", "show", run["id"], "--json"))
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on_and_ends_the_same(
-    kind: signal.Signals, gaprun: Gaprun, tmp_path: Path, scenes: Path
+    kind: signal.Signals, gaprun: Gaprun, tmp_path: Path, scenes: Path, undisturbed: dict
 ) -> None:
-    command = [*("train", f"{RECIPES}/soft-swap.yaml", "--seeds", "0"), *TINY, "--set", "eval=[]"]
-    command += ["--set", "schedule.steps=150", "--set", "swap.probability=0.5"]
-    process = start(tmp_path, scenes, *command, "--db", "cut.db")
+    process = start(tmp_path, scenes, *TO_BE_CUT, "--db", "cut.db")
     wait_for_checkpoint(tmp_path, process)
     process.send_signal(kind)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     assert process.returncode == {signal.SIGKILL: -9}.get(kind, 130)
     (run,) = parsed(gaprun("runs", "list", "--json", "--db", "cut.db"))
     assert run["status"] == "interrupted"
     resumed = gaprun("train", "--resume", run["id"], "--db", "cut.db")
     assert resumed.returncode == 0, resumed.stderr
     cut = parsed(gaprun("runs", "show", run["id"], "--json", "--db", "cut.db"))
-    assert cut["status"] == "finished"
-    whole = gaprun(*command, "--db", "whole/results.db")
-    assert (
-        whole.returncode == 2 and "whole" in whole.stderr
-    )  # a folder that is not there is not made silently
-    (tmp_path / "whole").mkdir()
-    assert gaprun(*command, "--db", "whole/results.db").returncode == 0
-    expected = parsed(gaprun("runs", "show", run["id"], "--json", "--db", "whole/results.db"))
-    assert cut["checkpoint_hash"] == expected["checkpoint_hash"]
+    assert cut["status"] == "finished" and run["id"] == undisturbed["id"]
+    assert cut["checkpoint_hash"] == undisturbed["checkpoint_hash"]
 
 
 def test_eval_by_run_by_file_and_found_again(gaprun: Gaprun, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import open_clip
 import pytest
@@ -20,7 +19,7 @@ from gaprun.exchange.records import OURS
 from gaprun.exchange.results import import_files
 from gaprun.protocols import pool_of
 from gaprun.store import open_store
-from tests.conftest import run_gaprun
+from tests.conftest import PREPARED, run_gaprun
 
 CONFIG = {
     "model_cfg": {
@@ -67,7 +66,7 @@ def peers(tmp_path_factory, real_data):
         str(IMAGES),
     ]
     command += ["--dataset-type", "webdataset", "--workers", "1", "--batch-size", "64", "--precision", "fp32"]
-    done = run(sys.executable, *command, "--logs", "logs", "--name", "peer", cwd=folder)
+    done = run(PREPARED.python, *command, "--logs", "logs", "--name", "peer", cwd=folder)
     assert (folder / "logs/peer/checkpoints/results.jsonl").is_file(), done.stderr[-2000:]
     return folder
 
@@ -94,9 +93,9 @@ def clip_benchmark(folder):
         "10",
         "--no_amp",
     ]
-    done = run(sys.executable, *command, *words, "--num_workers", "0", "--output", "many.json", cwd=folder)
+    done = run(PREPARED.python, *command, *words, "--num_workers", "0", "--output", "many.json", cwd=folder)
     assert (folder / "many.json").is_file(), done.stderr[-2000:]
-    done = run(sys.executable, *command, "build", "many.json", "--output", "all.csv", cwd=folder)
+    done = run(PREPARED.python, *command, "build", "many.json", "--output", "all.csv", cwd=folder)
     assert (folder / "all.csv").is_file(), done.stderr[-2000:]
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -215,7 +216,15 @@ def test_statistics_of_a_step_that_failed_are_put_back(run_small: RunSmall, monk
     assert min(steps) > 7 and everything(store, job.id) == everything(whole, job.id)
 
 
-def test_a_terminal_that_closes_ends_nothing(run_small: RunSmall) -> None:
+@pytest.fixture
+def heard_hangup() -> Iterator[None]:
+    """SIGHUP as in a terminal; under nohup it is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_closes_ends_nothing(run_small: RunSmall, heard_hangup: None) -> None:
     def hang_up(event: Event) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
 

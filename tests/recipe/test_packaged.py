@@ -11,7 +11,7 @@ import pytest
 from gaprun.errors import UserError
 from gaprun.recipe.jobs import load_jobs, load_recipe
 from gaprun.recipe.packaged import found, names, packaged, write_recipes
-from tests.conftest import RECIPES, REPO
+from tests.conftest import PREPARED, RECIPES, REPO
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_from_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
 
     def gaprun(*words: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-        command = [sys.executable, "-m", "gaprun", *words]
+        command = [PREPARED.python, "-m", "gaprun", *words]
         return subprocess.run(command, cwd=empty, env=environment, text=True, capture_output=True)
 
     planned = gaprun("train", "reparam", "--set", "extends=base/scenes.yaml", "--dry-run", "--json")

@@ -16,13 +16,13 @@ import torch
 
 import gaprun.jobs.run  # noqa: F401 - imported before the fork
 from gaprun.runtime.joining import joined
-from tests.conftest import REPO
+from tests.conftest import PREPARED, REPO
 
 
 def together(count: int, work: str, folder: Path) -> None:
     """Run `work` in `count` processes; fails where any of them does."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.training.ranks", str(count), work, str(folder)],
+        [PREPARED.python, "-m", "tests.training.ranks", str(count), work, str(folder)],
         cwd=REPO,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

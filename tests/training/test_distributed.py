@@ -1,11 +1,11 @@
 """Several gloo processes compute what one computes; one of them killed or stopped, the run goes on exactly."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 
 from gaprun.data.stream import Batch
 from gaprun.training.transfer import on_device
-from tests.conftest import RECIPES, TINY, run_gaprun
+from tests.conftest import PREPARED, RECIPES, TINY, run_gaprun
 from tests.training.gradients import METHODS, VIT, difference, gradients
 from tests.training.rank_work import CHUNKED, RESNET
 from tests.training.ranks import together
@@ -95,7 +95,7 @@ class Cluster:
         for item in (*STEPS, *SETS):
             words += ["--set", item]
         words += ["--db", str(self.place / db / "results.db")]
-        return [sys.executable, "-m", "gaprun", *words, "--nproc-per-node", str(processes)]
+        return [PREPARED.python, "-m", "gaprun", *words, "--nproc-per-node", str(processes)]
 
     def run(self, db: str, processes: int = 2) -> None:
         done = subprocess.run(
@@ -123,7 +123,7 @@ class Cluster:
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.05)
         end(process)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=600)
         return process.returncode, said
 
     def newest(self, db: str) -> str:
@@ -147,15 +147,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Cluster:
     return cluster
 
 
-def ranks_of(launcher: subprocess.Popen[str]) -> dict[int, int]:
-    """Process ids by rank."""
+def ranks_of(cluster: Cluster) -> dict[int, int]:
+    """Process ids by rank of what the launcher started: they work in the cluster's folder."""
     found = {}
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-    for child in map(int, children):
-        words = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        rank = [word for word in words if word.startswith(b"RANK=")]
-        if rank:
-            found[int(rank[0][5:])] = child
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is gone by now
+            words = (process / "environ").read_bytes().split(b"\0")
+            rank = [word for word in words if word.startswith(b"RANK=")]
+            if rank and (process / "cwd").resolve() == cluster.place.resolve():
+                found[int(rank[0][5:])] = int(process.name)
     return found
 
 
@@ -184,12 +184,12 @@ def test_a_killed_process_ends_the_run_which_goes_on_exactly(cluster: Cluster) -
     """The first process killed, then the second, then the second alone told to stop: in the end the same weights."""
     for rank in (0, 1):
         code, said = cluster.cut(
-            "cut", lambda launcher, rank=rank: os.kill(ranks_of(launcher)[rank], signal.SIGKILL)
+            "cut", lambda launcher, rank=rank: os.kill(ranks_of(cluster)[rank], signal.SIGKILL)
         )
         assert code == 1 and f"process {rank} of 2 was killed (SIGKILL)" in said and "Traceback" not in said
         assert "lost contact with another process" in said  # the one that was left says so
         assert cluster.shown("cut")["status"] == "interrupted"
-    code, said = cluster.cut("cut", lambda launcher: os.kill(ranks_of(launcher)[1], signal.SIGTERM))
+    code, said = cluster.cut("cut", lambda launcher: os.kill(ranks_of(cluster)[1], signal.SIGTERM))
     assert code == 130 and "stopped at step" in said and "lost contact" not in said, said
     cluster.run("cut")
     assert cluster.shown("cut")["checkpoint_hash"] == cluster.shown("whole")["checkpoint_hash"]
