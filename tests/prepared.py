@@ -2,8 +2,9 @@
 
 Tests run real processes hundreds of times, and most of a short one is importing torch. Here a server imports it once
 and forks for every call: `prepared_client.py`, which stands where python would, hands over its arguments, files,
-folder, environment and signals, and ends as the fork ends. gaprun itself is imported anew by every process. What needs
-a process of its own (start-up, limits, threads) takes `sys.executable`.
+folder, environment and signals, and ends as the fork ends. Of gaprun, what lies below the command line is there too,
+but for calls with plugins or a path of their own. What needs a process of its own (start-up, limits, threads) takes
+`sys.executable`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ PACKAGES = (
     "rich.progress",
     "scipy.optimize",
     "typer",
+    "gaprun.jobs.run",
+    "gaprun.jobs.parallel",
+    "gaprun.jobs.preflight",
+    "gaprun.evaluation.run",
+    "gaprun.evaluation.probe",
+    "gaprun.evaluation.retrieval",
+    "gaprun.comparison.table",
+    "gaprun.report.page",
 )
 CLIENT = Path(__file__).with_name("prepared_client.py")
 
@@ -153,6 +162,9 @@ def _run(args: list[str]) -> int:
     while args and args[0][0] == "-" and args[0] not in ("-c", "-m"):
         del args[: 2 if args[0] in ("-X", "-W") else 1]
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if paths or "GAPRUN_PLUGINS" in os.environ:  # another gaprun, or one whose recipes know more
+        for name in [name for name in sys.modules if name.partition(".")[0] == "gaprun"]:
+            del sys.modules[name]
     first = "" if args[0] == "-c" else os.getcwd() if args[0] == "-m" else str(Path(args[0]).resolve().parent)
     sys.path[:1] = [first, *paths]
     try:

@@ -1,5 +1,6 @@
 """The prepared Python behaves as python does: arguments, files, exit codes, signals both ways, processes of its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -75,10 +76,12 @@ def test_signals_pass_both_ways_and_nothing_outlives_the_caller() -> None:
             time.sleep(0.01)
 
 
-def test_torch_is_there_and_gaprun_is_not() -> None:
+def test_torch_is_there_and_gaprun_unless_it_may_be_another() -> None:
     look = "import sys; print('torch' in sys.modules, any(name.startswith('gaprun') for name in sys.modules))"
-    done = subprocess.run([PREPARED.python, "-c", look], capture_output=True, text=True)
-    assert done.stdout.split() == ["True", "False"]
+    for env, gaprun in (({}, "True"), ({"GAPRUN_PLUGINS": "own"}, "False"), ({"PYTHONPATH": "/site"}, "False")):
+        command = [PREPARED.python, "-c", look]
+        done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True)
+        assert done.stdout.split() == ["True", gaprun]
 
 
 def alive(pid: int) -> bool:
