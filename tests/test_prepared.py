@@ -78,7 +78,11 @@ def test_signals_pass_both_ways_and_nothing_outlives_the_caller() -> None:
 
 def test_torch_is_there_and_gaprun_unless_it_may_be_another() -> None:
     look = "import sys; print('torch' in sys.modules, any(name.startswith('gaprun') for name in sys.modules))"
-    for env, gaprun in (({}, "True"), ({"GAPRUN_PLUGINS": "own"}, "False"), ({"PYTHONPATH": "/site"}, "False")):
+    for env, gaprun in (
+        ({}, "True"),
+        ({"GAPRUN_PLUGINS": "own"}, "False"),
+        ({"PYTHONPATH": "/site"}, "False"),
+    ):
         command = [PREPARED.python, "-c", look]
         done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True)
         assert done.stdout.split() == ["True", gaprun]

@@ -67,13 +67,13 @@ def test_a_part_that_fails_or_hangs_leaves_the_others(tmp_path: Path, monkeypatc
         "if sys.argv[1] == 'loop': time.sleep(60)\n"
     )
     monkeypatch.setattr(gpu_hour, "REPO", tmp_path)
-    monkeypatch.setitem(gpu_hour.LIMITS, "loop", 1)
+    monkeypatch.setitem(gpu_hour.LIMITS, "loop", 5)
     size = gpu_hour.sizes("cpu", False, tmp_path)
     found = gpu_hour.measure(size, ["machine", "steps", "loop", "eval"], 1, tmp_path / "out")
     assert found == {
         "machine": {"one": 1},
         "steps": {"one": 1, "error": "no memory is left"},
-        "loop": {"one": 1, "stopped": "after 1 s"},
+        "loop": {"one": 1, "stopped": "after 5 s"},
         "eval": {"one": 1},
     }
     assert json.loads((tmp_path / "out" / "gpu_hour.json").read_text()) == found

@@ -134,7 +134,10 @@ def _is_silent(browser, report):
 def _prints(browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
-    time.sleep(0.3)
+    for _ in range(100):  # the charts are drawn to the page's width one after another
+        if browser.execute_script("return document.documentElement.scrollWidth") <= browser.width:
+            break
+        time.sleep(0.1)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
     assert browser.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
     folded = "return [...document.querySelectorAll('details:not(.words)')].filter(d => !d.open).length"

@@ -1,9 +1,9 @@
 """Rows that say running though nothing runs are read as interrupted; live ones and other hosts' recent ones are not."""
 
+import os
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,7 +33,7 @@ def test_a_process_of_this_host_is_asked_for():
         # The same pid, but of a process that was born long after the run began: the pid came again.
         assert lost_because(this_host(), process.pid, started - timedelta(hours=1), started) is not None
         process.kill()
-        time.sleep(0.2)  # a zombie now, until it is waited for
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now, until it is waited for
         assert lost_because(this_host(), process.pid, started, started) is not None
     finally:
         process.kill()

@@ -169,7 +169,7 @@ def _open_at_once(url, with_second=None, count=4):
     ]
     for process in processes:
         process.start()
-    found = [results.get(timeout=60) for _ in processes]
+    found = [results.get(timeout=600) for _ in processes]
     for process in processes:
         process.join()
     return found
