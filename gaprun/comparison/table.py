@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gaprun.comparison.baselines import about_baselines, baselines_of
 from gaprun.comparison.families import Family, corrected
+from gaprun.comparison.gathered import Gathered
 from gaprun.comparison.margins import ALIKE, Margin, margins_of, verdict
 from gaprun.comparison.recipes import RowName
 from gaprun.comparison.statistics import Difference, Summary, difference, equivalence, settled, summarise
@@ -57,6 +58,13 @@ class Column:
     def direction(self) -> Direction:
         """Which way is better."""
         return self.about.direction
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.metric, self.dataset, self.split, self.protocol))
+
+    def __hash__(self) -> int:  # of what is compared, once: columns are looked up by the hundred thousand
+        return self._hash
 
 
 @dataclass(frozen=True)
@@ -195,39 +203,34 @@ def build(
     Set-ups stay together, those with a baseline and with most rows first; the best mean is that of a set-up.
     Raises UserError for a baseline or a sort metric that is not there.
     """
-    values: dict[tuple[str, Column], dict[Any, list[float]]] = {}
-    steps: dict[tuple[str, Column], dict[Any, int]] = {}
-    recipes: dict[tuple[str, Column], dict[str, None]] = {}
-    sizes: dict[Column, set[int | None]] = {}
-    undefined: dict[tuple[str, Column], int] = {}
-    mixed: dict[tuple[str, Column], str] = {}
+    gathered: dict[tuple[str, ...], Gathered] = {}  # by group, metric, data set, split, protocol
     known: dict[tuple[str, ...], Column] = {}
+    key: tuple[str, ...]
     for row in rows:
-        place = row["metric"], row["dataset"], row["split"], row["protocol"]
-        if (found := known.get(place)) is None:
-            found = known[place] = Column.of(row)
-        column = found
-        sizes.setdefault(column, set()).add(row["n"])
-        key = row["group"], column
-        recipes.setdefault(key, {})[row["recipe"]] = None
-        if row["mixed"]:
-            mixed[key] = row["mixed"]
-        if row["value"] is None:
-            undefined[key] = undefined.get(key, 0) + 1
-            continue
-        values.setdefault(key, {}).setdefault(row["unit"], []).append(row["value"])
-        steps.setdefault(key, {})[row["unit"]] = row["step"]
+        key = row["group"], row["metric"], row["dataset"], row["split"], row["protocol"]
+        if (cell := gathered.get(key)) is None:
+            cell = gathered[key] = Gathered()
+            if key[1:] not in known:
+                known[key[1:]] = Column.of(row)
+        cell.enter(row)
     setups = {row["group"]: row["setup"] for row in rows}
     names: dict[str, RowName] = {row["group"]: row["name"] for row in rows}
     groups = sorted(setups, key=natural)
     rank = {name: index for index, name in enumerate(metrics)}
+    sizes: dict[tuple[str, ...], set[int | None]] = {}
+    for key, cell in gathered.items():
+        sizes.setdefault(key[1:], set()).update(cell.sizes)
+    for place, several in sizes.items():
+        known[place] = replace(known[place], items=next(iter(several)) if len(several) == 1 else None)
     columns = sorted(
-        (replace(c, items=next(iter(n)) if len(n) == 1 else None) for c, n in sizes.items()),
+        known.values(),
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
+    found = {(key[0], known[key[1:]]): cell for key, cell in gathered.items()}
+    undefined = {key: cell.undefined for key, cell in found.items() if cell.undefined}
     baselines = baselines_of(baseline, setups, names, by, across)
     margins = margins_of(margin, [column.metric for column in columns])
-    cells = _cells(values, steps, recipes, mixed, names, columns, baselines, family, margins)
+    cells = _cells(found, names, columns, baselines, family, margins)
     unit = "recipe" if by == "seed" else "seed"
     result = Comparison(
         by, groups, columns, cells, baselines, unit, list(notes), family, margins, undefined, names=names
@@ -240,17 +243,20 @@ def build(
 
 
 def _cells(
-    values: dict[tuple[str, Column], dict[Any, list[float]]],
-    steps: dict[tuple[str, Column], dict[Any, int]],
-    recipes: dict[tuple[str, Column], dict[str, None]],
-    mixed: dict[tuple[str, Column], str],
+    gathered: Mapping[tuple[str, Column], Gathered],
     names: Mapping[str, RowName],
     columns: Sequence[Column],
     baselines: dict[str, str],
     family: Family,
     margins: dict[str, float],
 ) -> dict[tuple[str, Column], Reached]:
-    keys = [(group, column) for group in names for column in columns if (group, column) in values]
+    values = {
+        (group, column): cell.values
+        for group in names
+        for column in columns
+        if (cell := gathered.get((group, column))) is not None and cell.values
+    }
+    keys = list(values)
     summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
     differences: dict[tuple[str, Column], Difference | None] = {}
     for group, column in keys:
@@ -282,21 +288,23 @@ def _cells(
         for place, own in means.items()
         if len(own) > 1 and place[1].direction in (UP, DOWN)
     }
-    return {
-        key: Reached(
+    cells = {}
+    for key in keys:
+        cell = gathered[key]
+        units = sorted(cell.values, key=_unit_order)
+        cells[key] = Reached(
             summaries[key],
             differences[key],
             *tested[key],
             settled(summaries[key].mean) == best.get((names[key[0]].setup, key[1])),
-            tuple(sorted(values[key], key=_unit_order)),
-            tuple(steps[key][unit] for unit in sorted(values[key], key=_unit_order)),
-            tuple(recipes[key]),
-            mixed.get(key, ""),
+            tuple(units),
+            tuple(cell.steps[unit] for unit in units),
+            tuple(cell.recipes),
+            cell.mixed,
             alike.get(key),
             by_unit[key],
         )
-        for key in keys
-    }
+    return cells
 
 
 def _unit_order(unit: Any) -> tuple[bool, bool, Any]:

@@ -263,10 +263,8 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
 
 def _one_task_each(rows: list[dict[str, Any]], every_step: bool) -> list[dict[str, Any]]:
     """`rows` with one value a run, metric, place, protocol (and step), the latest where two tasks measure the same."""
-    tasks: dict[str, set[str]] = {}
-    for row in rows:
-        tasks.setdefault(row["metric"], set()).add(row["task"])
-    if all(len(found) == 1 for found in tasks.values()):
+    tasks = {(row["metric"], row["task"]) for row in rows}
+    if len(tasks) == len({metric for metric, _ in tasks}):
         return rows
     kept: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
