@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gaprun.data.split import Split, open_split
-from gaprun.errors import UserError
+from gaprun.errors import Failure, UserError
 from gaprun.exchange.formats import read_file
 from gaprun.exchange.mlflow_runs import is_tracking_store, read_store
 from gaprun.exchange.own import import_export
@@ -87,7 +87,7 @@ def import_files(
                 store = _bring_back(read_export(path), str(path), store, open_target, done)
             else:
                 records += read_file(path)
-        except UserError as error:
+        except (UserError, Failure) as error:  # a server that does not answer is one of many too
             report.refused.append(str(error))
     several = sorted({record.dataset for record in records if record.dataset is not None})
     if data and len(several) > 1:

@@ -90,7 +90,10 @@ def test_what_gaprun_sent_to_mlflow_comes_back_as_it_was(
     assert report.left_out[uri] == ["train/*"]
 
 
-def test_what_is_no_tracking_store_is_named_and_none_is_made(store: Store, tmp_path: Path) -> None:
+def test_what_is_no_tracking_store_is_named_and_none_is_made(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     gone, other = f"sqlite:///{tmp_path / 'gone.db'}", f"sqlite:///{store.place.path}"
     report = import_files(lambda: store, [gone, other])
     assert report.refused == [
@@ -98,6 +101,12 @@ def test_what_is_no_tracking_store_is_named_and_none_is_made(store: Store, tmp_p
         f"{other} is a database of another program (table alembic_version): name one of MLflow's",
     ]
     assert not (tmp_path / "gone.db").exists()
+    # A folder that MLflow no longer reads by itself stops nothing either.
+    (tmp_path / "mlruns" / "0").mkdir(parents=True)
+    (tmp_path / "mlruns" / "0" / "meta.yaml").write_text("name: Default\n")
+    good = summary(tmp_path, LOGGED)
+    report = import_files(lambda: store, [tmp_path / "mlruns", good], "coco/val")
+    assert [one.file for one in report.done] == [str(good)] and "MLflow at" in report.refused[0]
 
 
 def summary(folder: Path, values: dict[str, Any], config: str | None = "name:\n    value: peer\n") -> Path:
