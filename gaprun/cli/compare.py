@@ -141,7 +141,7 @@ def compare(
     Every metric stands in one protocol unless --protocol or --wide says otherwise. csv and json hold everything.
     """
     from gaprun.comparison import compare as comparison_of
-    from gaprun.comparison import shown
+    from gaprun.comparison import legend, shown
     from gaprun.comparison.margins import read_margins
     from gaprun.evaluation.catalogue import expand_metric
 
@@ -193,7 +193,7 @@ def compare(
 
         from gaprun.comparison import overall, views
         from gaprun.comparison.lanes import each_setup
-        from gaprun.comparison.table import Comparison
+        from gaprun.comparison.values import Comparison
         from gaprun.tables import Table
 
         def view(part: Comparison) -> Table:
@@ -209,7 +209,7 @@ def compare(
     if summary:
         from gaprun.comparison.answer import sentences
 
-        say([*sentences(found), *(shown.sentences(found.notes) if at else [])], how)
+        say([*sentences(found), *(legend.sentences(found.notes) if at else [])], how)
         return
     shorts = {found.names[group].short for group in found.groups}
     look = shown.Look(
@@ -217,7 +217,7 @@ def compare(
     )
     if how in (Format.json, Format.csv):
         table = shown.bare(found)
-        for note in shown.sentences(found.notes):  # records have no place for them
+        for note in legend.sentences(found.notes):  # records have no place for them
             err_console.print(note, markup=False, highlight=False, soft_wrap=True)
     elif wide or brief or queries:
         table = shown.whole(found, brief, look)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gaprun.comparison.families import Family
     from gaprun.comparison.margins import Margin
-    from gaprun.comparison.table import Comparison
+    from gaprun.comparison.values import Comparison
 
 __all__ = ["compare"]
 HEALTH_RUNS = 200

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gaprun.comparison.margins import SURE
 from gaprun.comparison.shown import places_of, usual
-from gaprun.comparison.table import Column, Comparison, Reached
+from gaprun.comparison.values import Column, Comparison, Reached
 from gaprun.metrics import UP
 from gaprun.tables.numbers import bracketed, counted, fixed, p_value, signed
 

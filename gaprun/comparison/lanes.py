@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gaprun.comparison.statistics import settled
-from gaprun.comparison.table import Column, Comparison
+from gaprun.comparison.values import Column, Comparison
 from gaprun.errors import UserError
 from gaprun.metrics import UP
 from gaprun.tables import Table

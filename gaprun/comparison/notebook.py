@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from gaprun.comparison.table import Comparison
+from gaprun.comparison.values import Comparison
 
 
 class NotebookComparison(Comparison):

@@ -14,7 +14,8 @@ import numpy as np
 from gaprun.comparison.aggregate import THRESHOLDS, OverTasks, over_tasks
 from gaprun.comparison.shown import usual
 from gaprun.comparison.statistics import FEWEST_PAIRS, Interval, settled
-from gaprun.comparison.table import Column, Comparison, natural
+from gaprun.comparison.table import natural
+from gaprun.comparison.values import Column, Comparison
 from gaprun.comparison.views import mixed_in, view_of
 from gaprun.errors import UserError
 from gaprun.metrics import NONE, UP

@@ -10,7 +10,7 @@ import numpy as np
 
 from gaprun.comparison.families import corrected
 from gaprun.comparison.perquery import compare_queries
-from gaprun.comparison.table import Column, Comparison
+from gaprun.comparison.values import Column, Comparison
 from gaprun.evaluation.catalogue import metric
 from gaprun.metrics import Outcomes
 from gaprun.tables.numbers import counted

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from gaprun.comparison.lanes import is_alone, lanes_of, line_above, place_of, shortened
-from gaprun.comparison.margins import MOST_NAMED, SURE, sentence
-from gaprun.comparison.table import Column, Comparison, Reached
+from gaprun.comparison.legend import STARRED, Detail, about, about_differences, hints_of
+from gaprun.comparison.margins import SURE
+from gaprun.comparison.values import Column, Comparison, Reached
 from gaprun.tables import Cell, Heading, Table, terminal
-from gaprun.tables.numbers import bracketed, counted, fixed, p_value, places_for, signed
+from gaprun.tables.numbers import bracketed, fixed, p_value, places_for, signed
 
-Detail = Literal["half", "interval", "p", "mean"]
 DETAILS: tuple[Detail, ...] = ("mean", "p", "interval", "half")  # the richest first
-STARRED = ("interval", "half")
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _of_differences(
         label = full.get((words, group), group)
         name = look.name(label if label in look.names else group)
         rows.append((Cell((name,)), Cell((_counts(part, group),)), *cells))
-    legend, hints = _about_differences(whole, detail), _hints(comparison, whole, hidden)
+    legend, hints = about_differences(whole, detail), hints_of(comparison, whole, hidden)
     return Table("comparison", tuple(heads), tuple(rows), (), "", tuple(legend), tuple(hints), tuple(above))
 
 
@@ -123,46 +121,6 @@ def whole(comparison: Comparison, brief: bool = False, look: Look = PLAIN) -> Ta
         )
     legend = about(comparison, brief)
     return _with_records(comparison, Table("comparison", tuple(heads), tuple(rows), (), legend=tuple(legend)))
-
-
-def about(comparison: Comparison, brief: bool = False) -> list[str]:
-    """What the numbers of `whole` are, in sentences: data if all columns share it, spread, interval, tests, notes."""
-    unit = comparison.unit
-    lines = _about_place(comparison)
-    words = f"Mean ± standard deviation over {unit}s"
-    if not brief and any(cell.summary.ci95 for cell in comparison.cells.values()):
-        words += ", [95 % Student-t interval of the mean]"
-    marked = "is marked in each set-up" if len(comparison.parts()) > 1 else "is marked"
-    lines.append(f"{words}; ↑ higher is better, ↓ lower is better; the best mean of a column {marked}.")
-    if comparison.baselines and not brief:
-        lines += [_about_delta(comparison) + ".", *_verdicts(comparison)]
-    if comparison.queries and not brief:
-        tests = sorted({str(found.test) for found in comparison.queries.values()})
-        lines.append(
-            "Q: difference in points over the same queries, [95 % Student-t interval over images]; p: "
-            f"{' or '.join(tests)} test, corrected likewise; says nothing about another training run."
-        )
-    if comparison.marks:
-        flags = "; ".join(f"{group}: {text}" for group, text in comparison.marks.items())
-        lines.append(f"† Health (docs/health.md): {flags}.")
-    return lines + sentences(comparison.notes)
-
-
-def about_family(comparison: Comparison) -> str:
-    """What the p-values are corrected over."""
-    if comparison.family == "none":
-        return "not corrected for their number"
-    what = "all contrasts of the comparison, one protocol of each metric and split at a time"
-    if comparison.family == "metric":
-        what = "each metric on each split under one protocol"
-    sizes = comparison.sizes
-    counts = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "".join(map(str, sizes)) or "0"
-    return f"corrected (Dunnett, Holm) within {what} (family of {counts})"
-
-
-def sentences(notes: Sequence[str]) -> list[str]:
-    """Notes with a capital letter and a full stop."""
-    return [f"{note[0].upper()}{note[1:]}." for note in notes]
 
 
 def places_of(comparison: Comparison, column: Column, look: Look = PLAIN) -> int:
@@ -260,81 +218,6 @@ def _whole(comparison: Comparison, group: str, column: Column, places: int, brie
             _queries(comparison, group, column),
         ]
     return Cell(tuple(lines), "best" if cell.best else "", cell.summary.mean)
-
-
-def _about_differences(comparison: Comparison, detail: Detail) -> list[str]:
-    """The legend of `differences`."""
-    lines = _about_place(comparison)
-    means = f"mean ± standard deviation over {comparison.unit}s"
-    if comparison.baselines:
-        words = _about_delta(comparison, detail)
-        means = f"means over {comparison.unit}s" if detail == "half" else means
-        first = f"Left of it: {means}." if detail == "mean" else f"Rows without a sign: {means}."
-        lines += [f"{words}. {first}", *_verdicts(comparison)]
-    else:
-        lines.append(f"{means[0].upper()}{means[1:]}.")
-    return lines + sentences(comparison.notes)
-
-
-def _hints(comparison: Comparison, shown: Comparison, rows: str = "") -> list[str]:
-    """What `differences` leaves out (`rows` among it), and how to see it."""
-    hidden = list(dict.fromkeys(c.protocol for c in comparison.columns if c not in shown.columns))
-    hints = [f"--wide or --where: {rows}."] if rows else []
-    if hidden:
-        more = f" and {len(hidden) - MOST_NAMED} more" if len(hidden) > MOST_NAMED else ""
-        hints.append(f"--protocol or --wide: also measured by {', '.join(hidden[:MOST_NAMED])}{more}.")
-    if comparison.marks:
-        hints.append(f"--wide: {counted(len(comparison.marks), 'row')} with health flags.")
-    return hints
-
-
-def _about_place(comparison: Comparison) -> list[str]:
-    columns = comparison.columns
-    if len({place_of(column) for column in columns}) != 1:
-        return []
-    return [f"{columns[0].dataset}/{columns[0].split}, protocol {columns[0].protocol}."]
-
-
-def _about_delta(comparison: Comparison, detail: Detail = "p") -> str:
-    tests = sorted({d.test for cell in comparison.cells.values() if (d := cell.difference) and d.test})
-    baselines = list(dict.fromkeys(comparison.baselines.values()))
-    several = len(comparison.parts()) > 1
-    names = dict.fromkeys(comparison.names[one].called if several else one for one in baselines)
-    delta = f"Δ: difference from {' or '.join(names)}"
-    if several:
-        delta += " of the row's set-up (all but temperature, swap and loss)"
-    elif len(baselines) > 1:
-        delta += ", whichever shares the row's set-up"
-    if any(cell.difference and cell.difference.pairs for cell in comparison.cells.values()):
-        delta += f", paired by {comparison.unit}"
-    if tests:
-        interval = (
-            "± half of its 95 % interval (if it has one)" if detail == "half" else "with its 95 % interval"
-        )
-        star = "*: p < .05" if detail in STARRED else "p"
-        delta += f", {interval}; {star}: {' or '.join(tests)}-test, "
-        delta += about_family(comparison)
-    if comparison.margins:
-        delta += "; ≈: no difference of the margin or more (two one-sided t-tests at 5 %, corrected likewise)"
-    return delta
-
-
-def _verdicts(comparison: Comparison) -> list[str]:
-    """A sentence for each column with a margin, of each set-up."""
-    lines = []
-    several = len({place_of(column) for column in comparison.columns}) > 1
-    for words, part in comparison.parts().items():
-        for column in part.columns:
-            found = {
-                group: cell.verdict
-                for group in part.groups
-                if (cell := part.cells.get((group, column))) and cell.verdict
-            }
-            if found:
-                where = f" ({column.dataset}/{column.split}, {column.protocol})" if several else ""
-                said = f"{words}: {column.metric}{where}" if words else f"{column.metric}{where}"
-                lines.append(sentence(said, comparison.margins[column.metric], found))
-    return lines
 
 
 def _heads(column: Column, placed: bool, look: Look) -> list[str]:

@@ -1,4 +1,4 @@
-"""The comparison itself: groups of runs in rows, one metric on one split under one protocol in columns."""
+"""The comparison is made of metric rows: groups, columns, what each reached, in the order in which they stand."""
 
 from __future__ import annotations
 
@@ -6,181 +6,21 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from gaprun.comparison.baselines import about_baselines, baselines_of
 from gaprun.comparison.families import Family, corrected
 from gaprun.comparison.gathered import Gathered
-from gaprun.comparison.margins import ALIKE, Margin, margins_of, verdict
+from gaprun.comparison.margins import Margin, margins_of
 from gaprun.comparison.recipes import RowName
-from gaprun.comparison.statistics import Difference, Summary, difference, equivalence, settled, summarise
+from gaprun.comparison.statistics import Difference, difference, equivalence, settled, summarise
+from gaprun.comparison.values import Column, Comparison, Reached
 from gaprun.errors import UserError
-from gaprun.evaluation.catalogue import expand_metric, metric
-from gaprun.metrics import DOWN, UP, Direction, Metric
+from gaprun.evaluation.catalogue import expand_metric
+from gaprun.metrics import DOWN, UP
 from gaprun.tables.numbers import counted
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from gaprun.comparison.perquery import QueryTest
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One metric on one split under one protocol.
-
-    `pool` and `transform` are the protocol's, `items` is how many items were measured, if all agree.
-    """
-
-    metric: str
-    dataset: str
-    split: str
-    protocol: str
-    pool: int | None = field(default=None, compare=False)
-    transform: str = field(default="", compare=False)
-    items: int | None = field(default=None, compare=False)
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Column:
-        """The column that a metric row stands in."""
-        return cls(*(row[name] for name in ("metric", "dataset", "split", "protocol", "pool", "transform")))
-
-    @cached_property
-    def about(self) -> Metric:
-        """What is known of the metric."""
-        return metric(self.metric)
-
-    @property
-    def direction(self) -> Direction:
-        """Which way is better."""
-        return self.about.direction
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.metric, self.dataset, self.split, self.protocol))
-
-    def __hash__(self) -> int:  # of what is compared, once: columns are looked up by the hundred thousand
-        return self._hash
-
-
-@dataclass(frozen=True)
-class Reached:
-    """What a group reached in a column. `best` marks the best mean of the column, several on a tie; `steps`: where in
-    training each of `units` was measured.
-
-    `p_corrected` is corrected over `family` tests (None without correction); `mixed` says what differs among the values
-    that were averaged here on request; `p_equivalent` (corrected likewise) is against a difference of the margin;
-    `by_unit` has the value of each unit that has a name (its mean, should it have several).
-    """
-
-    summary: Summary
-    difference: Difference | None
-    p_corrected: float | None
-    family: int
-    best: bool
-    units: tuple[Any, ...]
-    steps: tuple[int, ...]
-    recipes: tuple[str, ...]
-    mixed: str = ""
-    p_equivalent: float | None = None
-    by_unit: Mapping[Any, float] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str | None:
-        """What is shown at 5 % within the family, where a margin was stated (`margins`)."""
-        return verdict(self.p_shown, self.p_equivalent)
-
-    @property
-    def equivalent(self) -> bool:
-        """Whether a difference as large as the stated margin is ruled out."""
-        return self.verdict == ALIKE
-
-    @property
-    def p_shown(self) -> float | None:
-        """The p-value that a table prints: corrected, or as it is where nothing is corrected."""
-        return self.difference.p_value if self.difference and not self.family else self.p_corrected
-
-
-@dataclass
-class Comparison:
-    """Groups by columns. `family` names what is corrected together (`families`).
-
-    `baselines`: the group that each group is compared with, itself where it is one; missing where there is none.
-    `undefined`: how many values of a cell are not defined (NaN); where none is, there is no cell.
-    `queries` and `query_p` (corrected): tests over queries, where they were asked for; `marks`: what is flagged about
-    a group's runs; `names`: what each group is called, also of those that are not shown.
-    """
-
-    by: str
-    groups: list[str]
-    columns: list[Column]
-    cells: dict[tuple[str, Column], Reached]
-    baselines: dict[str, str]
-    unit: str
-    notes: list[str]
-    family: Family = "metric"
-    margins: dict[str, float] = field(default_factory=dict)
-    undefined: dict[tuple[str, Column], int] = field(default_factory=dict)
-    queries: dict[tuple[str, Column], QueryTest] = field(default_factory=dict)
-    query_p: dict[tuple[str, Column], float | None] = field(default_factory=dict)
-    marks: dict[str, str] = field(default_factory=dict)
-    names: dict[str, RowName] = field(default_factory=dict)
-
-    def parts(self) -> dict[str, Comparison]:
-        """The comparison of each set-up by its words, with rows under their short names, in the order of the groups.
-
-        Rows of different set-ups are one part ("") where they are compared with each other on request.
-        """
-        setup = {group: name.setup for group, name in self.names.items()}
-        crossed = any(setup[group] != setup[one] for group, one in self.baselines.items())
-        if crossed or len(set(setup.values())) < 2:
-            return {"": self}
-        return {words: self._part(words) for words in dict.fromkeys(setup[group] for group in self.groups)}
-
-    def _part(self, setup: str) -> Comparison:
-        short = {group: name.short for group, name in self.names.items() if name.setup == setup}
-
-        def own(found: Mapping[tuple[str, Column], T]) -> dict[tuple[str, Column], T]:
-            return {(short[g], column): value for (g, column), value in found.items() if g in short}
-
-        cells, undefined = own(self.cells), own(self.undefined)
-        measured = {column for _, column in (*cells, *undefined)}
-        return replace(
-            self,
-            groups=[short[group] for group in self.groups if group in short],
-            columns=[column for column in self.columns if column in measured],
-            cells=cells,
-            baselines={short[g]: short[one] for g, one in self.baselines.items() if g in short},
-            undefined=undefined,
-            queries=own(self.queries),
-            query_p=own(self.query_p),
-            marks={short[g]: text for g, text in self.marks.items() if g in short},
-            names={one: RowName(self.names[g].called, one) for g, one in short.items()},
-        )
-
-    @property
-    def sizes(self) -> list[int]:
-        """The sizes of the families, ascending."""
-        return sorted({cell.family for cell in self.cells.values() if cell.family})
-
-    def records(self) -> list[dict[str, Any]]:
-        """One flat dictionary a cell, as `--format json` prints them; what is not defined is None."""
-        return [
-            _record(self, group, column, self.cells.get((group, column)))
-            for group in self.groups
-            for column in self.columns
-            if (group, column) in self.cells or (group, column) in self.undefined
-        ]
-
-    def frame(self) -> pd.DataFrame:
-        """The records as a pandas DataFrame, a row a cell."""
-        import pandas as pd
-
-        return pd.DataFrame(self.records())
 
 
 def build(
@@ -358,62 +198,3 @@ def natural(text: str) -> tuple[Any, ...]:
         (0, float(part.replace(",", "")), "") if index % 2 else (1, 0.0, part)
         for index, part in enumerate(parts)
     )
-
-
-def _record(comparison: Comparison, group: str, column: Column, cell: Reached | None) -> dict[str, Any]:
-    found, summary = (cell.difference, cell.summary) if cell else (None, None)
-    return {
-        "recipe": group if comparison.by == "recipe" else ", ".join(cell.recipes if cell else ()),
-        "by": comparison.by,
-        "group": group,
-        "setup": comparison.names[group].setup or None,
-        "metric": column.metric,
-        "dataset": column.dataset,
-        "split": column.split,
-        "protocol": column.protocol,
-        "items": column.items,
-        "direction": column.direction,
-        "n": summary.n if summary else 0,
-        "mean": summary.mean if summary else None,
-        "std": summary.std if summary else None,
-        "ci95": list(summary.ci95) if summary and summary.ci95 else None,
-        "undefined": comparison.undefined.get((group, column), 0),
-        "best": bool(cell and cell.best),
-        comparison.unit + "s": [unit for unit in (cell.units if cell else ()) if unit is not None],
-        "steps": [
-            step
-            for unit, step in zip(cell.units if cell else (), cell.steps if cell else (), strict=True)
-            if unit is not None
-        ],
-        "baseline": comparison.baselines.get(group),
-        "delta": found.delta if found else None,
-        "delta_ci95": list(found.ci95) if found and found.ci95 else None,
-        "p_value": found.p_value if found else None,
-        "p_corrected": cell.p_corrected if cell else None,
-        "family": comparison.family,
-        "family_size": cell.family if cell else 0,
-        "margin": comparison.margins.get(column.metric),
-        "p_equivalent": cell.p_equivalent if cell else None,
-        "equivalent": cell.equivalent if cell and cell.p_equivalent is not None else None,
-        "verdict": cell.verdict if cell else None,
-        "test": found.test if found else None,
-        "pairs": found.pairs if found else None,
-        **_query_record(comparison, group, column),
-        "flags": comparison.marks.get(group),
-        "mixed": (cell.mixed if cell else "") or None,
-    }
-
-
-def _query_record(comparison: Comparison, group: str, column: Column) -> dict[str, Any]:
-    if not comparison.queries:
-        return {}
-    found = comparison.queries.get((group, column))
-    return {
-        "query_delta": found.delta if found else None,
-        "query_ci95": list(found.ci95) if found and found.ci95 else None,
-        "query_p": found.p_value if found else None,
-        "query_p_corrected": comparison.query_p.get((group, column)),
-        "query_test": found.test if found else None,
-        "queries": found.queries if found else None,
-        "query_units": found.pairs if found else None,
-    }

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from gaprun.comparison.correlation import Correlation, correlate
-from gaprun.comparison.shown import mean_text, places_of, sentences
+from gaprun.comparison.legend import sentences
+from gaprun.comparison.shown import mean_text, places_of
 from gaprun.comparison.statistics import settled
-from gaprun.comparison.table import Column, Comparison
+from gaprun.comparison.values import Column, Comparison
 from gaprun.errors import UserError
 from gaprun.metrics import NONE, UP
 from gaprun.tables import Heading, Table

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gaprun.comparison.shown import sentences
+from gaprun.comparison.legend import sentences
 from gaprun.comparison.statistics import Summary, summarise
 from gaprun.paper.published import SETTING, SOURCE, TABLES, Measure, PublishedTable, Row
 from gaprun.paper.settings import WORDS, MethodSetting, SetupResults

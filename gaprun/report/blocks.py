@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from gaprun.comparison import shown
 from gaprun.comparison.answer import sentences
-from gaprun.comparison.table import Comparison
+from gaprun.comparison.values import Comparison
 from gaprun.paper.claims import Verdict
 from gaprun.report.figure import Figure
 from gaprun.report.files import drawn, filled

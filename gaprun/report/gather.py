@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gaprun.comparison import select, table
 from gaprun.comparison.health import Finding, flagged
 from gaprun.comparison.places import place_of, usual_places
-from gaprun.comparison.table import Comparison
+from gaprun.comparison.values import Comparison
 from gaprun.errors import UserError
 from gaprun.paper.claims import Verdict, judge_claims
 from gaprun.paper.settings import MethodSetting, SetupResults, load_study, setting_of

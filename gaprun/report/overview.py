@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gaprun.comparison.correlation import correlate
-from gaprun.comparison.table import Reached
+from gaprun.comparison.values import Reached
 from gaprun.evaluation import catalogue
 from gaprun.palette import COLOURS, GREY, SYMBOLS
 from gaprun.paper.settings import METHODS

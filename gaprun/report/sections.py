@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from gaprun.comparison import shown, views
+from gaprun.comparison import legend, views
 from gaprun.comparison.health import SIGNS
 from gaprun.comparison.statistics import summarise
 from gaprun.paper.published import SOURCE, TABLES
@@ -107,12 +107,12 @@ def _drawn(
 
 def _compared(material: Material) -> ReportSection:
     flagged = replace(material.comparison, marks=_flags(material))
-    legend = " ".join(shown.about(material.comparison) + [f"{note}." for note in material.notes])
+    said = " ".join(legend.about(material.comparison) + [f"{note}." for note in material.notes])
     words = (
         "Small print in a cell: Δ, the difference from the baseline with its 95 % interval and corrected p. Click a "
         "column to sort."
     )
-    told = filled("legend.html", words=legend)
+    told = filled("legend.html", words=said)
     return ReportSection(
         "compare",
         "Every method in numbers",

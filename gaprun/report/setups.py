@@ -10,7 +10,7 @@ from gaprun.comparison import table
 from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import RowName
 from gaprun.comparison.shown import SURE
-from gaprun.comparison.table import Comparison, Reached
+from gaprun.comparison.values import Comparison, Reached
 from gaprun.paper.settings import METHODS, MethodSetting
 from gaprun.report.gather import METRICS, Material
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from gaprun.comparison import compare, select
-from gaprun.comparison.shown import about
+from gaprun.comparison.legend import about
 from gaprun.errors import UserError
 
 

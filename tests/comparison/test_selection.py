@@ -13,7 +13,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from gaprun.cli.main import app
-from gaprun.comparison import compare, shown, views
+from gaprun.comparison import compare, legend, shown, views
 from gaprun.comparison.margins import margins_of, read_margins
 from gaprun.errors import UserError
 from gaprun.paper.settings import MethodSetting, load_study
@@ -395,7 +395,7 @@ def test_a_contrast_has_one_p_value_whatever_is_shown(store, measured):
     assert {size for _, _, size in table.values() if size} == {8}
     assert all(table[key][1] is None or table[key][1] >= alone[key][1] for key in alone)
     assert {holm for _, holm, _ in p_values("gap", family="none").values()} == {None}
-    said = {family: " ".join(shown.about(compare("gap", db=db(store), family=family)))
+    said = {family: " ".join(legend.about(compare("gap", db=db(store), family=family)))
             for family in ("metric", "table", "none")}  # fmt: skip
     assert "within each metric" in said["metric"] and "(family of 4)" in said["metric"]
     assert "all contrasts of the comparison" in said["table"] and "not corrected" in said["none"]
@@ -474,7 +474,7 @@ def test_a_margin_says_where_there_is_no_difference(store, measured):
     alike = {r["group"]: (r["equivalent"], r["margin"], r["family_size"]) for r in found.records()}
     assert alike == {"baseline": (None, 0.05, 0), "flt-0.1": (True, 0.05, 2), "flt-0.2": (False, 0.05, 2)}
     assert "≈" in markdown.render(shown.whole(found)) and "no difference of 0.05 or more" in " ".join(
-        shown.about(found)
+        legend.about(found)
     )
     assert {r["p_equivalent"] for r in compare("gap", db=db(store)).records()} == {None}
     assert {r["p_value"] for r in found.records()} == {
@@ -483,7 +483,7 @@ def test_a_margin_says_where_there_is_no_difference(store, measured):
     verdicts = {r["group"]: r["verdict"] for r in found.records()}
     assert verdicts == {"baseline": None, "flt-0.1": "no difference of the margin", "flt-0.2": "different"}
     told = "gap: no difference of 0.05 or more for 1 row: flt-0.1; a difference, which may be as large, for 1 row: "
-    assert told + "flt-0.2." in shown.about(found) and told + "flt-0.2." in shown.differences(found).legend
+    assert told + "flt-0.2." in legend.about(found) and told + "flt-0.2." in shown.differences(found).legend
     wide = compare("gap", db=db(store), margin={"gap": 1.0})
     assert {r["verdict"] for r in wide.records()} == {
         None,
