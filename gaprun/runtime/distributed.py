@@ -2,7 +2,8 @@
 
 The rest of the package asks a `World`; alone (`ALONE`) every exchange is the identity and nothing is initialised. What
 is exchanged between hosts (flags, errors, file names, embeddings) goes over gloo on the CPU and never waits for a GPU;
-features and gradients go over the device's own backend (nccl on CUDA, gloo on the CPU).
+features and gradients go over the device's own backend (nccl on CUDA, gloo on the CPU). How gradients are added up is
+in training/gradients.py.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.runtime.events import LostProcess
 
 T = TypeVar("T")
-BUCKET = 2**23  # elements of gradients that are summed in one message
 # Only for a process that hangs: one that ends is noticed at once. In a step all arrive together, but for a checkpoint
 # that waits for a disk or a loader for a server; elsewhere the others wait for the first, which may measure for long.
 PATIENCE = timedelta(hours=2)
@@ -76,7 +76,7 @@ class World:
         total = value.detach()
         if self.size > 1:
             total = total.clone()
-            with _in_contact():
+            with in_contact():
                 dist.all_reduce(total)
         return total
 
@@ -84,22 +84,9 @@ class World:
         """Rows (n, ...) given to each process, `sent[k]` to process k in turn; returns those that `received[k]` says
         come from each, in order."""
         found = rows.new_empty((sum(received), *rows.shape[1:]))
-        with _in_contact():
+        with in_contact():
             dist.all_to_all_single(found, rows.contiguous(), received, sent)
         return found
-
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each of `tensors` by its sum over the processes, in few messages of a fixed order."""
-        if self.size == 1:
-            return
-        with _in_contact():
-            pending = [
-                (part, flat, dist.all_reduce(flat, async_op=True)) for part, flat in _flattened(tensors)
-            ]
-            for part, flat, work in pending:
-                work.wait()
-                for tensor, values in zip(part, flat.split([t.numel() for t in part]), strict=True):
-                    tensor.copy_(values.view(tensor.shape))
 
     # Words between hosts
 
@@ -111,7 +98,7 @@ class World:
         if self.size == 1:
             return list(flags)
         said = torch.tensor(flags, dtype=torch.int32)
-        with _in_contact():
+        with in_contact():
             dist.all_reduce(said, dist.ReduceOp.MAX, group)
         return [bool(flag) for flag in said.tolist()]
 
@@ -120,7 +107,7 @@ class World:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        with _in_contact():
+        with in_contact():
             dist.all_gather_object(found, value, self.slow)
         return found
 
@@ -129,7 +116,7 @@ class World:
         if self.size == 1:
             return value
         box = [value if self.first else None]
-        with _in_contact():
+        with in_contact():
             dist.broadcast_object_list(box, src=0, group=self.slow)
         return box[0]  # type: ignore[return-value]
 
@@ -176,7 +163,7 @@ class World:
         if self.size == 1:
             return [value]
         found: list[Any] | None = [None] * self.size if self.first else None
-        with _in_contact():
+        with in_contact():
             dist.gather_object(value, found, dst=0, group=self.slow)
         return found or []
 
@@ -227,13 +214,19 @@ def step_patience() -> timedelta:
 
 
 @contextmanager
-def _in_contact() -> Iterator[None]:
+def in_contact(also_computes: bool = False) -> Iterator[None]:
+    """Raise what goes wrong between processes inside the block as LostProcess.
+
+    also_computes: the block does more than exchange, so that an error counts only if torch says where it comes from.
+    """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # what torch.distributed raises, of whatever backend
         reason = (str(error).splitlines() or ["?"])[0][:200]
+        if also_computes and not (isinstance(error, dist.DistError) or "gloo" in reason):
+            raise
         if "timed out" in reason.lower() or "timeout" in reason.lower():
             raise LostProcess(
                 f"another process of this run gave no sign for {step_patience().total_seconds():g} s, it hangs or was "
@@ -252,31 +245,19 @@ def _in_words(error: Exception) -> GaprunError:
     return Failure(str(error) if isinstance(error, GaprunError) else f"{type(error).__name__}: {error}")
 
 
-def _flattened(tensors: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
-    """Consecutive tensors of one type, about BUCKET elements at a time, beside a flat copy of their values."""
-    part: list[Tensor] = []
-    for index, tensor in enumerate(tensors):
-        part.append(tensor)
-        following = tensors[index + 1] if index + 1 < len(tensors) else None
-        full = sum(t.numel() for t in part) >= BUCKET
-        if following is None or full or following.dtype != tensor.dtype:
-            yield part, torch.cat([t.detach().reshape(-1) for t in part])
-            part = []
-
-
 class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
         ctx.world, ctx.count = world, len(rows)
         everyone = [torch.empty_like(rows) for _ in range(world.size)]
-        with _in_contact():
+        with in_contact():
             dist.all_gather(everyone, rows.contiguous())
         return torch.cat(everyone)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].contiguous().clone()
-        with _in_contact():
+        with in_contact():
             dist.all_reduce(total)
         start = ctx.world.rank * ctx.count
         return total[start : start + ctx.count], None
@@ -286,13 +267,13 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, world: World) -> Tensor:
         total = value.contiguous().clone()
-        with _in_contact():
+        with in_contact():
             dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].contiguous().clone()
-        with _in_contact():
+        with in_contact():
             dist.all_reduce(total)
         return total, None

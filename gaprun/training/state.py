@@ -1,7 +1,7 @@
 """One run's living parts - towers, temperature, optimiser - and the training step that moves them.
 
 A step is: features of this process's rows (whole, or in micro-batches), gathered from all processes, swapped; the
-loss's addend of these rows; its gradient back into the towers; gradients added up over the processes.
+loss's addend of these rows; its gradient back into the towers, added up over the processes on the way.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ from gaprun.model.frozen import freeze, training_mode
 from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
-from gaprun.runtime.distributed import ALONE, World
+from gaprun.runtime.distributed import ALONE, World, in_contact
 from gaprun.training.average import WeightAverage
 from gaprun.training.batchnorm import statistics_kept, synchronised
+from gaprun.training.gradients import Through, adding_up
 from gaprun.training.head import Clouds, Head
 from gaprun.training.length import Length
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
@@ -93,11 +95,18 @@ class TrainState:
             # For each shape anew: they are few (loop.py), and fast because they are known.
             self.encode_image = torch.compile(self.encode_image, dynamic=False)
             self.encode_text = torch.compile(self.encode_text, dynamic=False)
+            # One graph a tower, as in one process, and not one for each bucket of gradients (gradients.py).
+            torch._dynamo.config.optimize_ddp = False
         self._statistics = [b for m in clip.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]
         settings = self.towers.preprocessing
         self.interpolation = picture_interpolation(recipe.data.resize, settings)
         self._mean = torch.tensor(settings["mean"], device=self.device)
         self._std = torch.tensor(settings["std"], device=self.device)
+
+    @cached_property
+    def _adding_up(self) -> Through:
+        """Made in the first step, where all processes are: they build their states one after the other."""
+        return adding_up(self._trained(), self.world)
 
     @property
     def progress(self) -> float:
@@ -153,37 +162,50 @@ class TrainState:
         )
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
-    def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor, Callable[[], None]]:
-        """Features (b, d) of this process's rows, and what carries their gradients on into the towers.
+    def _backward(self, batch: Batch) -> tuple[Tensor, Clouds]:
+        """Give every parameter its gradient of the whole batch's loss; returns the addend (0-d) of this process's rows
+        and the features (n, d) of the whole batch.
 
         With `compute.micro_batch` (GradCache, Gao et al. 2021) the features are first made without a graph; once the
         loss has given their gradients, each micro-batch is embedded again, by the same random numbers, and its part
-        of them goes into the towers. One micro-batch's activations are in memory at a time.
+        of them goes into the towers. One micro-batch's activations are in memory at a time. Gradients gather in this
+        process until the last one, whose backward pass adds them up over the processes.
         """
         inputs = self._inputs(batch)
-        size = self.recipe.compute.micro_batch
-        if size is None or size >= len(batch.pictures):
-            self._seed_noise(0)
-            x, y = self._encode(*inputs)
-            return x, y, lambda: None
+        size = self.recipe.compute.micro_batch or len(batch.pictures)
         chunks = list(zip(*(tensor.split(size) for tensor in inputs), strict=True))
 
-        def encode(k: int) -> tuple[Tensor, Tensor]:
+        def encode(k: int) -> Clouds:
             self._seed_noise(k * size)
             return self._encode(*chunks[k])
 
+        if len(chunks) == 1:
+            addend, clouds = self._adding_up(lambda: self._addend(batch, *encode(0)))
+            self.scaler.scale(addend).backward()
+            return addend.detach(), clouds
         with torch.no_grad(), statistics_kept(self.towers.clip):
             made = [encode(k) for k in range(len(chunks))]
         x, y = (torch.cat(parts).requires_grad_() for parts in zip(*made, strict=True))
+        addend, clouds = self._addend(batch, x, y)
+        self.scaler.scale(addend).backward()
+        assert x.grad is not None and y.grad is not None
+        given = list(zip(x.grad.split(size), y.grad.split(size), strict=True))
+        for k, part in enumerate(given):
+            last = k == len(given) - 1
+            found = self._adding_up(partial(encode, k)) if last else encode(k)
+            # A frozen tower's have no graph.
+            pairs = [pair for pair in zip(found, part, strict=True) if pair[0].requires_grad]
+            torch.autograd.backward([own for own, _ in pairs], [gradient for _, gradient in pairs])
+        return addend.detach(), clouds
 
-        def carry_on() -> None:
-            assert x.grad is not None and y.grad is not None
-            for k, part in enumerate(zip(x.grad.split(size), y.grad.split(size), strict=True)):
-                # A frozen tower's have no graph.
-                made = [pair for pair in zip(encode(k), part, strict=True) if pair[0].requires_grad]
-                torch.autograd.backward([own for own, _ in made], [given for _, given in made])
-
-        return x, y, carry_on
+    def _addend(self, batch: Batch, own_x: Tensor, own_y: Tensor) -> tuple[Tensor, Clouds]:
+        """What this process's rows add to the whole loss, and the features (n, d) of the whole batch, detached."""
+        x, y = self.world.gathered(own_x, own_y)
+        rows = self.rows if self.world.size > 1 else slice(0, len(x))  # a last batch may be smaller
+        swapped = self.recipe.swap.apply(x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM)))
+        teacher = self.teacher_features(batch)
+        addend = self.head.addend((x, y), swapped, rows, self.beta(), self._term_random, teacher)
+        return addend, (x.detach(), y.detach())
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -213,21 +235,11 @@ class TrainState:
         total, warmup, peak = self.length.total, self.length.warmup, recipe.optimizer.lr
         rate = learning_rate(self.step, total, warmup, peak, recipe.schedule.shape)
         set_learning_rate(self.optimizer, rate)
-        own_x, own_y, carry_on = self._embedded(batch)
-        x, y = self.world.gathered(own_x, own_y)
-        rows = self.rows if self.world.size > 1 else slice(0, len(x))  # a last batch may be smaller
-        swapped = recipe.swap.apply(x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM)))
-        beta = self.beta()
-        addend = self.head.addend(
-            (x, y), swapped, rows, beta, self._term_random, self.teacher_features(batch)
-        )
-        loss = self.world.total(addend)
-        measure = measure and self.world.first
-        record = self._measure(x.detach(), y.detach(), loss, beta, rate) if measure else None
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(addend).backward()
-        carry_on()
-        self.world.add_up([p.grad for p in self._trained() if p.grad is not None])
+        with in_contact(also_computes=True):
+            addend, (x, y) = self._backward(batch)
+        loss = self.world.total(addend)
+        record = self._measure(x, y, loss, rate) if measure and self.world.first else None
         if recipe.optimizer.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
             everything = recipe.optimizer.grad_clip_over == "all"
@@ -280,13 +292,11 @@ class TrainState:
             nu.clamp_(rule.nu_for(min(1.0, rule.max_beta)), rule.nu_for(rule.max_beta))
 
     @torch.no_grad()
-    def _measure(
-        self, x: Tensor, y: Tensor, loss: Tensor, beta: Tensor | float, rate: float
-    ) -> dict[str, float]:
+    def _measure(self, x: Tensor, y: Tensor, loss: Tensor, rate: float) -> dict[str, float]:
         similarity = x @ y.T
         matched = similarity.diagonal()
         others = similarity - torch.diag(torch.full_like(matched, 4.0))
-        scale = float(beta)
+        scale = self.beta_value()
         return {
             "step": self.step,
             "samples_seen": self.length.samples_before(self.step),

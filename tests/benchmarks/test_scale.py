@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,12 +47,9 @@ def test_mscoco_by_hand() -> None:
 @pytest.mark.parametrize(("ranks", "local", "dimension"), [(2, 8, 4), (4, 16, 32), (8, 4, 16)])
 def test_bytes_sent_are_those_of_the_training_code(ranks, local, dimension, monkeypatch) -> None:
     from gaprun.runtime import distributed
+    from gaprun.training.gradients import adding_up
 
     sent = {"gathered": 0, "reduced": 0}
-
-    class Done:
-        def wait(self) -> None:
-            pass
 
     def all_gather(everyone, rows) -> None:
         sent["gathered"] += (len(everyone) - 1) * rows.numel() * rows.element_size()
@@ -60,7 +58,9 @@ def test_bytes_sent_are_those_of_the_training_code(ranks, local, dimension, monk
 
     def all_reduce(tensor, *args, **options):
         sent["reduced"] += 2 * (ranks - 1) / ranks * tensor.numel() * tensor.element_size()
-        return Done()
+        done = torch.futures.Future()
+        done.set_result([tensor])
+        return SimpleNamespace(get_future=lambda: done)
 
     monkeypatch.setattr(distributed.dist, "all_gather", all_gather)
     monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
@@ -71,8 +71,15 @@ def test_bytes_sent_are_those_of_the_training_code(ranks, local, dimension, monk
     said = scale.collective_bytes(local * ranks, dimension, 1000, ranks)
     assert sum(sent.values()) == pytest.approx(said["features"])
     sent["reduced"] = 0
-    world.add_up([torch.randn(600), torch.randn(20, 20)])
-    assert sent["reduced"] == pytest.approx(said["gradients"])
+    parameters = [torch.nn.Parameter(torch.randn(600)), torch.nn.Parameter(torch.randn(20, 20))]
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        through = adding_up(parameters, world)
+        through(lambda: sum(parameter.sum() for parameter in parameters)).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    spare = 2 * (ranks - 1) / ranks * 4  # one number that is sent beside them
+    assert sent["reduced"] == pytest.approx(said["gradients"] + spare)
 
 
 def test_counts_of_rn50() -> None:

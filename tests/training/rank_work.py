@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from gaprun.jobs.run import run_job
 from gaprun.runtime.distributed import World
 from gaprun.runtime.events import LostProcess
 from gaprun.store import open_store
+from gaprun.training import gradients as buckets
 from gaprun.training.batchnorm import SyncedBatchNorm, synchronised
 from gaprun.training.checkpoint import newest_checkpoint
 from gaprun.training.state import TrainState
@@ -52,10 +54,6 @@ def exchanges(world: World, folder: Path) -> None:
     assert world.first_then_rest(lambda: rank) == rank
     assert world.to_first(rank) == (list(range(size)) if rank == 0 else [])
     assert [world.rows(8).start, world.rows(8).stop] == [rank * 8 // size, (rank + 1) * 8 // size]
-    parts = [torch.full((3,), rank + 1.0), torch.full((2, 2), rank + 1, dtype=torch.int64)]
-    world.add_up(parts)
-    total = size * (size + 1) // 2
-    assert torch.equal(parts[0], torch.full((3,), float(total))) and parts[1].unique().tolist() == [total]
 
     def fail() -> None:
         if rank == 1:
@@ -98,8 +96,8 @@ def norms(world: World, folder: Path) -> None:
             (z * target[rows]).sum().backward()
             torch.testing.assert_close(z, y[rows], rtol=1e-12, atol=1e-12)
             torch.testing.assert_close(part.grad, whole.grad[rows], rtol=1e-10, atol=1e-12)
-        world.add_up([ours.weight.grad, ours.bias.grad])
-        torch.testing.assert_close(ours.weight.grad, plain.weight.grad, rtol=1e-12, atol=1e-12)
+        summed = world.total(ours.weight.grad)
+        torch.testing.assert_close(summed, plain.weight.grad, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(ours.state_dict(), plain.state_dict(), rtol=1e-12, atol=1e-12)
         ours.eval(), plain.eval()
         torch.testing.assert_close(ours(x), plain(x), rtol=1e-12, atol=1e-12)
@@ -109,6 +107,52 @@ def norms(world: World, folder: Path) -> None:
         assert "train it on one process" in str(error)
     else:
         raise AssertionError("an unknown variant was accepted")
+
+
+def words_statistics_and_gradients(world: World, folder: Path) -> None:
+    """All that one start of four processes can check."""
+    exchanges(world, folder)
+    norms(world, folder)
+    sums(world, folder)
+
+
+def sums(world: World, folder: Path) -> None:
+    """Gradients are summed in buckets that leave during the backward pass and are the same in every step, after
+    resuming too: with four processes another bucket is another order of summation and so other last bits."""
+    noted: list[int | str] = []
+    buckets.BUCKET_MB, torch.distributed._DEFAULT_FIRST_BUCKET_BYTES = 0.02, 2**12
+    original = torch.distributed.all_reduce
+
+    def all_reduce(tensor: torch.Tensor, **options: object):
+        noted.append(tensor.numel())
+        return original(tensor, **options)
+
+    buckets.dist.all_reduce = all_reduce
+
+    def begin() -> tuple[nn.Module, Callable]:
+        torch.manual_seed(0)
+        model = nn.Sequential(*[nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(6)])
+        model.unused, model.early = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+        model[0][0].weight.register_post_accumulate_grad_hook(lambda parameter: noted.append("the last"))
+        return model, buckets.adding_up(model.parameters(), world)
+
+    def step(model: nn.Module, through: Callable, k: int) -> tuple[list[torch.Tensor], list[int | str]]:
+        noted.clear()
+        model.zero_grad()
+        (model.early * (world.rank + 1)).sum().backward()  # a pass of its own before, as with micro-batches
+        generator = torch.Generator().manual_seed(100 * k + world.rank)
+        through(lambda: model(torch.randn(16, 64, generator=generator)).square().sum()).backward()
+        assert model.unused.grad is None
+        assert model.early.grad.tolist() == [world.size * (world.size + 1) / 2] * 3
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None], list(noted)
+
+    model, through = begin()
+    found = [step(model, through, k) for k in range(3)]
+    for k in (1, 2):
+        fresh, seen = step(*begin(), k)  # the first step of a process that resumes here
+        assert all(torch.equal(*pair) for pair in zip(fresh, found[k][0], strict=True))
+        assert seen == found[k][1] == found[0][1]
+    assert seen.index("the last") == 3 and len(seen) == 5  # three of four buckets were on their way before it
 
 
 OPTIONS = ("data.cache=none", "data.workers=0")

@@ -37,9 +37,9 @@ def test_every_gradient_equals_one_process(count: int, scenes: Path, tmp_path: P
     assert {method for method, kind in by_rank[0] if kind == "vit"} == set(METHODS) and len(CHUNKED) == 4
 
 
-@pytest.mark.parametrize("work", ["exchanges", "norms"])
-def test_words_and_statistics_between_processes(work: str, tmp_path: Path) -> None:
-    together(4, WORK + work, tmp_path)
+def test_words_statistics_and_gradients_between_processes(tmp_path: Path) -> None:
+    """Each is checked by every process; see rank_work.py."""
+    together(4, f"{WORK}words_statistics_and_gradients", tmp_path)
 
 
 def test_a_batch_that_does_not_divide_is_refused(scenes: Path, tmp_path: Path) -> None:
