@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 EXAMPLE = """Send a recipe's jobs to a cluster; `gaprun runs list` shows them queued, running, done.
 
 SLURM: one array job through submitit. A job that nears its time limit saves, is requeued and goes on, and ends with
-the same weights as if nothing had been. Several GPUs or nodes a job train one run together.
+the same weights as if nothing had been; so does one that loses one of its processes. Several GPUs or nodes a job train
+one run together.
 
 Examples:
 
@@ -72,7 +73,10 @@ def submit(
     signal_delay: Annotated[
         int, typer.Option(min=1, help="Seconds before the time limit at which a job saves and is requeued.")
     ] = 90,
-    max_requeues: Annotated[int, typer.Option(min=0, help="Times that a job may be requeued.")] = 10,
+    max_requeues: Annotated[
+        int,
+        typer.Option(min=0, help="Times a job may be requeued at its limit, and after a lost process."),
+    ] = 10,
     slurm: Annotated[
         list[str] | None,
         typer.Option("--slurm", metavar="KEY=VALUE", help="Any other option of sbatch (repeatable)."),

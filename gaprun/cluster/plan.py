@@ -70,7 +70,9 @@ def to_slurm(planned: Sequence[Planned], store: Store, resources: Resources, nam
     folder = store.artifacts.absolute() / "slurm"
     environment = {"GAPRUN_DATA": str(data_root().absolute()), "GAPRUN_RUNS": str(store.artifacts.absolute())}
     tasks = [
-        ClusterTask(item.run.resolved_recipe, item.job.seed, shared_url(store), environment)
+        ClusterTask(
+            item.run.resolved_recipe, item.job.seed, shared_url(store), environment, resources.max_requeues
+        )
         for item in chosen
     ]
     note: dict[str, Any] = {"cluster": "slurm", "cluster_name": cluster_name()}

@@ -14,8 +14,9 @@ class Resources:
     """One job's share of the cluster; None leaves a choice to the cluster's own default.
 
     minutes: time limit; signal_seconds: how long before it SLURM warns the job, which then saves and is requeued, at
-    most `max_requeues` times; gpus: a node; cpus: a task; memory: a node, as sbatch writes it; tasks: a node, by
-    default one a GPU; at_once: jobs of the array that may run at the same time; free: any other sbatch options.
+    most `max_requeues` times, and as often after losing one of its processes; gpus: a node; cpus: a task; memory: a
+    node, as sbatch writes it; tasks: a node, by default one a GPU; at_once: jobs of the array that may run at the same
+    time; free: any other sbatch options.
     """
 
     minutes: int = 60
@@ -57,6 +58,8 @@ class Resources:
             "signal_delay_s": self.signal_seconds,
             "array_parallelism": self.at_once,
             "stderr_to_stdout": True,
+            # Those that are left when one process dies requeue the job.
+            "srun_args": ["--kill-on-bad-exit=0"],
             "additional_parameters": extra,
             **{key: value for key, value in chosen.items() if value is not None},
         }

@@ -1,4 +1,5 @@
-"""What runs inside a SLURM job: one run, ended in time when the limit nears, and requeued to go on.
+"""What runs inside a SLURM job: one run, ended in time when the limit nears, and requeued to go on; also after one of
+its processes was lost.
 
 submitit starts it (through srun, once a task) and offers a handler for the signal that SLURM sends before the time
 limit. We catch that signal, ask the training loop to stop as after Ctrl-C, and hand over to submitit's handler only
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,16 +26,21 @@ if TYPE_CHECKING:
     from gaprun.store import Store
 
 REPORT_SECONDS = 30.0
+TURN_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClusterTask:
-    """One run: plain values only, so that it can wait in a queue for days. `environment` is set before it starts."""
+    """One run: plain values only, so that it can wait in a queue for days. `environment` is set before it starts.
+
+    restarts: how many times more it is started again after one of its processes was lost.
+    """
 
     recipe: dict[str, Any]
     seed: int
     db: str
     environment: dict[str, str]
+    restarts: int = 0
 
     def __call__(self) -> str:
         """Train and measure the run; returns its id. Ends by SystemExit where SLURM requeues it."""
@@ -49,11 +56,34 @@ class ClusterTask:
             try:
                 _run(job, store, warning)
             except GaprunError as error:
-                if not (warning.came and is_interrupted(error)):
+                if is_lost(error):
+                    self.speak_for_all(error)
+                elif not (warning.came and is_interrupted(error)):
                     _note_failure(store, job, error)
                     raise
                 requeue(store, job, warning)
         return job.id
+
+    def speak_for_all(self, error: GaprunError) -> None:
+        """Another process of the job hangs or is gone, as `error` says: this one may now requeue the job, and SLURM
+        ends what is left of it.
+
+        Raises `error` where another one did so before, and where the job was started again often enough; then too a
+        process that hangs is ended.
+        """
+        # The first that is left does it; the others are ended before their turn comes, but for one that hung until
+        # SLURM woke it to end it.
+        time.sleep(TURN_SECONDS * int(os.environ.get("SLURM_PROCID", "0")))
+        if not _runs():
+            raise error
+        if self.restarts == 0:
+            print(error, flush=True)
+            step = f"{os.environ.get('SLURM_JOB_ID')}.{os.environ.get('SLURM_STEP_ID')}"
+            subprocess.run(["scancel", "--signal=KILL", step], timeout=60)
+            raise error
+        self.restarts -= 1
+        print(f"{error}: started again, at most {self.restarts} times more", flush=True)
+        os.environ["SLURM_PROCID"] = "0"  # submitit hears only the first process
 
     def checkpoint(self) -> Any:
         """What submitit starts after the requeue: the same, since the run's own checkpoint holds its state."""
@@ -113,6 +143,13 @@ def is_interrupted(error: GaprunError) -> bool:
     return type(error) is Interrupted
 
 
+def is_lost(error: GaprunError) -> bool:
+    """Whether `error` says that another process of the job hangs or is gone."""
+    from gaprun.runtime.events import LostProcess
+
+    return isinstance(error, LostProcess)
+
+
 def _run(job: Job, store: Store, warning: TimeWarning) -> None:
     from gaprun.jobs.run import run_job
     from gaprun.runtime.joining import joined
@@ -132,7 +169,7 @@ def _run(job: Job, store: Store, warning: TimeWarning) -> None:
 
 
 def requeue(store: Store, job: Job, warning: TimeWarning) -> None:
-    """Let the saved run wait again and hand over to submitit, which ends this process; `interrupted` if it refuses."""
+    """Let the run wait again and hand over to submitit, which ends this process; `interrupted` if it refuses."""
     from gaprun.store import queued
 
     if os.environ.get("SLURM_PROCID", "0") != "0":
@@ -141,10 +178,17 @@ def requeue(store: Store, job: Job, warning: TimeWarning) -> None:
     try:
         warning.submitits(signal.SIGUSR2, None)
     except Exception as error:
-        queued.give_up(
-            store, [job.id], f"stopped at its time limit and not requeued: {error}; submit it again"
-        )
+        queued.give_up(store, [job.id], f"stopped and not requeued: {error}; submit it again")
         raise
+
+
+def _runs() -> bool:
+    """Whether SLURM has not begun to end this job; true where it does not say."""
+    command = ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ.get('SLURM_JOB_ID')}"]
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return said.returncode != 0 or said.stdout.strip() == "RUNNING"
+    return True
 
 
 def _note_failure(store: Store, job: Job, error: GaprunError) -> None:

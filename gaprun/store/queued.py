@@ -61,9 +61,14 @@ def note_job(store: Store, run_id: str, job: str, log: str) -> None:
 
 
 def requeue(store: Store, run_id: str) -> None:
-    """A run that stopped in order to be started again by the scheduler waits again."""
-    change = update(Run).where(Run.id == run_id, Run.status.in_(("running", "interrupted")))
-    _change(store, change.values(status="queued", error=None, host=None, pid=None, finished=None))
+    """A run that stopped in order to be started again by the scheduler waits again, also if who had it is lost."""
+
+    def work(session: Session) -> None:
+        change = update(Run).where(Run.id == run_id, Run.status.in_(("running", "interrupted")))
+        session.execute(change.values(status="queued", error=None, host=None, pid=None, finished=None))
+        claims.release(session, run_id)
+
+    store._write(work)
 
 
 def give_up(store: Store, run_ids: Sequence[str], reason: str) -> None:

@@ -1,4 +1,7 @@
-"""A sweep on a real SLURM with a real PostgreSQL: queued, running, requeued at the time limit, killed, finished."""
+"""A sweep on a real SLURM with a real PostgreSQL: queued, running, requeued at the time limit, killed, finished.
+
+And a job whose first process hangs, and one that is cancelled.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,7 @@ def state(pid: int) -> str:
 
 def hold(desk: Desk, store, run: str) -> int:
     """Make a run slow by force once it has saved something: stop its process; returns it, 0 if it was requeued."""
-    desk.wait(lambda: list(desk.folder.glob(f"runs/{run}/checkpoints/*.json")), 60)
+    desk.wait(lambda: list(desk.folder.glob(f"runs/{run}/checkpoints/*.json")), 150)
     pid = store.run(run).pid
     if pid:
         os.kill(pid, signal.SIGSTOP)
@@ -182,6 +185,26 @@ def test_sweep_with_time_limits(desk: Desk, database: str, scenes: Path, monkeyp
     assert log.read_text().count("Starting with") >= 2
     rows = desk("compare", "--metric", "gap", "--format", "json")
     assert {row["recipe"]: row["n"] for row in rows} == {"baseline": 2, "soft-swap": 2, "flt": 1, "pair": 1}
+
+
+def test_a_job_whose_first_process_hangs_is_started_again_and_ends_exactly(
+    desk: Desk, database: str, scenes: Path
+) -> None:
+    pair = (*ONE, "--set=name=pair", "--set=schedule.steps=120")
+    desk.environment["GAPRUN_PATIENCE"] = "20"
+    (sent,) = desk("submit", *pair, "--cluster", "slurm", "--nproc-per-node", "2", "--json")
+    store = open_store(database)
+    assert hold(desk, store, sent["run"])
+    whole = {"GAPRUN_DATA": str(scenes), "GAPRUN_DB": str(desk.folder / "whole.db")}
+    whole["GAPRUN_RUNS"] = str(desk.folder / "whole")
+    done = run_gaprun("train", *pair, "--nproc-per-node", "2", cwd=desk.folder, env=whole)
+    assert done.returncode == 0, done.stderr
+    desk.wait(lambda: store.run(sent["run"]).status == "finished", 150)
+    second = (desk.folder / "runs" / "slurm" / f"{sent['slurm_job']}_1_log.out").read_text()
+    assert "gave no sign for 20 s, it hangs or was stopped" in second
+    assert "started again, at most 9 times more" in second and second.count("Starting with") == 2
+    (reference,) = open_store(whole["GAPRUN_DB"]).runs()
+    assert store.run(sent["run"]).checkpoint_hash == reference.checkpoint_hash
 
 
 def test_a_cancelled_job_does_not_wait_for_ever(desk: Desk) -> None:

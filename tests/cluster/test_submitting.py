@@ -16,7 +16,7 @@ from gaprun.cluster.resources import Resources, parse_free, parse_minutes
 from gaprun.cluster.slurm import script, submit_tasks
 from gaprun.cluster.task import ClusterTask, TimeWarning, join_processes, requeue, warned
 from gaprun.errors import Failure, UserError
-from gaprun.runtime.events import StopRequest
+from gaprun.runtime.events import LostProcess, StopRequest
 from gaprun.store import open_store
 from tests.conftest import RECIPES, TINY, Gaprun
 from tests.training.conftest import small_job
@@ -77,6 +77,7 @@ def test_the_script_asks_for_what_was_said(tmp_path: Path) -> None:
         "job-name=gaprun-table2",
     }
     assert {f"#SBATCH --{option}" for option in wanted} <= set(lines) and "#SBATCH --requeue" in lines
+    assert any(line.startswith("srun ") and "--kill-on-bad-exit=0" in line for line in lines)
     assert resources.processes == 8
     single = script(Resources(free={"requeue": False, "exclusive": True}), "one", tmp_path, jobs=1)
     assert "--array" not in single and "#SBATCH --exclusive" in single and "ntasks-per-node=1" in single
@@ -184,6 +185,32 @@ def test_a_stopped_run_waits_again_until_it_was_requeued_too_often(
     assert status == "interrupted" and "too many times" in error and "submit it again" in error
     monkeypatch.setenv("SLURM_PROCID", "1")
     requeue(store, job, TimeWarning())  # only the first process speaks for the job
+
+
+def test_after_a_lost_process_another_speaks_for_the_job_until_that_came_too_often(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("gaprun.cluster.task.TURN_SECONDS", 0.0)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    fake(tmp_path, "scancel", f"echo $* > {tmp_path}/ended")
+    given = {"SLURM_PROCID": "3", "SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    lost = LostProcess("lost contact")
+    fake(tmp_path, "squeue", "echo COMPLETING")  # another process was first, and this one is being ended
+    with pytest.raises(LostProcess):
+        ClusterTask({}, 0, "results.db", {}, restarts=1).speak_for_all(lost)
+    assert os.environ["SLURM_PROCID"] == "3" and not (tmp_path / "ended").exists()
+    fake(tmp_path, "squeue", "echo RUNNING")
+    task = ClusterTask({}, 0, "results.db", {}, restarts=1)
+    task.speak_for_all(lost)
+    assert os.environ["SLURM_PROCID"] == "0"
+    assert "lost contact: started again, at most 0 times more" in capsys.readouterr().out
+    again = task.checkpoint().function  # what waits in the queue then
+    assert again.restarts == 0 and not (tmp_path / "ended").exists()
+    with pytest.raises(LostProcess):
+        again.speak_for_all(lost)
+    assert (tmp_path / "ended").read_text().split() == ["--signal=KILL", "77.0"]
 
 
 @pytest.mark.slow
