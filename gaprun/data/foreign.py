@@ -1,41 +1,48 @@
-"""Indexing tar shards that others wrote (img2dataset, open_clip, CLIP_benchmark): pictures with a txt, json or cls.
+"""Indexing tar shards that others wrote: a folder of them becomes a split like any other, and they stay as they are.
 
-The shards stay as they are; `samples.jsonl` and `index.json` are put beside them, after which the folder is a
-split like any other. A broken shard gives what lies before the break, counted and named.
+Shards are read side by side by processes. What was found in each is kept in `.indexing/` as soon as it is read, and an
+index that was stopped goes on from there; then `samples.jsonl` and `index.json` are put beside the shards.
 """
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
-from dataclasses import dataclass
-from functools import partial
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from gaprun.data.classnames import check_labels, read_class_names
-from gaprun.data.decode import MAX_BYTES, is_sixteen_bit, open_image, to_rgb
-from gaprun.data.errors import DamagedSample
-from gaprun.data.folder import disk_errors, publish
-from gaprun.data.identity import SAMPLES, file_state
-from gaprun.data.parallel import Progress, ordered_map
+from gaprun.data.folder import disk_errors, locked, publish, replace_file
+from gaprun.data.foreign_shard import read_shard
+from gaprun.data.identity import SAMPLES, SETTLED, file_state
+from gaprun.data.parallel import Progress
+from gaprun.data.shards import dump_line
 from gaprun.data.split import INDEX, read_index
 from gaprun.data.tally import Tally
-from gaprun.data.tars import Group, read_structure
-from gaprun.data.words import sample_words
-from gaprun.errors import UserError
+from gaprun.errors import Failure, UserError
 from gaprun.files import file_sha256
+from gaprun.version import __version__
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+WORK = ".indexing"
 
 
 def index_folder(
     folder: Path, force: bool = False, workers: int = 1, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Write the index of `folder`'s tars and return it. `progress(shards done, shards)`.
+    """Write the index of `folder`'s tars and return it. `progress(shards done, shards)`; `workers` processes.
 
-    A sample is WebDataset's: the members of one key. What is left out or assumed is counted (`tally.REASONS`). Class
-    names and templates are those that lie beside the shards. Raises UserError where there is nothing to index, or an
-    index is there already (unless `force`; one that `gaprun data` wrote together with its shards is never replaced).
+    What is left out or assumed is counted (`tally.REASONS`). Class names and templates are those that lie beside the
+    shards. Raises UserError where there is nothing to index, or an index is there already (unless `force`; one that
+    `gaprun data` wrote together with its shards is never replaced), Failure where a process is killed or another one
+    is at it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
@@ -45,35 +52,30 @@ def index_folder(
         raise UserError(f"{folder} holds no .tar shards{packed}")
     may_index(folder, force)
     words = read_class_names(folder, tars)
-    tally = Tally()
-    shards: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
-    states: dict[str, list[int]] = {}
-    seen: set[str] = set()
-    for done, tar in enumerate(tars):
-        states[tar.name] = file_state(tar)
-        own = _index_shard(tar, len(shards), seen, workers, tally)
-        if own:
-            size = tar.stat().st_size
-            shards.append({"file": tar.name, "samples": len(own), "bytes": size, "sha256": file_sha256(tar)})
-            lines += own
-        if progress is not None:
-            progress(done + 1, len(tars))
-    if not lines:
-        raise UserError(f"no usable picture in the shards of {folder} ({tally or 'all are empty'})")
-    classes = check_labels(words, lines, tally)
+    work = folder / WORK
     with disk_errors(folder):
-        return publish(
-            folder,
-            source={"kind": "index"},
-            shards=shards,
-            lines=lines,
-            report=tally.counts,
-            examples=tally.examples,
-            states=states,
-            classes=classes,
-            templates=words.templates if classes is not None else None,
-        )
+        work.mkdir(exist_ok=True)
+        with locked(work / "lock", folder):
+            _read_all(tars, work, workers, progress or (lambda done, total: None))
+            tally = Tally()
+            shards, lines, states = _joined(tars, work, tally)
+            if not lines:
+                shutil.rmtree(work)
+                raise UserError(f"no usable picture in the shards of {folder} ({tally or 'all are empty'})")
+            classes = check_labels(words, lines, tally)
+            index = publish(
+                folder,
+                source={"kind": "index"},
+                shards=shards,
+                lines=lines,
+                report=tally.counts,
+                examples=tally.examples,
+                states=states,
+                classes=classes,
+                templates=words.templates if classes is not None else None,
+            )
+            shutil.rmtree(work)
+    return index
 
 
 def may_index(folder: Path, force: bool) -> None:
@@ -89,33 +91,98 @@ def may_index(folder: Path, force: bool) -> None:
         raise UserError(f"{folder} was written by `gaprun data`: its {INDEX} belongs to it and is kept")
 
 
-def _index_shard(tar: Path, number: int, seen: set[str], workers: int, tally: Tally) -> list[dict[str, Any]]:
-    """The sample lines of one shard."""
-    structure = read_structure(tar)
-    if structure.broken:
-        tally.add("truncated_shard", f"{tar.name}: {structure.broken}")
-    for reason, names in (("stray_member", structure.strays), ("duplicate_member", structure.duplicates)):
-        for name in names:
-            tally.add(reason, f"{tar.name}: {name}")
-    lines: list[dict[str, Any]] = []
-    if not structure.groups:
-        return lines
-    descriptor = os.open(tar, os.O_RDONLY)
+def _read_all(tars: Sequence[Path], work: Path, workers: int, progress: Progress) -> None:
+    """Make the entry of every shard that has none in `work`."""
+    waiting = [tar for tar in tars if not _is_kept(tar, work)]
+    done = len(tars) - len(waiting)
+    progress(done, len(tars))
+    if workers <= 1 or len(waiting) <= 1:
+        for tar in waiting:
+            _keep(tar, work, workers)
+            done += 1
+            progress(done, len(tars))
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    others = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, _obey_the_parent_alone)
     try:
-        read = ordered_map(partial(_read_sample, descriptor, number), structure.groups, workers)
-        for group, sample in zip(structure.groups, read, strict=True):
-            for reason, name in sample.reasons:
-                tally.add(reason, f"{tar.name}: {name}")
-            if sample.line is None:
-                continue
-            if group.key in seen:  # shards that each count from 0 are common
-                tally.add("repeated_key", f"{tar.name}: {group.key}")
-            sample.line["key"] = _free_key(group.key, tar.stem, seen)
-            seen.add(sample.line["key"])
-            lines.append(sample.line)
+        for future in as_completed([pool.submit(_keep, tar, work) for tar in waiting]):
+            future.result()
+            done += 1
+            progress(done, len(tars))
+    except BaseException as error:
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.terminate()  # entries are whole or not there
+        if isinstance(error, BrokenProcessPool):
+            raise Failure(
+                f"a process that read shards was killed; what the others read is kept in {work}, and the same command "
+                "goes on: fewer --workers need less memory"
+            ) from None
+        raise
     finally:
-        os.close(descriptor)
-    return lines
+        pool.shutdown(cancel_futures=True)
+
+
+def _obey_the_parent_alone() -> None:
+    """In a process of the pool: Ctrl-C is the parent's to handle, and without it there is no work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _keep(tar: Path, work: Path, threads: int = 1) -> None:
+    """Read a shard and keep what was found: one line that says of what file, and one that says what."""
+    state, tally = file_state(tar), Tally()
+    settled = max(state[1:3]) < time.time_ns() - SETTLED  # else it could change again unseen
+    sha256 = file_sha256(tar)
+    lines = read_shard(tar, tally, threads)
+    shard = {"file": tar.name, "samples": len(lines), "bytes": state[0], "sha256": sha256}
+    found = {"shard": shard, "lines": lines, "report": tally.counts, "examples": tally.examples}
+    replace_file(_entry(tar, work), dump_line(_stamp(state, settled)) + b"\n" + dump_line(found))
+
+
+def _is_kept(tar: Path, work: Path) -> bool:
+    """Whether `work` has what this version of gaprun found in the shard as it is now."""
+    try:
+        with _entry(tar, work).open(encoding="utf-8") as file:
+            return bool(json.loads(file.readline()) == _stamp(file_state(tar), True))
+    except (OSError, ValueError):
+        return False
+
+
+def _stamp(state: list[int], settled: bool) -> dict[str, Any]:
+    return {"version": __version__, "settled": settled, "state": state}
+
+
+def _entry(tar: Path, work: Path) -> Path:
+    return work / f"{tar.name}.jsonl"
+
+
+def _joined(
+    tars: Sequence[Path], work: Path, tally: Tally
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[int]]]:
+    """The shards that have samples, all their lines with keys that are unique, and every shard's state when it was
+    read."""
+    shards: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    states: dict[str, list[int]] = {}
+    seen: set[str] = set()
+    for tar in tars:
+        stamp, found = map(json.loads, _entry(tar, work).read_text(encoding="utf-8").split("\n"))
+        states[tar.name] = stamp["state"]
+        tally.join(found["report"], found["examples"])
+        for line in found["lines"]:
+            if line["key"] in seen:  # shards that each count from 0 are common
+                tally.add("repeated_key", f"{tar.name}: {line['key']}")
+            line["key"] = _free_key(line["key"], tar.stem, seen)
+            seen.add(line["key"])
+            lines.append({"key": line.pop("key"), "shard": len(shards), **line})
+        if found["lines"]:
+            shards.append(found["shard"])
+    return shards, lines, states
 
 
 def _free_key(key: str, stem: str, seen: set[str]) -> str:
@@ -125,65 +192,3 @@ def _free_key(key: str, stem: str, seen: set[str]) -> str:
         free = f"{stem}/{key}" if count == 1 else f"{stem}/{count}/{key}"
         count += 1
     return free
-
-
-@dataclass
-class _Sample:
-    """One sample's line, or None, and the pairs (reason, name) to count."""
-
-    line: dict[str, Any] | None
-    reasons: list[tuple[str, str]]
-
-
-def _read_sample(descriptor: int, number: int, group: Group) -> _Sample:
-    extension, reasons = _picture_of(group)
-    if extension is None:
-        return _Sample(None, reasons or [("caption_without_image", group.key)])
-    offset, size = group.members[extension]
-    try:
-        if size > MAX_BYTES:
-            raise DamagedSample(None, None, f"{size} bytes", "too_large")
-        image = open_image(os.pread(descriptor, size, offset))
-        width, height = image.size
-        if is_sixteen_bit(image):
-            reasons.append(("sixteen_bit", group.key))
-        image.draft("RGB", (1, 1))
-        to_rgb(image)
-    except DamagedSample as error:
-        return _Sample(None, [*reasons, (error.kind, group.key)])
-    stem = extension.rpartition(".")[0]
-    texts = {}
-    for one in ("json", "txt", "cls"):
-        place = group.members.get(f"{stem}.{one}" if stem else one) or group.members.get(one)
-        if place is not None:
-            texts[one] = os.pread(descriptor, place[1], place[0])
-    words = sample_words(texts)
-    reasons += [(reason, group.key) for reason in words.reasons]
-    if not words.captions and words.label is None:
-        reasons.append(("no_caption", group.key))
-    line = {
-        "key": group.key,
-        "shard": number,
-        "offset": offset,
-        "size": size,
-        "width": width,
-        "height": height,
-        "captions": words.captions,
-        "label": words.label,
-    }
-    return _Sample(line, reasons)
-
-
-def _picture_of(group: Group) -> tuple[str | None, list[tuple[str, str]]]:
-    """The extension of the sample's picture, and what is counted of the other pictures that share its key.
-
-    The first of jpg, jpeg, png and webp; where there is none, a picture whose name has more dots, if it is the only one
-    (`my.photo.jpg` has the key `my` and the extension `photo.jpg`).
-    """
-    plain = [one for one in PICTURES if one in group.members]
-    dotted = [one for one in group.members if "." in one and one.rpartition(".")[2] in PICTURES]
-    if plain:
-        return plain[0], [("further_picture", f"{group.key}.{one}") for one in [*plain[1:], *dotted]]
-    if len(dotted) > 1:
-        return None, [("dotted_name", f"{group.key}.{one}") for one in dotted]
-    return (dotted[0] if dotted else None), []

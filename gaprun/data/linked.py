@@ -13,12 +13,14 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from gaprun.data.classnames import CLASS_NAMES, TEMPLATES
+from gaprun.data.columns import COLUMN_FILES
 from gaprun.data.folder import disk_errors
+from gaprun.data.foreign import WORK as UNFINISHED
 from gaprun.data.identity import RECORD, SAMPLES
 from gaprun.data.split import INDEX
 from gaprun.errors import UserError
 
-_BESIDE = (INDEX, SAMPLES, RECORD, CLASS_NAMES, TEMPLATES)
+_BESIDE = (INDEX, SAMPLES, RECORD, CLASS_NAMES, TEMPLATES, UNFINISHED, *COLUMN_FILES)
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:

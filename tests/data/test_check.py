@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 
 import pytest
 
@@ -190,6 +191,42 @@ def test_a_truncated_foreign_shard_gives_what_lies_before(foreign, cut):
     index = index_folder(foreign)
     assert index["report"]["truncated_shard"] == 1 and index["samples"] == 6
     assert "00001.tar" in index["examples"]["truncated_shard"][0]
+
+
+def test_an_index_that_was_stopped_goes_on_where_it_was(foreign, monkeypatch):
+    from gaprun.data import foreign as indexing
+
+    time.sleep(0.1)  # what was written this instant is not taken for settled
+    read, original = [], indexing.read_shard
+
+    def watched(tar, tally, workers=1):
+        read.append(tar.name)
+        return original(tar, tally, workers)
+
+    def stop(done, total):
+        seen.append((done, total))
+        if done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(indexing, "read_shard", watched)
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(KeyboardInterrupt):
+        index_folder(foreign, progress=stop)
+    assert read == ["00000.tar"] and seen == [(0, 2), (1, 2)] and not (foreign / "index.json").exists()
+    with pytest.raises(KeyboardInterrupt):
+        index_folder(foreign, progress=stop)  # it begins with what is there
+    assert read == ["00000.tar"] and seen[2:] == [(1, 2)]
+    resumed = index_folder(foreign)
+    assert read == ["00000.tar", "00001.tar"] and not (foreign / ".indexing").exists()
+    whole = index_folder(foreign, force=True)
+    assert len(read) == 4 and {**resumed, "created": None} == {**whole, "created": None}
+
+    with pytest.raises(KeyboardInterrupt):
+        index_folder(foreign, force=True, progress=stop)
+    shard = foreign / "00000.tar"
+    shard.write_bytes(shard.read_bytes() + bytes(512))  # another file now: it is read again
+    index_folder(foreign, force=True)
+    assert read[4:] == ["00000.tar", "00000.tar", "00001.tar"]
 
 
 def test_an_index_is_replaced_only_when_asked_and_never_gapruns_own(foreign, split_folder):
