@@ -87,6 +87,8 @@ class GivenIdentity:
 class GivenEmbedder:
     """Hands out the rows of `given`, and of other files that a task fits on; nothing is encoded."""
 
+    device = "cpu"
+
     def __init__(self, given: Given) -> None:
         self.given = given
         self.checkpoint_hash = given.content

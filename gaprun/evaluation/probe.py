@@ -4,7 +4,8 @@ part.
 The objective is scikit-learn's, `C sum_i loss_i + ||W||^2 / 2` with a free intercept, in float32 with float64
 sums, minimised by L-BFGS. What makes it fast is a change of variables: in the eigenbasis of the features'
 covariance, scaled by the curvature the loss has there, the problem is close to round, and that one
-eigendecomposition serves every penalty of the path. Features are used as they are: unit embeddings, neither
+eigendecomposition serves every penalty of the path. On a GPU all that is as large as the features stays there, and
+L-BFGS on the CPU. Features are used as they are: unit embeddings, neither
 centred nor standardised, so C means what it means in scikit-learn on the same rows.
 """
 
@@ -72,7 +73,7 @@ class _Problem:
     """One training set: features, targets and the basis in which every penalty's problem is close to
     round."""
 
-    def __init__(self, rows: Array, labels: Array) -> None:
+    def __init__(self, rows: Array, labels: Array, device: torch.device | str = "cpu") -> None:
         self.classes, target = np.unique(labels, return_inverse=True)
         if len(self.classes) < 2:
             raise UserError(
@@ -80,8 +81,9 @@ class _Problem:
             )
         if not np.isfinite(rows).all():
             raise UserError("probe features are not finite: the model is broken")
-        self.rows = torch.from_numpy(np.require(rows, np.float32, ["C", "W"]))
-        self.target = torch.from_numpy(target.astype(np.int64))
+        self.rows = torch.from_numpy(np.require(rows, np.float32, ["C", "W"])).to(device)
+        self.target = torch.from_numpy(target.astype(np.int64)).to(device)
+        self.line = torch.arange(_BLOCK, device=device)
         self.mean = self.rows.mean(0)
         # A few thousand rows describe the covariance well enough for a preconditioner.
         self.stride = max(1, len(rows) // 8192)
@@ -97,10 +99,10 @@ class _Problem:
         # scikit-learn fits two classes with one weight column w; as two columns -w/2, w/2 it has half the
         # norm.
         ridge = (2.0 if k == 2 else 1.0) / (penalty * n)
-        weight = torch.zeros(dim, k, dtype=torch.float64)
-        bias = torch.zeros(k, dtype=torch.float64)
+        weight = self.rows.new_zeros(dim, k, dtype=torch.float64)
+        bias = self.rows.new_zeros(k, dtype=torch.float64)
         if start is not None:
-            weight, bias = torch.from_numpy(start.weight), torch.from_numpy(start.bias)
+            weight, bias = (torch.from_numpy(part).to(weight) for part in (start.weight, start.bias))
         # Softmax curvature, p (1 - p), as it stands at the starting point; 1/K (1 - 1/K) at zero.
         share = torch.addmm(bias.float(), self.rows[:: self.stride], weight.float()).softmax(1)
         curvature = max(1e-6, float((share * (1 - share)).mean()))
@@ -109,37 +111,40 @@ class _Problem:
         to_weight = self.basis * scale  # (D, D): weight = to_weight @ v
 
         def unpack(flat: Array) -> tuple[torch.Tensor, torch.Tensor]:
-            v = torch.from_numpy(flat).view(dim + 1, k)
+            v = torch.from_numpy(flat).to(weight.device).view(dim + 1, k)
             w = to_weight @ v[:dim]
             return w, v[dim] * bias_scale - self.mean.double() @ w
 
         def value_and_gradient(flat: Array) -> tuple[float, Array]:
             w, b = unpack(flat)
             loss, by_weight, by_bias = self._loss(w, b)
-            value = loss + 0.5 * ridge * float((w * w).sum())
+            value = float(loss + 0.5 * ridge * (w * w).sum())
             # The bias carries -mean @ w, so the weight's gradient is the centred one.
             by_weight = by_weight + ridge * w - self.mean.double()[:, None] * by_bias
             gradient = torch.cat([to_weight.T @ by_weight, (by_bias * bias_scale)[None]])
-            return value, gradient.numpy().ravel()
+            return value, gradient.cpu().numpy().ravel()
 
         v = (self.basis.T @ weight) / scale[:, None]
         v_bias = (bias + self.mean.double() @ weight) / bias_scale
         options = {"maxiter": steps, "maxcor": 20, "gtol": tolerance, "ftol": 1e-9, "maxls": 30}
-        flat = torch.cat([v, v_bias[None]]).numpy().ravel()
+        flat = torch.cat([v, v_bias[None]]).cpu().numpy().ravel()
         result = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
         w, b = unpack(result.x)
-        return Logistic(w.numpy(), b.numpy(), self.classes)
+        return Logistic(w.cpu().numpy(), b.cpu().numpy(), self.classes)
 
-    def _loss(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[float, torch.Tensor, torch.Tensor]:
-        """Mean cross-entropy and its gradients, float64. Rows pass in blocks, so that both products of a
-        block find it in the cache, and scores lie class by class, for which the products are fastest."""
+    def _loss(
+        self, weight: torch.Tensor, bias: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mean cross-entropy (0-d) and its gradients, float64, on the rows' device. Rows pass in blocks, so that
+        both products of a block find it in the cache, and scores lie class by class, for which the products are
+        fastest."""
         w, b = weight.T.float().contiguous(), bias.float()[:, None]
-        loss, by_weight, by_bias = 0.0, torch.zeros_like(weight.T), torch.zeros_like(bias)
+        loss, by_weight, by_bias = bias.new_zeros(()), torch.zeros_like(weight.T), torch.zeros_like(bias)
         for rows, target in zip(self.rows.split(_BLOCK), self.target.split(_BLOCK), strict=True):
             log_share = (w @ rows.T).add_(b).log_softmax(0)
-            loss -= float(log_share.gather(0, target[None]).sum(dtype=torch.float64))
+            loss -= log_share.gather(0, target[None]).sum(dtype=torch.float64)
             residual = log_share.exp_()
-            residual.scatter_add_(0, target[None], residual.new_full((1, len(target)), -1.0))
+            residual[target, self.line[: len(target)]] -= 1.0
             by_weight += residual @ rows
             by_bias += residual.sum(1, dtype=torch.float64)
         n = len(self.rows)
@@ -154,17 +159,23 @@ def fit_logistic(
     start: Logistic | None = None,
     tolerance: float = TOLERANCE,
     steps: int = 1000,
+    device: torch.device | str = "cpu",
 ) -> Logistic:
     """Multinomial logistic regression of labels (N,) on rows (N, D) at scikit-learn's C = `penalty`."""
-    return _Problem(rows, labels).minimise(penalty, start, tolerance, steps)
+    return _Problem(rows, labels, device).minimise(penalty, start, tolerance, steps)
 
 
 def fit_path(
-    rows: Array, labels: Array, penalties: Sequence[float] = PENALTIES, *, tolerance: float = TOLERANCE
+    rows: Array,
+    labels: Array,
+    penalties: Sequence[float] = PENALTIES,
+    *,
+    tolerance: float = TOLERANCE,
+    device: torch.device | str = "cpu",
 ) -> list[Logistic]:
     """One classifier a penalty, each started from the one before; give penalties from strong (small C) to
     weak."""
-    problem = _Problem(rows, labels)
+    problem = _Problem(rows, labels, device)
     models: list[Logistic] = []
     for penalty in penalties:
         models.append(problem.minimise(penalty, models[-1] if models else None, tolerance, 1000))
@@ -209,14 +220,15 @@ def linear_probe(
     shots: int | None = None,
     validation_share: float = 0.2,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> ProbeResult:
     """Fit on the training split, choose C on a stratified part of it, refit on all of it, test once.
 
     rows: (N, D) features; labels: (N,) integers, rows labelled -1 are left out. shots: that many training
     rows a class, drawn by seed; the validation part comes out of them, never from elsewhere, and with one
     shot a class, where nothing can be held out, the middle of `penalties` is used. Equal validation
-    accuracy goes to the stronger penalty. Raises UserError for fewer than two classes, too few shots, no
-    test labels.
+    accuracy goes to the stronger penalty. device: where the fits run; hits are counted on the CPU. Raises
+    UserError for fewer than two classes, too few shots, no test labels.
     """
     train_rows, train_labels = _labelled(train_rows, train_labels, "training")
     test_rows, test_labels = _labelled(test_rows, test_labels, "test")
@@ -229,12 +241,12 @@ def linear_probe(
     start: Logistic | None = None
     penalty = penalties[len(penalties) // 2]
     if len(valid) and len(penalties) > 1:
-        models = fit_path(train_rows[train], train_labels[train], penalties)
+        models = fit_path(train_rows[train], train_labels[train], penalties, device=device)
         hits = [100.0 * float(m.correct(train_rows[valid], train_labels[valid]).mean()) for m in models]
         path = list(zip(penalties, hits, strict=True))
         best = int(np.argmax(hits))
         penalty, start = penalties[best], models[best]
-    model = fit_logistic(train_rows, train_labels, penalty, start=start)
+    model = fit_logistic(train_rows, train_labels, penalty, start=start, device=device)
     correct = model.correct(test_rows, test_labels)
     return ProbeResult(100.0 * float(correct.mean()), penalty, path, correct, model)
 

@@ -61,7 +61,7 @@ def ranks(
     *,
     ties: str = "pessimistic",
     memory_mb: int = 256,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
 ) -> Ranks:
     """Exact ranks of all captions' images and all images' captions, scores in float32.
 
@@ -107,9 +107,16 @@ def ranks(
     return Ranks(image_rank, text_rank)
 
 
-def full_retrieval(embeddings: Embeddings, *, ties: str = "pessimistic", memory_mb: int = 256) -> Ranks:
-    """Protocol `full`: every image and every caption of the split."""
-    return ranks(embeddings.images, embeddings.texts, embeddings.owner, ties=ties, memory_mb=memory_mb)
+def full_retrieval(
+    embeddings: Embeddings,
+    *,
+    ties: str = "pessimistic",
+    memory_mb: int = 256,
+    device: torch.device | str = "cpu",
+) -> Ranks:
+    """Protocol `full`: every image and caption of the split."""
+    images, texts, owner = embeddings.images, embeddings.texts, embeddings.owner
+    return ranks(images, texts, owner, ties=ties, memory_mb=memory_mb, device=device)
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,7 @@ def pool_retrieval(
     draws: int = DRAWS,
     seed: int = 0,
     ties: str = "pessimistic",
+    device: torch.device | str = "cpu",
 ) -> PoolResult:
     """Protocol `pool512`: `pool` random images, one random caption each, the mean over `draws` seeded draws.
 
@@ -138,7 +146,7 @@ def pool_retrieval(
     results = []
     for number in range(draws):
         drawn = embeddings.draw(pool, seed, number)
-        results.append(ranks(drawn.images, drawn.texts, drawn.owner, ties=ties).metrics())
+        results.append(ranks(drawn.images, drawn.texts, drawn.owner, ties=ties, device=device).metrics())
     mean = {name: float(np.mean([result[name] for result in results])) for name in results[0]}
     return PoolResult(f"pool{len(drawn.images)}", mean, draws)
 
@@ -153,13 +161,13 @@ class _Tile:
     text_to: int
 
 
-def _budget(memory_mb: int, dim: int, device: str) -> int:
+def _budget(memory_mb: int, dim: int, device: torch.device | str) -> int:
     """Scores a tile: two float32 tiles (scores and comparison) and its rows must fit in memory_mb."""
     if memory_mb < 1:
         raise UserError(f"memory_mb must be at least 1, got {memory_mb}")
     scores = memory_mb * 2**20 // 4
     side = max(_EDGE, int(math.sqrt(scores / 2 + (dim / 2) ** 2) - dim / 2))
-    return side**2 if device != "cpu" else min(side**2, _CPU_TILE)
+    return side**2 if torch.device(device).type != "cpu" else min(side**2, _CPU_TILE)
 
 
 def _tiles(sorted_owner: Array, shape: tuple[int, ...], budget: int) -> list[_Tile]:
@@ -179,7 +187,7 @@ def _tiles(sorted_owner: Array, shape: tuple[int, ...], budget: int) -> list[_Ti
     return [_Tile(*(int(value) for value in row)) for row in rows]
 
 
-def _padded(rows: Array, what: str, first: int, device: str) -> torch.Tensor:
+def _padded(rows: Array, what: str, first: int, device: torch.device | str) -> torch.Tensor:
     """float32 rows on `device`, filled with zeros to at least _EDGE rows: scores of equal rows must be
     equal bits whichever tile they fall in, or duplicates would not tie."""
     block = torch.from_numpy(np.require(rows, np.float32, ["C", "W"])).to(device)

@@ -22,6 +22,7 @@ from gaprun.store.values import EvaluationKey
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from gaprun.data.split import Split
     from gaprun.evaluation.embeddings import Embeddings
@@ -71,6 +72,11 @@ class Source(Interface):
 
 class Embedder(Interface):
     """Gives embeddings of splits and prompts; encodes each image at most once."""
+
+    @property
+    def device(self) -> torch.device | str:
+        """Where it encodes, and where a task's own arithmetic may run."""
+        ...
 
     def embeddings(self, source: Source) -> Embeddings:
         """Unit embeddings of all images and captions of `source`."""

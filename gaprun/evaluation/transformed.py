@@ -17,7 +17,7 @@ class Transformed:
     """Gives what `inner` gives, after `fitted`: image rows as images, captions and prompts as texts."""
 
     def __init__(self, inner: Embedder, fitted: Map) -> None:
-        self.inner, self.fitted = inner, fitted
+        self.inner, self.fitted, self.device = inner, fitted, inner.device
 
     def embeddings(self, source: Source) -> Embeddings:
         """Unit embeddings of all images and captions of `source` after the map."""

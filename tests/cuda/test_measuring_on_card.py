@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from gaprun.evaluation.embed import StoredEmbedder
+from gaprun.evaluation.probe import _Problem, linear_probe
 from gaprun.evaluation.retrieval import TIES, ranks
 from gaprun.model.towers import build_towers
 from tests.cuda.card import HiddenWait, WrongDevice, fake_card
@@ -61,6 +62,21 @@ def test_ranks_are_counted_there(ties: str) -> None:
         with pytest.raises(HiddenWait):
             ranks(rows, rows, np.arange(70), ties=ties, device="cuda")
     assert found.image_rank.shape == found.text_rank.shape == (70,)
+
+
+def test_a_probe_is_fitted_there() -> None:
+    """Only sums come back: the products over all rows are the card's, and none of them is waited for."""
+    rows, labels = np.eye(40, 8, dtype=np.float32), np.arange(40) % 4
+    with fake_card() as watch:
+        with watch.waiting():
+            found = linear_probe(rows, labels, rows, labels, penalties=(0.1, 1.0), device="cuda")
+        assert watch.seen >= {"_linalg_eigh", "mm", "_log_softmax", "index_put_"}
+        with watch.waiting():
+            problem = _Problem(rows, labels, "cuda")
+            weight = torch.zeros(8, 4, dtype=torch.float64, device="cuda")
+        loss, by_weight, by_bias = problem._loss(weight, weight[0])
+    assert found.model.weight.shape == (8, 4) and found.model.weight.dtype == np.float64
+    assert {part.device.type for part in (loss, by_weight, by_bias)} == {"cuda"}
 
 
 def test_another_arithmetic_is_another_model_to_measure() -> None:

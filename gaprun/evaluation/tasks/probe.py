@@ -77,7 +77,8 @@ class Probe(Task):
         assert train.labels is not None and test.labels is not None
         penalties = PENALTIES if self.C is None else (self.C,)
         x, x_test = (self._features(found, source) for found, source in ((train, fitted), (test, split)))
-        result = linear_probe(x, train.labels, x_test, test.labels, penalties=penalties, shots=self.shots)
+        given = x, train.labels, x_test, test.labels
+        result = linear_probe(*given, penalties=penalties, shots=self.shots, device=embedder.device)
         return Measured(result.metrics, len(test.images), test.dim, {"correct": result.correct})
 
     def _features(self, found: Embeddings, split: Split) -> np.ndarray:

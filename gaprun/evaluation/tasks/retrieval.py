@@ -74,7 +74,7 @@ class Retrieval(Task):
 
         embeddings = embedder.embeddings(split)
         if protocol.pool is None:
-            found = retrieval.full_retrieval(embeddings, ties=self.ties)
+            found = retrieval.full_retrieval(embeddings, ties=self.ties, device=embedder.device)
             details = {
                 "image_rank": found.image_rank,
                 "text_rank": found.text_rank,
@@ -84,7 +84,12 @@ class Retrieval(Task):
                 found.metrics() | repeated_captions(split), len(embeddings.images), embeddings.dim, details
             )
         pooled = retrieval.pool_retrieval(
-            embeddings, pool=protocol.pool, draws=self.draws, seed=POOL_SEED, ties=self.ties
+            embeddings,
+            pool=protocol.pool,
+            draws=self.draws,
+            seed=POOL_SEED,
+            ties=self.ties,
+            device=embedder.device,
         )
         return Measured(pooled.metrics, protocol.pool, embeddings.dim)
 
