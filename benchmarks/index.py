@@ -65,6 +65,7 @@ def opened(size: dict[str, Any]) -> dict[str, Any]:
     """In a child: open, and then look at some samples."""
     import random
 
+    import gaprun.data.columns  # noqa: F401 - with numpy, which every process of a run has imported
     from gaprun.data.split import open_split
 
     before, own, mapped = memory_mb(), memory_mb("RssAnon"), memory_mb("RssFile")
