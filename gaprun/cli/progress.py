@@ -58,7 +58,7 @@ class JobProgress:
     def __init__(self, first: str = "", always: bool = True, jobs: int = 1) -> None:
         self._progress = Progress(LineColumn(), console=err_console, transient=not always)
         self._tasks: dict[str, tuple[TaskID, str]] = {}
-        self._plain: dict[str, tuple[float, float]] = {}
+        self._plain: dict[str, tuple[float, float, int]] = {}  # begun, last told, done at the beginning
         self._first, self._always = first, always
         self._all = Share(jobs)
         self._last: TaskID | None = None
@@ -131,13 +131,13 @@ class JobProgress:
     def _line(self, event: Event) -> None:
         key, now = f"{event.job} {event.phase}", time.monotonic()
         if key not in self._plain:
-            self._plain[key] = (now, now)
-        started, last = self._plain[key]
+            self._plain[key] = (now, now, event.done)
+        started, last, before = self._plain[key]
         late = now - last >= PLAIN_SECONDS
         if late or (event.done == event.total and (self._always or last > started)):
-            self._plain[key] = (started, now)
-            rate = event.done / max(now - started, 1e-9)
-            left = f", ETA {clock((event.total - event.done) / rate)}" if 0 < event.done < event.total else ""
+            self._plain[key] = (started, now, before)
+            rate = (event.done - before) / max(now - started, 1e-9)  # what a stopped run did before is not of this one
+            left = f", ETA {clock((event.total - event.done) / rate)}" if rate and event.done < event.total else ""
             speed = f" ({rate:.1f}/s{left})" if now - started > 0.5 else ""
             self.message(f"{event.job} {event.phase} {event.done}/{event.total}{speed} {event.note}".rstrip())
 

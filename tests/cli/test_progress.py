@@ -59,6 +59,16 @@ def test_a_log_gets_no_lines_of_quick_work(written: io.StringIO) -> None:
     assert written.getvalue() == ""
 
 
+@pytest.mark.parametrize("written", [False], indirect=True)
+def test_a_log_counts_the_rate_from_where_the_work_began(written: io.StringIO, monkeypatch) -> None:
+    """What a stopped run did before it was stopped took none of this one's time."""
+    bars, now = progress.JobProgress(), 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    for done, now in ((900, 0.0), (950, 100.0)):  # noqa: B007 - read above
+        bars(Event("shards", "read", done, 1000))
+    assert "shards read 950/1000 (0.5/s, ETA 0:01:40)" in written.getvalue()
+
+
 def test_a_line_of_80_columns_keeps_rate_and_time_left() -> None:
     name = "soft-swap-probability=0.001-s3-e402e578"
     text = progress.line(80, name, "train", 1234, 6000, 12.34, 3725.0, 60.0, "loss 4.123")
