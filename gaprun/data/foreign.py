@@ -128,9 +128,14 @@ def _read_all(tars: Sequence[Path], work: Path, workers: int, progress: Progress
 def _obey_the_parent_alone() -> None:
     """In a process of the pool: Ctrl-C is the parent's to handle, and without it there is no work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    parent.join()
+    os._exit(1)
 
 
 def _keep(tar: Path, work: Path, threads: int = 1) -> None:
