@@ -160,15 +160,17 @@ def _sorts_and_filters(browser):
         "return [...document.querySelectorAll('#compared th')].filter(h => !h.hidden).map(h => h.innerText)"
     )
     few = [head.split()[0] for head in browser.execute_script(heads)]
-    assert few == ["recipe", "seeds", "gap", "image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1"]
+    assert few[:2] == ["recipe", "seeds"]  # each of these once, or once a set-up
+    assert set(few[2:]) == {"gap", "image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1"}
     browser.execute_script("arguments[0].click()", switch)
-    assert len(browser.execute_script(heads)) > 12
+    assert len(browser.execute_script(heads)) > max(12, len(few))
     browser.execute_script("arguments[0].click()", switch)
     rows.send_keys("flt")
     shown = names.replace(".map(", ".filter(r => !r.hidden).map(")
     assert sorted(browser.execute_script(shown)) == sorted(name for name in every if "flt" in name)
     columns.send_keys("probe")
-    assert [name.split()[0] for name in browser.execute_script(heads)] == ["recipe", "seeds", "probe_top1"]
+    left = [name.split()[0] for name in browser.execute_script(heads)]
+    assert left[:2] == ["recipe", "seeds"] and set(left[2:]) == {"probe_top1"}
     for box in (rows, columns):
         box.clear()
         browser.execute_script("arguments[0].dispatchEvent(new Event('input'))", box)
