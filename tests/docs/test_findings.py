@@ -11,7 +11,7 @@ from tests.conftest import REPO, run_gaprun
 
 SWEEP = {f"FLT {tau}": f"flt-tau={tau}" for tau in ("0.01", "0.02", "0.07", "0.1", "0.2", "0.4")}
 GROUPS = {
-    "Published values and scaled values": {
+    "Scenes: published values and scaled values": {
         "baseline": "baseline",
         "FLT 0.04 (published)": "flt",
         "FLT 0.16 (scaled)": "flt-scaled",
@@ -23,7 +23,7 @@ GROUPS = {
         "HS 0.02 (scaled)": "hard-swap-scaled",
         "SS 0.05": "soft-swap",
     },
-    "Real photos: first runs": {
+    "Real photos: the seven methods": {
         "baseline": "baseline",
         "FLT 0.124": "flt-scaled",
         "TS 0.031 -> 0.155": "schedule-scaled",
@@ -31,6 +31,26 @@ GROUPS = {
         "SLRT 0.1": "slrt",
         "HS 0.0145": "hard-swap-scaled",
         "SS 0.05": "soft-swap",
+    },
+    "Real photos: fixed temperatures": {
+        **SWEEP,
+        "FLT 0.04": "flt-tau=0.04",
+        "FLT 0.124": "flt-scaled",
+    },
+    "Other methods of the field": {
+        "baseline": "baseline",
+        "FLT 0.04": "flt",
+        "TS 0.01 -> 0.05": "schedule",
+        "mean gap": "mean-gap",
+        "alignment and uniformity": "contrastive-gap",
+        "ModGap": "modgap",
+        "CyCLIP": "cyclip",
+        "separation": "separation",
+        "adversary": "adversary",
+        "random alignment": "random-alignment",
+        "geodesic mixup": "geodesic-mixup",
+        "SigLIP": "sigmoid",
+        "SigLIP with relative bias": "relative-sigmoid",
     },
     "The inverted U": {
         **SWEEP,
@@ -63,6 +83,7 @@ GROUPS = {
     },
 }
 SCENES = ["schedule.steps=600", "data.resize=none"]  # the set-up that the claims are judged in
+PHOTOS = "data.train.0=flickr8k/train"
 WHERE = [word for condition in SCENES for word in ("--where", condition)]
 WORDS = {
     "gap": "gap",
@@ -114,7 +135,7 @@ def test_every_number_of_the_tables(title):
 
 
 def test_what_differs_from_the_baseline():
-    answers = ask(sections()["Published values and scaled values"])
+    answers = ask(sections()["Scenes: published values and scaled values"])
     found = {
         (r, m)
         for (r, m, protocol), row in answers.items()
@@ -137,7 +158,7 @@ def test_what_differs_from_the_baseline():
     }
     said = set(
         re.findall(
-            r"[(+]([+-]?\d+\.\d)", sections()["Published values and scaled values"].split("(all queries):")[1]
+            r"[(+]([+-]?\d+\.\d)", sections()["Scenes: published values and scaled values"].split("(all queries):")[1]
         )
     )
     deltas = {
@@ -158,13 +179,39 @@ def test_softplus_and_the_schedule_of_its_ends():
     assert [float(x) for x in said.groups()] == pytest.approx([row["delta"], *row["delta_ci95"]], abs=6e-4)
 
 
+def test_which_of_the_fields_methods_differ():
+    section = sections()["Other methods of the field"]
+    answers = ask(section)
+    found = {
+        (row, metric): answer["delta"]
+        for (row, metric, protocol), answer in answers.items()
+        if protocol == "full" and answer["p_corrected"] is not None and answer["p_corrected"] < 0.05
+    }
+    others = {row for row, _, _ in answers} - {"baseline"}
+    same = {"flt", "schedule", "adversary", "random-alignment"}
+    assert {row for row, metric in found if metric == "gap"} == others - same
+    assert {row for row in others if found.get((row, "gap"), 0) > 0} == {"cyclip"}
+    gains = {(row, metric): round(delta, 1) for (row, metric), delta in found.items() if metric != "gap"}
+    assert gains == {
+        (row, metric): delta
+        for row, deltas in (("contrastive-gap", (7.7, 4.8, 20.7, 19.3)), ("modgap", (5.5, 4.7, 14.3, 13.1)))
+        for metric, delta in zip(
+            ("image_recall@5", "text_recall@5", "zeroshot_top1", "probe_top1"), deltas, strict=True
+        )
+    }
+    for said in ("+7.7 image, +4.8\ntext; zero-shot +20.7, probe +19.3", "(+5.5, +4.7; +14.3, +13.1)"):
+        assert said in section
+
+
 def test_the_verdicts():
-    done = run_gaprun("paper", "claims", "--db", "results.db.example", *WHERE, "--json", cwd=REPO)
-    found = {claim["claim"]: claim["verdict"] for claim in json.loads(done.stdout)}
+    """Those on scenes, then those on photos."""
     text = (REPO / "docs" / "findings.md").read_text()
-    assert f"`gaprun paper claims --db results.db.example {' '.join(WHERE)}`" in text
-    said = dict(re.findall(r"^\| (C\d) [^|]*\| ([a-z ]+) \|", text, re.M))
-    assert len(said) == 9 and said == found
+    said = re.findall(r"^\| (C\d) [^|]*\| ([a-z ]+) \|", text, re.M)
+    assert len(said) == 18
+    for where, verdicts in ((WHERE, said[:9]), (["--where", PHOTOS], said[9:])):
+        done = run_gaprun("paper", "claims", "--db", "results.db.example", *where, "--json", cwd=REPO)
+        assert dict(verdicts) == {claim["claim"]: claim["verdict"] for claim in json.loads(done.stdout)}
+        assert f"`gaprun paper claims --db results.db.example {' '.join(where)}`" in text
 
 
 def test_what_closing_the_gap_buys():

@@ -37,6 +37,6 @@ def test_what_is_renewed_is_what_stands_there(monkeypatch):
     monkeypatch.chdir(REPO)
     text = (REPO / "README.md").read_text()
     assert renew.renewed_readme(text.replace("closes", "opens", 1)) == text
-    title = "Real photos: first runs"
+    title = "Real photos: the seven methods"
     section = sections()[title]
     assert renew.renewed_section(title, section.replace("| 3 | 0.4", "| 2 | 0.5", 1)) == section
