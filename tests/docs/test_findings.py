@@ -158,7 +158,8 @@ def test_what_differs_from_the_baseline():
     }
     said = set(
         re.findall(
-            r"[(+]([+-]?\d+\.\d)", sections()["Scenes: published values and scaled values"].split("(all queries):")[1]
+            r"[(+]([+-]?\d+\.\d)",
+            sections()["Scenes: published values and scaled values"].split("(all queries):")[1],
         )
     )
     deltas = {
