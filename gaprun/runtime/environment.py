@@ -66,11 +66,24 @@ def environment(device: torch.device) -> dict[str, object]:
         "system": platform.system(),
         "device": device.type,
         "device_name": card,
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "kernels": described(device),
         "packages": packages,
         **({"plugins": plugins} if (plugins := plugin_hashes()) else {}),
     }
+
+
+@cache
+def processor() -> str:
+    """The CPU's model and the vector instructions that torch uses on it: sums are rounded otherwise by another kind."""
+    name = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    return f"{name or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 @cache

@@ -48,14 +48,14 @@ class AtOnce:
         work(*given)
 
 
-class Beside(AtOnce):
-    """Stands in for multiprocessing's context: a process is a thread."""
+class Beside(threading.Thread):
+    """Stands in for a process: a thread that is started already."""
 
-    class Process(threading.Thread):
-        pid, exitcode = None, 0
+    pid, exitcode = None, 0
 
-        def __init__(self, target, args) -> None:
-            super().__init__(target=target, args=args, daemon=True)
+    def __init__(self, work, given) -> None:
+        super().__init__(target=work, args=given, daemon=True)
+        self.start()
 
 
 def test_each_device_holds_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,8 @@ def test_each_device_holds_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
             events.put((job.id, "Failure", repr(error)))
 
     monkeypatch.setattr(parallel, "_start_child", hold_device)
-    monkeypatch.setattr(parallel.multiprocessing, "get_context", lambda kind: Beside)
+    monkeypatch.setattr(parallel, "child_context", lambda cards: queue)
+    monkeypatch.setattr(parallel, "start_child", lambda context, work, *given: Beside(work, given))
     jobs = [small_job("baseline", seed=seed) for seed in range(5)]
     run_jobs(jobs, "unused", ["cuda:0", "cuda:1"], lambda event: None, ended.append)
     assert sorted(outcome.job.seed for outcome in ended) == list(range(5))

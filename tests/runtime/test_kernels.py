@@ -139,6 +139,8 @@ def test_measuring_prepares_the_device_first(monkeypatch, tmp_path: Path, scenes
 def test_the_environment_says_what_is_computed_with(monkeypatch, tmp_path: Path) -> None:
     set_kernels(Compute(deterministic=False), CPU)
     assert environment(CPU)["kernels"] == {"deterministic": False}
+    model, _, instructions = environment(CPU)["processor"].rpartition(", ")
+    assert model and instructions == torch.backends.cpu.get_cpu_capability()
     card = type("Card", (), {"major": 9, "minor": 0, "total_memory": 80 * 2**30})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
     set_kernels(Compute(tf32=True), CARD)
