@@ -45,7 +45,7 @@ def probed(task: Probe, train: Embeddings, test: Embeddings) -> dict[str, float]
         for name in ("fit", "seen")
     }
     found = {"fit": train, "seen": test}
-    embedder = SimpleNamespace(embeddings=lambda split: found[split.path])
+    embedder = SimpleNamespace(device=torch.device("cpu"), embeddings=lambda split: found[split.path])
     object.__setattr__(task, "source", lambda option, split: splits["fit"])
     return task.measure(embedder, splits["seen"], FULL).values
 
