@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 # What takes long to import on a job's way. Importing it starts no thread and asks for no GPU (a test looks).
+_ours: set[int | None] = set()  # process ids of the servers that were started here
 PRELOADED = ["gaprun.jobs.run", "gaprun.jobs.parallel", "gaprun.evaluation.probe"]
 
 
@@ -23,9 +24,10 @@ def child_context(cards: bool) -> multiprocessing.context.BaseContext:
 
     PyTorch takes seconds to import, so on the CPU a server imports it once and forks for every job; it computes
     nothing, so nothing but modules is shared. Jobs on GPUs import it anew: beside their hours that is little, and
-    their loader processes come from a server of the job's own. So do all jobs on systems where forking is not safe.
+    their loader processes come from a server of the job's own. So do all jobs on systems where forking is not safe, and
+    where this process has a server already for other work (a process has but one): it would not outlive a Ctrl-C.
     """
-    if cards or sys.platform != "linux":
+    if cards or sys.platform != "linux" or _server() not in (None, *_ours):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -33,7 +35,13 @@ def child_context(cards: bool) -> multiprocessing.context.BaseContext:
     multiprocessing.resource_tracker.ensure_running()  # not below: it would let the signals through
     with _deaf_to(signal.SIGINT, signal.SIGTERM):
         multiprocessing.forkserver.ensure_running()
+    _ours.add(_server())
     return context
+
+
+def _server() -> int | None:
+    """The process id of this process's fork server, if it has one."""
+    return getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
 
 
 def start_child(

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from gaprun.jobs import children
 from gaprun.jobs.children import PRELOADED, child_context, start_child
+from tests.conftest import REPO
 
 LOOK = f"""
 import os, threading
@@ -49,11 +51,18 @@ def wait_for_ever(answers) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs' processes are started anew")
-def test_processes_come_from_one_server_that_no_stop_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_come_from_one_server_that_no_stop_ends() -> None:
+    """In a process of its own: this one may have a server for other work by now."""
+    code = "from tests.jobs.test_children import one_server_that_no_stop_ends as check; check()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def one_server_that_no_stop_ends() -> None:
     answers = None
     servers = set()
     for word in ("first", "second"):
-        monkeypatch.setenv("GAPRUN_TEST_WORD", word)
+        os.environ["GAPRUN_TEST_WORD"] = word
         context = child_context(cards=False)
         answers = context.Queue()
         process = start_child(context, tell, answers)
@@ -76,4 +85,7 @@ def test_processes_come_from_one_server_that_no_stop_ends(monkeypatch: pytest.Mo
 def test_on_gpus_and_where_forking_is_unsafe_processes_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     assert child_context(cards=True).get_start_method() == "spawn"
     monkeypatch.setattr(sys, "platform", "darwin")
+    assert child_context(cards=False).get_start_method() == "spawn"
+    monkeypatch.undo()
+    monkeypatch.setattr(children, "_server", lambda: 12345)  # one of somebody else's
     assert child_context(cards=False).get_start_method() == "spawn"
