@@ -24,7 +24,7 @@ from gaprun.files import write_atomically
 PLAN = "plan.json"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _SHARD = re.compile(r"\d{5}\.tar")
-_WORK_FILE = re.compile(r"plan\.json|lock|\d{5}\.(json|tar|tar\.tmp)|\..+\.\d+")
+_WORK_FILE = re.compile(r"plan\.json|lock|\d{5}\.(json|tar|tar\.tmp)|.+\.tar\.jsonl|\..+\.\d+")
 _OWN = (INDEX, SAMPLES, RECORD, *COLUMN_FILES)
 _LEFT = re.compile(rf"\.({'|'.join(map(re.escape, _OWN))})\.\d+")
 

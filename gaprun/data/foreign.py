@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.data.classnames import check_labels, read_class_names
-from gaprun.data.folder import disk_errors, locked, publish, replace_file
+from gaprun.data.folder import disk_errors, locked, publish, remove_work, replace_file
 from gaprun.data.foreign_shard import read_shard
 from gaprun.data.identity import SAMPLES, SETTLED, file_state
 from gaprun.data.parallel import Progress
@@ -60,7 +59,7 @@ def index_folder(
             tally = Tally()
             shards, lines, states = _joined(tars, work, tally)
             if not lines:
-                shutil.rmtree(work)
+                remove_work(work)
                 raise UserError(f"no usable picture in the shards of {folder} ({tally or 'all are empty'})")
             classes = check_labels(words, lines, tally)
             index = publish(
@@ -74,7 +73,7 @@ def index_folder(
                 classes=classes,
                 templates=words.templates if classes is not None else None,
             )
-            shutil.rmtree(work)
+            remove_work(work)
     return index
 
 

@@ -225,8 +225,10 @@ def test_an_index_that_was_stopped_goes_on_where_it_was(foreign, monkeypatch):
         index_folder(foreign, force=True, progress=stop)
     shard = foreign / "00000.tar"
     shard.write_bytes(shard.read_bytes() + bytes(512))  # another file now: it is read again
+    (foreign / ".indexing" / "mine.txt").write_text("precious")
     index_folder(foreign, force=True)
     assert read[4:] == ["00000.tar", "00000.tar", "00001.tar"]
+    assert [path.name for path in (foreign / ".indexing").iterdir()] == ["mine.txt"]
 
 
 def test_an_index_is_replaced_only_when_asked_and_never_gapruns_own(foreign, split_folder):
