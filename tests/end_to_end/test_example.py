@@ -15,6 +15,18 @@ PUBLISHED = {"baseline", "flt", "schedule", "reparam", "slrt", "hard-swap", "sof
 LONGER = {"baseline", "schedule", "reparam", "slrt"}
 SCALED = {"flt-scaled", "schedule-scaled", "hard-swap-scaled"}
 PHOTOS = {"baseline", "flt-scaled", "schedule-scaled", "reparam", "slrt", "hard-swap-scaled", "soft-swap"}
+FIELD = {
+    "baseline",
+    "flt",
+    "schedule",
+    "mean-gap",
+    "contrastive-gap",
+    "modgap",
+    "cyclip",
+    "separation",
+    "adversary",
+}
+FIELD |= {"random-alignment", "geodesic-mixup", "sigmoid", "relative-sigmoid"}
 SCENES = ("--where", "schedule.steps=600", "--where", "data.resize=none")
 MOST_BYTES = 8 * 1024**2
 
@@ -44,6 +56,17 @@ def test_it_answers_the_question_in_the_readme() -> None:
     assert all(found[name, "gap"] < found["baseline", "gap"] / 2 for name in SCALED | {"soft-swap"})
     assert all(found[name, "text_recall@5"] > 60 for name in PUBLISHED | SCALED)  # chance is about 0.5
     assert not [path.name for path in REPO.glob("results.db.example?*")]
+
+
+def test_photos_and_the_fields_methods_have_three_seeds_each() -> None:
+    temperatures = {f"flt-tau={tau}" for tau in (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4)}
+    for where, recipes in (
+        (("--where", "data.train.0=flickr8k/train"), PHOTOS | temperatures),
+        (("--where", "data.resize=model", "--where", "schedule.steps=600"), FIELD),
+    ):
+        assert {row["recipe"]: row["n"] for row in ask("--metric", "gap", *where)} == dict.fromkeys(
+            recipes, 3
+        )
 
 
 def test_the_longer_runs_stand_apart() -> None:
