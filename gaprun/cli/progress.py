@@ -136,14 +136,10 @@ class JobProgress:
         late = now - last >= PLAIN_SECONDS
         if late or (event.done == event.total and (self._always or last > started)):
             self._plain[key] = (started, now, before)
-            rate = (event.done - before) / max(
-                now - started, 1e-9
-            )  # what a stopped run did before is not of this one
-            left = (
-                f", ETA {clock((event.total - event.done) / rate)}"
-                if rate and event.done < event.total
-                else ""
-            )
+            seconds = max(now - started, 1e-9)
+            rate = (event.done - before) / seconds  # what a stopped run did before is not of this one
+            unfinished = rate and event.done < event.total
+            left = f", ETA {clock((event.total - event.done) / rate)}" if unfinished else ""
             speed = f" ({rate:.1f}/s{left})" if now - started > 0.5 else ""
             self.message(f"{event.job} {event.phase} {event.done}/{event.total}{speed} {event.note}".rstrip())
 
