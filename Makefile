@@ -20,7 +20,7 @@ quickstart: $(VENV)/.gaprun
 	$(BIN)/gaprun train recipes/quickstart.yaml
 	$(BIN)/gaprun report
 	$(BIN)/gaprun compare --summary
-	@echo "Curves, clouds and examples: report.html. All methods with five seeds: docs/findings.md."
+	@echo "Curves, clouds and examples: report.html. All methods, more seeds and real photos: docs/findings.md."
 
 # Makes results.db.example again: the small tables and sweeps on drawn scenes (about four hours on two quiet cores) and, where
 # data/flickr8k and data/cifar10 are there, the tables on photos (three to four hours more).
