@@ -19,12 +19,13 @@ from gaprun.data.identity import RECORD, SAMPLES, fingerprint, note_hashes
 from gaprun.data.shards import OWNER, dump_line
 from gaprun.data.split import FORMAT, INDEX, WORK, Split, read_index
 from gaprun.errors import Failure, UserError
-from gaprun.files import write_atomically
+from gaprun.files import beginning, write_atomically
 
 PLAN = "plan.json"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _SHARD = re.compile(r"\d{5}\.tar")
 _WORK_FILE = re.compile(r"plan\.json|lock|\d{5}\.(json|tar|tar\.tmp)|.+\.tar\.jsonl|\..+\.\d+")
+_OWN_LINE = re.compile(rb'\{"key":"[^\n]*"shard":\d+,"offset":\d+,')
 _OWN = (INDEX, SAMPLES, RECORD, *COLUMN_FILES)
 _LEFT = re.compile(rf"\.({'|'.join(map(re.escape, _OWN))})\.\d+")
 
@@ -42,6 +43,7 @@ def state_of(
     way_out = "choose another --out, or replace it with --force"
     if folder.is_dir() and (folder / WORK).exists():
         _refuse_foreign_work(folder / WORK)
+    refuse_foreign_index(folder)
     if (folder / INDEX).is_file():
         if force:
             _refuse_foreign(folder)
@@ -54,7 +56,7 @@ def state_of(
         Split(folder)
         return "done"
     if (folder / WORK / PLAN).is_file():
-        begun = json.loads((folder / WORK / PLAN).read_text(encoding="utf-8"))
+        begun = _begun(folder / WORK / PLAN)
         if begun == source:
             return "clear" if newest > (folder / WORK / PLAN).stat().st_mtime_ns else "open"
         if force:
@@ -67,6 +69,29 @@ def state_of(
     if folder.is_dir() and any(path.name != WORK for path in folder.iterdir()):
         raise UserError(f"{folder} is not empty and no split of gaprun's: choose another --out")
     return "open"
+
+
+def _begun(plan: Path) -> Any:
+    try:
+        return json.loads(plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{plan} was not written by gaprun, or is damaged: choose another --out") from None
+
+
+def refuse_foreign_index(folder: Path) -> None:
+    """Raise UserError where `folder` holds an index.json, or without one a samples.jsonl, that is not gaprun's.
+
+    The first bytes tell, so that damage further on hides nothing.
+    """
+    index, samples = folder / INDEX, folder / SAMPLES
+    if index.exists() or index.is_symlink():
+        head = beginning(index)
+        foreign = None if head.startswith(b'{\n "format": ') and b'\n "dataset": ' in head else index
+    else:
+        head = beginning(samples)
+        foreign = samples if samples.exists() and not _OWN_LINE.match(head) else None
+    if foreign is not None:
+        raise UserError(f"{foreign} was not written by gaprun and is left as it is: choose another --out")
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -19,9 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.data.classnames import check_labels, read_class_names
-from gaprun.data.folder import disk_errors, locked, publish, remove_work, replace_file
+from gaprun.data.folder import (
+    disk_errors,
+    locked,
+    publish,
+    refuse_foreign_index,
+    remove_work,
+    replace_file,
+)
 from gaprun.data.foreign_shard import read_shard
-from gaprun.data.identity import SAMPLES, SETTLED, file_state
+from gaprun.data.identity import SETTLED, file_state
 from gaprun.data.parallel import Progress
 from gaprun.data.shards import dump_line
 from gaprun.data.split import INDEX, read_index
@@ -79,10 +86,8 @@ def index_folder(
 
 def may_index(folder: Path, force: bool) -> None:
     """Raise UserError where `folder` has an index, or a file of the index's name, that must stay."""
-    samples = folder / SAMPLES
+    refuse_foreign_index(folder)
     if not (folder / INDEX).is_file():
-        if samples.exists() and not samples.read_bytes()[:8].startswith(b'{"key":'):
-            raise UserError(f"{samples} was not written by gaprun: choose another --out")
         return
     if not force:
         raise UserError(f"{folder} has an {INDEX} already: make a new one with --force")

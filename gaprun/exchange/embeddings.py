@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 import numpy as np
 
 from gaprun.data.split import open_split
-from gaprun.errors import Failure, UserError
+from gaprun.errors import UserError
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.given import read_given
 from gaprun.evaluation.tasks.zeroshot import class_embeddings
-from gaprun.files import write_atomically
+from gaprun.files import check_replaceable, replace_file
 from gaprun.jobs.load import load_model
 from gaprun.runtime.environment import pick_device
 from gaprun.store import Store
+
+# The comment of the .zip that an .npz is: by it --force knows a file that gaprun wrote.
+MARK = b"gaprun embeddings"
+OLDER = "name another --out (embeddings of an older gaprun: remove them yourself)"
 
 
 def export_embeddings(
@@ -33,14 +38,14 @@ def export_embeddings(
     Arrays as in `gaprun.evaluation.given`: rows of length 1 with the images' lengths before; where the split has
     classes their labels, names and text rows, the means over its own templates that zero-shot uses. What the store
     keeps is not encoded again. Returns run, numbers of images and texts, and the content hash that `eval --embeddings`
-    gives the file. Raises UserError, also for a file that is there without `force` or is none of these.
+    gives the file. Raises UserError, also for a file that is there, unless with `force` for one that gaprun wrote.
     """
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: embeddings are written as .npz: give the name that ending")
     if out.exists():
         if not force:
             raise UserError(f"{out} exists: name another --out, or --force to replace it")
-        read_given(out)  # only a file of embeddings is replaced
+        check_replaceable(out, _is_own, OLDER)
     split = open_split(data)
     device = pick_device(device_name)
     loaded = load_model(store, model, None, None)
@@ -60,11 +65,17 @@ def export_embeddings(
     def write(target: Path) -> None:
         with target.open("wb") as file:
             np.savez(file, **arrays)
+        with zipfile.ZipFile(target, "a") as archive:
+            archive.comment = MARK
 
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, write)
-    except OSError as error:
-        raise Failure(f"{out} cannot be written: {error.strerror or error}; free some space") from None
+    replace_file(out, write, _is_own, OLDER)
     content = read_given(out).content
     return {"run": loaded.run_id, "images": len(found.images), "texts": len(found.texts), "content": content}
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment == MARK
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -1,8 +1,10 @@
-"""Removing a run with its files and nothing else: a folder goes only if it carries the run's own mark."""
+"""Removing a run with its files and nothing else: a folder goes only if it carries the run's own mark, and of what is
+in it only what gaprun wrote; a person's notes and figures stay, and the folder with them."""
 
 from __future__ import annotations
 
-import shutil
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,13 @@ from gaprun.store.folders import disown, is_own, other_databases
 if TYPE_CHECKING:
     from gaprun.store.database import Store
     from gaprun.store.models import Run
+
+# What gaprun writes into a run's folder. A checkpoint that was moved aside (`.aside1`) is not among it: it was damaged
+# or another's.
+_OWN = re.compile(
+    r"run\.json|run\.lock|recipe\.yaml|log\.txt|record\.jsonl|details/[^/]+\.npz|checkpoints/step-\d+\.(pt|json)"
+    r"|((details|checkpoints)/)?\.[^/]+\.\d+"  # a file that was being written when a process was killed
+)
 
 
 def removable_folder(store: Store, run: Run) -> Path | None:
@@ -24,6 +33,8 @@ def removable_folder(store: Store, run: Run) -> Path | None:
 
 def remove_run(store: Store, run: Run, keep_files: bool = False) -> str:
     """Remove `run` from the database, then its folder unless `keep_files`; a line that says what was done.
+
+    Files there that gaprun did not write stay, in their folder, and are named.
 
     Raises UserError for a run that a process is at or that is queued, Failure when its files cannot be deleted (its
     rows are gone then).
@@ -40,10 +51,32 @@ def remove_run(store: Store, run: Run, keep_files: bool = False) -> str:
     if folder is None:
         return f"removed {run.id}{left}"
     try:
-        shutil.rmtree(folder)
+        foreign = _remove_own(folder)
     except OSError as error:
         raise Failure(f"removed {run.id}, but its folder {folder} is left: {error.strerror}") from None
+    if foreign:
+        named = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
+        return f"removed {run.id} and its files; {folder} is left with what gaprun did not write: {named}"
     return f"removed {run.id} and {folder}"
+
+
+def _remove_own(folder: Path) -> list[str]:
+    """Delete gaprun's files in a run's folder, and folders that are empty then; the names of what stays.
+
+    Links are not followed: one to a folder stays.
+    """
+    foreign = []
+    for parent, below, names in os.walk(folder, topdown=False):
+        for name in names + [one for one in below if Path(parent, one).is_symlink()]:
+            path = Path(parent, name)
+            relative = path.relative_to(folder).as_posix()
+            if _OWN.fullmatch(relative) and not path.is_dir():
+                path.unlink()
+            else:
+                foreign.append(relative)
+        if not any(Path(parent).iterdir()):
+            Path(parent).rmdir()
+    return sorted(foreign)
 
 
 def _folder(store: Store, run: Run) -> Path | None:

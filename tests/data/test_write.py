@@ -210,6 +210,36 @@ def test_foreign_folders_and_files_are_refused_even_with_force(tmp_path, make_pl
     assert (tmp_path / "full" / "thesis.tex").read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("index.json", '{"mine": 1}'),
+        ("index.json", '{"format": 1, "dataset": "x"}'),
+        ("index.json", "<html>"),
+        ("samples.jsonl", '{"key": "mine"}\n'),
+        (".writing/plan.json", "mine"),
+    ],
+)
+def test_force_spares_files_of_our_names_that_others_wrote(tmp_path, make_plan, name, text):
+    folder = tmp_path / "d" / "train"
+    for path, content in ((name, text), ("notes.txt", "precious")):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for force in (False, True):
+        with pytest.raises(UserError, match=rf"{name} was not written by gaprun.*choose another --out"):
+            write_splits([make_plan(folder, 5)], force=force)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_an_index_of_ours_that_was_damaged_can_be_replaced(tmp_path, make_plan):
+    folder = tmp_path / "d" / "train"
+    write_splits([make_plan(folder, 5)])
+    (folder / "index.json").write_bytes((folder / "index.json").read_bytes()[:200])
+    write_splits([make_plan(folder, 6)], force=True)
+    assert open_split(folder).samples == 6
+
+
 def test_a_set_without_usable_samples_leaves_nothing_behind(tmp_path, make_plan):
     plan = write.SplitPlan(
         tmp_path / "a" / "b", range(3), lambda i: ItemOutcome(None, ("undecodable",), f"x{i}.jpg"), {}

@@ -5,6 +5,7 @@ import json
 import math
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -78,12 +79,42 @@ def test_removal_takes_the_run_folder_along(store, new_run, key, tmp_path, monke
     fill(store, new_run, key)
     for seed in (0, 1):
         own(store, f"baseline-s{seed}", {"seed": seed})
-        (tmp_path / "runs" / f"baseline-s{seed}" / "last.pt").touch()
+        write_run_files(tmp_path / "runs" / f"baseline-s{seed}")
     said = remove_run(store, store.run("baseline-s0"))
     assert said == f"removed baseline-s0 and {tmp_path / 'runs' / 'baseline-s0'}"
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["baseline-s1"]
     assert remove_run(store, store.run("baseline-s1"), keep_files=True) == "removed baseline-s1"
-    assert (tmp_path / "runs" / "baseline-s1" / "last.pt").exists() and store.runs() == []
+    assert (tmp_path / "runs" / "baseline-s1" / "checkpoints" / "step-00000003.pt").exists()
+    assert store.runs() == []
+
+
+def write_run_files(folder: Path) -> None:
+    for name in (
+        "checkpoints/step-00000003.pt", "checkpoints/step-00000003.json", "details/gap-full-3-0a.npz", "run.lock",
+        "recipe.yaml", "log.txt", "record.jsonl", "checkpoints/.step-00000006.pt.4711",
+    ):  # fmt: skip
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
+def test_removal_leaves_what_a_person_put_into_the_folder(store, new_run, key, tmp_path, monkeypatch):
+    monkeypatch.setenv("GAPRUN_RUNS", str(tmp_path / "runs"))
+    fill(store, new_run, key)
+    folder = own(store, "baseline-s0", {"seed": 0})
+    write_run_files(folder)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "step-00000001.pt").write_text("on another disk")
+    mine = ("notes.md", "checkpoints/best.pt", "checkpoints/step-00000002.pt.aside1", "figures/a/gap.pdf")
+    for name in mine:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("precious")
+    (folder / "large").symlink_to(tmp_path / "scratch")
+    said = remove_run(store, store.run("baseline-s0"))
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    assert left == sorted(mine)
+    assert (folder / "large").is_symlink() and (tmp_path / "scratch" / "step-00000001.pt").exists()
+    assert "left with what gaprun did not write: checkpoints/best.pt" in said and "and 2 more" in said
+    assert [run.id for run in store.runs()] == ["baseline-s1"]
 
 
 @pytest.mark.parametrize("folder", ["", ".", "..", "runs", "/", "precious", "link"])
