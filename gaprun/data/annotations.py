@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gaprun.data.division import check_split_name
+from gaprun.data.division import check_split_name, own_split
 from gaprun.data.tables import Entry
 from gaprun.data.text import read_text
 from gaprun.errors import UserError
@@ -29,6 +29,8 @@ def read_json(path: Path, option: str) -> Any:
 def read_coco(path: Path, option: str = "--captions") -> list[Entry]:
     """Entries of a COCO captions file (`images` and `annotations`); captions in the order of annotation ids.
 
+    A `split` of an image is its split.
+
     Raises UserError where the file is something else, such as COCO's instances, or contradicts itself.
     """
     content = read_json(path, option)
@@ -41,7 +43,9 @@ def read_coco(path: Path, option: str = "--captions") -> list[Entry]:
         if number in entries:
             raise UserError(f"{option} {path} has image id {number} twice")
         name = _text(image.get("file_name"), path, "images", "file_name")
-        entries[number] = Entry(name, id=number, number=number if isinstance(number, int) else None)
+        split = own_split(str(image.get("split") or ""), f"{option} {path}, image {number}")
+        own = number if isinstance(number, int) else None
+        entries[number] = Entry(name, id=number, number=own, split=split)
     annotations = _dicts(content["annotations"], path, "annotations")
     for note in sorted(annotations, key=lambda note: _order(note, path)):
         if "caption" not in note:

@@ -82,6 +82,20 @@ def split_word(word: str) -> str | None:
     return next((split for split, words in SPLIT_WORDS.items() if word.lower() in words), None)
 
 
+def own_split(word: str, where: str) -> str | None:
+    """The split that a set's own file says in `word`, restval being part of train; None where it says nothing.
+
+    Raises UserError that begins with `where` for a word that names none.
+    """
+    found = "train" if word.strip().lower() == "restval" else split_word(word.strip())
+    if word.strip() and found is None:
+        raise UserError(
+            f"{where}: split '{word.strip()[:40]}' is none of train, val and test: put one there, or "
+            "give it another name where it means something else"
+        )
+    return found
+
+
 def check_split_name(name: str) -> None:
     """Raise UserError unless `name` can be a split's folder name: letters, digits, `-` and `_`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name):

@@ -57,6 +57,7 @@ class Folders:
         self.files: list[File] = []
         self.tally = Tally()
         self._roots = [f"/{_name(str(folder.absolute())).strip('/')}" for folder in folders]
+        self._reals = [(root, _name(os.path.realpath(root))) for root in self._roots]
         for folder, root in zip(folders, self._roots, strict=True):
             if not folder.is_dir():
                 raise UserError(f"--images {folder} is not a folder")
@@ -77,14 +78,26 @@ class Folders:
     def find(self, name: str, source: Path, number: int | None = None) -> Found:
         """What an annotation file's `name` means: a file, several ("ambiguous"), or none.
 
-        In this order: the file of that path below one of the folders; the only one whose whole path ends with the name;
-        the only one whose path below its folder is the name's end, unless what comes before it in the name agrees
-        better with another folder here; the only one of the COCO id `number`, by which a 2014 name finds a 2017 file.
+        An absolute name below one of the folders is the file of that path. Else in this order: the file of that path
+        below one of the folders; the only one whose whole path ends with the name; the only one whose path below its
+        folder is the name's end, unless what comes before it in the name agrees better with another folder here; the
+        only one of the COCO id `number`, by which a 2014 name finds a 2017 file.
         Raises UserError naming `source` where a name leaves the folders.
         """
         parts = PurePosixPath(_name(name.replace("\\", "/")))
+        if parts.is_absolute() and ".." not in parts.parts:
+            for root, real in self._reals:
+                for folder in (root, real):
+                    if parts.is_relative_to(folder):
+                        place = f"{root}/{parts.relative_to(folder)}"
+                        return _only(
+                            [file for file in self._names.get(parts.name, []) if file.place == place]
+                        )
         if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name):
-            raise UserError(f"{source} names the picture '{name}', which is outside --images: refused")
+            raise UserError(
+                f"{source} names the picture '{name}', which is outside --images: refused; name the folder that "
+                "holds it with --images"
+            )
         alike = self._names.get(parts.name, [])
         for chosen in (
             [file for file in alike if file.relative == str(parts)],

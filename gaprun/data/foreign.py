@@ -34,10 +34,18 @@ from gaprun.data.shards import dump_line
 from gaprun.data.split import INDEX, read_index
 from gaprun.data.tally import Tally
 from gaprun.errors import Failure, UserError
-from gaprun.files import file_sha256
+from gaprun.files import beginning, file_sha256
 from gaprun.version import __version__
 
 WORK = ".indexing"
+_COMPRESSED = (
+    ".tgz",
+    ".tbz",
+    ".tbz2",
+    ".txz",
+    *(f".tar.{end}" for end in ("gz", "bz2", "xz", "zst", "lz4", "z")),
+)
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
 
 def index_folder(
@@ -53,9 +61,9 @@ def index_folder(
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
     tars = sorted(path for path in folder.iterdir() if path.suffix == ".tar" and path.is_file())
+    refuse_compressed(folder, tars)
     if not tars:
-        packed = " (compressed tars must be unpacked to .tar first)" if any(folder.glob("*.tar.*")) else ""
-        raise UserError(f"{folder} holds no .tar shards{packed}")
+        raise UserError(f"{folder} holds no .tar shards")
     may_index(folder, force)
     words = read_class_names(folder, tars)
     work = folder / WORK
@@ -82,6 +90,17 @@ def index_folder(
             )
             remove_work(work)
     return index
+
+
+def refuse_compressed(folder: Path, tars: Sequence[Path]) -> None:
+    """Raise UserError where a shard of `folder` is compressed, by its name or by its first bytes: it has no places that
+    could be indexed, and left out it would be missed by nobody."""
+    named = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(_COMPRESSED)]
+    packed = [*named, *(path for path in tars if beginning(path).startswith(_PACKED))]
+    if packed:
+        raise UserError(
+            f"{packed[0]}: compressed tars must be unpacked to .tar first (such as with gunzip), or moved away"
+        )
 
 
 def may_index(folder: Path, force: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from gaprun.data.tars import Group, read_structure
 from gaprun.data.words import sample_words
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
+_TEXT = re.compile(r"(?:^|[._-])(?:txt|text|captions?)\d*(?:$|[._-])")
+_CAPTION = re.compile(r"(?:(?:txt|text|captions?)[._-]?)?\d*(?:\.txt)?")
 
 
 def read_shard(tar: Path, tally: Tally, workers: int = 1) -> list[dict[str, Any]]:
@@ -75,7 +78,10 @@ def _read_sample(descriptor: int, group: Group) -> _Sample:
         place = group.members.get(f"{stem}.{one}" if stem else one) or group.members.get(one)
         if place is not None:
             texts[one] = os.pread(descriptor, place[1], place[0])
-    words = sample_words(texts)
+    names, unread = _other_texts(group, extension)
+    others = [os.pread(descriptor, size, offset) for offset, size in map(group.members.__getitem__, names)]
+    reasons += [("unread_text", f"{group.key}.{name}") for name in unread]
+    words = sample_words(texts, others)
     reasons += [(reason, group.key) for reason in words.reasons]
     if not words.captions and words.label is None:
         reasons.append(("no_caption", group.key))
@@ -89,6 +95,18 @@ def _read_sample(descriptor: int, group: Group) -> _Sample:
         "label": words.label,
     }
     return _Sample(line, reasons)
+
+
+def _other_texts(group: Group, picture: str) -> tuple[list[str], list[str]]:
+    """Extensions of texts beside `txt` and `json`: those that are plainly the picture's captions, by number (`0.txt`,
+    `txt1`, `caption`, `jpg.txt`), and those of which that cannot be said (`ocr.txt`)."""
+    stem, _, kind = picture.rpartition(".")
+    used = {f"{stem}.{one}" if stem else one for one in ("txt", "json", "cls")} | {"txt", "json", "cls"}
+    texts = [one for one in group.members if one not in used and _TEXT.search(one)]
+    shared = stem or any(one.rpartition(".")[2] in PICTURES for one in group.members if "." in one)
+    plain = [one for one in texts if _CAPTION.fullmatch(one.removeprefix(f"{kind}."))]
+    plain = [] if shared else sorted(plain, key=lambda one: [int(part) for part in re.findall(r"\d+", one)])
+    return plain, [one for one in texts if one not in plain]
 
 
 def _picture_of(group: Group) -> tuple[str | None, list[tuple[str, str]]]:

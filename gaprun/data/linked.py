@@ -5,6 +5,7 @@ Nothing is copied: the folder holds a link a shard, and the index is written bes
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from gaprun.data.classnames import CLASS_NAMES, TEMPLATES
 from gaprun.data.columns import COLUMN_FILES
 from gaprun.data.folder import disk_errors
 from gaprun.data.foreign import WORK as UNFINISHED
+from gaprun.data.foreign import refuse_compressed
 from gaprun.data.identity import RECORD, SAMPLES
 from gaprun.data.split import INDEX
 from gaprun.errors import UserError
@@ -51,8 +53,10 @@ def expand(patterns: Sequence[str]) -> list[Path]:
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(one for one in path.iterdir() if one.suffix == ".tar" and one.is_file())
-    elif any(sign in path.name for sign in "*?["):
-        files = sorted(one for one in path.parent.glob(path.name) if one.is_file())
+        refuse_compressed(path, files)
+    elif glob.has_magic(str(path)) and not path.exists():
+        names = path.parent.glob(path.name) if path.parent.is_dir() else map(Path, glob.glob(str(path)))
+        files = sorted(one for one in names if one.is_file())
     else:
         files = [path] if path.is_file() else []
     if not files:

@@ -12,11 +12,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gaprun.data.division import own_split
 from gaprun.data.tally import Tally
-from gaprun.data.text import read_text
+from gaprun.data.text import listed, read_text
 from gaprun.errors import UserError
 
 IMAGE_COLUMNS = ("image", "image_name", "file_name", "filename", "filepath", "image_path", "file")
+SPLIT_COLUMN = "split"
+_NO_TABLES = {
+    *(
+        ".jsonl",
+        ".ndjson",
+        ".parquet",
+        ".arrow",
+        ".feather",
+        ".xlsx",
+        ".xls",
+        ".ods",
+        ".pkl",
+        ".gz",
+        ".bz2",
+        ".xz",
+    ),
+    *(".zst", ".zip", ".tar"),
+}
 CAPTION_COLUMNS = ("caption", "comment", "text", "title", "sentence")
 _PICTURE_ROW = re.compile(r"[^,\t|;\"]+\.(jpe?g|png|webp|bmp|gif|tiff?)\"?\s*[,\t|;]", re.IGNORECASE)
 _TOKEN = re.compile(r"(.+)#(\d+)", re.DOTALL)
@@ -52,9 +71,15 @@ def read_table(
     """Entries of a table with a header, one (image, caption) pair a row; rows of one image are joined.
 
     UTF-8, or UTF-16 and UTF-32 with a byte order mark; any line ends. The delimiter (comma, tab, bar or semicolon) is
-    the one that the header uses most. Counted in `tally`: `unquoted_delimiter`, `short_row`. Raises UserError where a
-    column is missing, and for a row that cannot be read, with its line.
+    the one that the header uses most. A column `split` says each picture's split. Counted in `tally`:
+    `unquoted_delimiter`, `short_row`, `listed_captions`. Raises UserError where a column is missing, and for a row that
+    cannot be read, with its line.
     """
+    if path.suffix.lower() in _NO_TABLES:
+        raise UserError(
+            f"--captions {path}: {path.suffix} is not read: save it as CSV or TSV with a header, or as COCO captions "
+            "JSON"
+        )
     tally = Tally() if tally is None else tally
     text = read_text(path, "--captions")
     header = text.partition("\n")[0]
@@ -63,7 +88,8 @@ def read_table(
     names = [name.strip() for name in next(rows, _Row(1, 1, "", [])).fields]
     image = _column(names, image_column, IMAGE_COLUMNS, path, "image")
     caption = _column(names, caption_column, CAPTION_COLUMNS, path, "caption")
-    pairs = []
+    split = _split_column(names, image, caption, path)
+    pairs, splits = [], {}
     for row in rows:
         fields, place = row.fields, f"line {row.first}"
         if not fields or fields == [""]:
@@ -74,8 +100,18 @@ def read_table(
         if len(fields) <= max(image, caption) or not fields[image].strip():
             tally.add("short_row", f"{row.text.strip()[:60]}, {place}")
             continue
-        pairs.append((fields[image], fields[caption]))
-    return joined(pairs)
+        name, captions = fields[image].strip(), listed(fields[caption])
+        if captions is not None:
+            tally.add("listed_captions", f"{name}, {place}")
+        pairs += [(name, text) for text in (captions if captions is not None else [fields[caption]])]
+        if split is not None:
+            said = own_split(fields[split] if split < len(fields) else "", f"--captions {path} {place}")
+            if splits.setdefault(name, said) != said:
+                raise UserError(f"--captions {path} {place}: {name} is in {splits[name]} and in {said}")
+    entries = joined(pairs)
+    for entry in entries:
+        entry.split = splits.get(entry.file)
+    return entries
 
 
 def _rows(text: str, delimiter: str, path: Path) -> Iterator[_Row]:
@@ -134,6 +170,13 @@ def joined(pairs: list[tuple[str, str]]) -> list[Entry]:
         name = name.strip()
         entries.setdefault(name, Entry(name, id=name)).captions.append(caption)
     return list(entries.values())
+
+
+def _split_column(names: list[str], image: int, caption: int, path: Path) -> int | None:
+    found = [i for i, name in enumerate(names) if name.lower() == SPLIT_COLUMN and i not in (image, caption)]
+    if len(found) > 1:
+        raise UserError(f"--captions {path} has two columns '{SPLIT_COLUMN}'")
+    return found[0] if found else None
 
 
 def _column(names: list[str], wanted: str | None, usual: tuple[str, ...], path: Path, kind: str) -> int:

@@ -1,9 +1,14 @@
-"""Text as others saved it: byte order marks, line ends and encodings, and captions that can be stored anywhere."""
+"""Text as others saved it: byte order marks, line ends and encodings, lists of captions written as one text, and
+captions that can be stored anywhere."""
 
 from __future__ import annotations
 
+import ast
 import codecs
+import io
+import json
 import re
+import tokenize
 from pathlib import Path
 
 from gaprun.errors import UserError
@@ -65,3 +70,33 @@ def clean_caption(text: str) -> str | None:
     characters, halves of surrogate pairs."""
     cleaned = " ".join(text.split())
     return None if _CONTROL.search(cleaned) else cleaned
+
+
+def listed(text: str) -> list[str] | None:
+    """The texts of a list of texts that was written as one text, None for any other text.
+
+    As JSON (`["a", "b"]`), as Python (`['a', 'b']`) and as numpy shows an array (`['a' 'b']`): tables made by pandas,
+    and the Flickr30k table of the Hugging Face hub, hold a picture's captions so.
+    """
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]") and text[1:-1].strip()[:1] in ("'", '"')):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = _strings(text)
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
+
+
+def _strings(text: str) -> list[str] | None:
+    """The string literals of a Python list that holds nothing else."""
+    found = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.STRING:
+                found.append(ast.literal_eval(token.string))
+            elif token.string.strip() not in ("[", "]", ",", ""):
+                return None
+    except (tokenize.TokenError, SyntaxError, ValueError):
+        return None
+    return found

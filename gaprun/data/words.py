@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gaprun.data.text import clean_caption, decode_text
+from gaprun.data.text import clean_caption, decode_text, listed
 
-_CAPTION_KEYS = ("caption", "text", "TEXT")  # of img2dataset, and of sets made from parquet files
+# Of img2dataset, of sets made from parquet files, of Karpathy's. Each may hold a text or a list.
+_CAPTION_KEYS = ("captions", "sentences", "caption", "text", "TEXT")
+_ITEM_KEYS = ("caption", "raw", "text", "sentence")  # of an entry in such a list
 _MAX_LABEL = 2**31
 
 
@@ -23,27 +25,22 @@ class SampleWords:
     reasons: list[str] = field(default_factory=list)
 
 
-def sample_words(texts: Mapping[str, bytes]) -> SampleWords:
+def sample_words(texts: Mapping[str, bytes], others: Sequence[bytes] = ()) -> SampleWords:
     """Captions and label from the bytes of `json`, `txt` and `cls`, each of which may be missing.
 
-    Captions are json's list `captions`; else the lines of txt, one caption a line (CLIP_benchmark's convention), or all
-    of txt as one caption where json's `caption` is that text; else json's `caption`, `text` or `TEXT`. The label is
-    json's `label`, else the whole number in cls. White space is collapsed.
+    Captions are a list in json (`captions`, `sentences`, `caption`, `text` or `TEXT`, or json as a whole); else the
+    lines of txt, one caption a line (CLIP_benchmark's convention), or all of txt as one caption where json's caption is
+    that text; else json's caption; else the lines of `others`, texts of other names, in their order. A list that was
+    written as one text is read as a list. The label is json's `label`, else the whole number in cls. White space is
+    collapsed.
     """
     words = SampleWords()
     meta = _meta(texts.get("json"), words)
-    single = next(
-        (meta[key] for key in _CAPTION_KEYS if isinstance(meta.get(key), str) and meta[key].strip()), None
-    )
-    listed = (
-        _clean([one for one in meta["captions"] if one], words)
-        if isinstance(meta.get("captions"), list)
-        else []
-    )
+    several, single = _of_json(meta, words)
     lines = _lines(texts.get("txt"), single, words)
-    if listed:
-        words.captions = listed
-        if set(lines) - set(listed):
+    if several:
+        words.captions = several
+        if set(lines) - set(several):
             words.reasons.append("caption_from_json")
     elif lines:
         words.captions = lines
@@ -52,7 +49,31 @@ def sample_words(texts: Mapping[str, bytes]) -> SampleWords:
     elif single is not None:
         words.captions = _clean([single], words)
     words.label = _label(meta, texts.get("cls"), words)
+    if others and not words.captions:
+        words.captions = [caption for data in others for caption in _lines(data, None, words)]
+        words.reasons += ["caption_from_other"] if words.captions else []
+    elif others:
+        words.reasons += ["unread_text"] * len(others)
+    if meta and not words.captions and not {"label", *_CAPTION_KEYS} & meta.keys():
+        words.reasons.append("json_without_caption")
     return words
+
+
+def _of_json(meta: Mapping[str, Any], words: SampleWords) -> tuple[list[str], str | None]:
+    """What the first name that holds captions has: several, or a single text."""
+    for value in (meta.get(key) for key in _CAPTION_KEYS):
+        if isinstance(value, str) and (spread := listed(value)) is not None:
+            words.reasons.append("listed_captions")
+            value = spread
+        if isinstance(value, list) and (captions := _clean([_item(one) for one in value if one], words)):
+            return captions, None
+        if isinstance(value, str) and value.strip():
+            return [], value
+    return [], None
+
+
+def _item(one: Any) -> Any:
+    return next((one[key] for key in _ITEM_KEYS if key in one), None) if isinstance(one, dict) else one
 
 
 def _meta(data: bytes | None, words: SampleWords) -> dict[str, Any]:
@@ -62,6 +83,8 @@ def _meta(data: bytes | None, words: SampleWords) -> dict[str, Any]:
         meta = json.loads(data)
     except (ValueError, RecursionError):
         meta = None
+    if isinstance(meta, list | str):
+        meta = {"captions": meta}
     if not isinstance(meta, dict):
         words.reasons.append("undecodable_json")
         return {}
@@ -78,6 +101,9 @@ def _lines(data: bytes | None, single: str | None, words: SampleWords) -> list[s
         return []
     if single is not None and text.split() == single.split():
         return _clean([single], words)
+    if (spread := listed(text)) is not None:
+        words.reasons.append("listed_captions")
+        return _clean(spread, words)
     return _clean(text.split("\n"), words)
 
 
@@ -94,13 +120,25 @@ def _clean(texts: list[Any], words: SampleWords) -> list[str]:
 
 
 def _label(meta: dict[str, Any], data: bytes | None, words: SampleWords) -> int | None:
-    label = meta.get("label")
-    if label is None and data is not None:
-        text = data.decode("ascii", "replace").strip()
-        label = int(text) if re.fullmatch(r"\d{1,10}", text, re.ASCII) else text
-    if label is None:
+    labels = [_number(text) for text in (meta.get("label"), _text(data)) if text is not None]
+    if not labels:
         return None
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < _MAX_LABEL:
-        return label
-    words.reasons.append("unreadable_label")
-    return None
+    if labels[0] is None:
+        words.reasons.append("unreadable_label")
+    elif len(set(labels)) > 1:
+        words.reasons.append("label_from_json")
+    return labels[0]
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else data.decode("ascii", "replace").strip()
+
+
+def _number(label: Any) -> int | None:
+    """A class's number, also where it was written as a text or as `3.0`; None for anything else."""
+    if isinstance(label, str) and re.fullmatch(r"\d{1,10}", label, re.ASCII):
+        label = int(label)
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    known = isinstance(label, int) and not isinstance(label, bool) and 0 <= label < _MAX_LABEL
+    return label if known else None

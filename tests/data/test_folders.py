@@ -56,6 +56,26 @@ def test_folders_that_number_alike_keep_their_pictures_apart(tmp_path):
     )
 
 
+@pytest.mark.parametrize("root", ["a", "link", "a/../a"])
+def test_absolute_names_below_a_folder_are_its_files(tmp_path, root):
+    for seed, name in enumerate(("a/x/0.jpg", "a/0.jpg")):
+        put(tmp_path / name, seed)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    names = [f"{tmp_path}/a/x/0.jpg", f"{tmp_path}/a/0.jpg", f"{tmp_path}/a/2.jpg"]
+    if root == "a":
+        found, report = captions_of([tmp_path / root], names, tmp_path / "out")
+        assert found == {name: Path(name).read_bytes() for name in names[:2]}
+        assert report == {"caption_without_image": 1}
+    else:
+        folders = Folders([tmp_path / root])
+        assert (
+            folders.find(names[0], tmp_path).file.relative == "x/0.jpg"
+            and folders.find(names[2], tmp_path) is None
+        )
+    with pytest.raises(UserError, match="outside --images: refused"):
+        Folders([tmp_path / root]).find(f"{tmp_path}/b/0.jpg", tmp_path)
+
+
 def test_a_short_name_that_several_folders_have_is_ambiguous_and_counted(tmp_path):
     for seed, name in enumerate(("a/0.jpg", "b/0.jpg", "b/1.jpg")):
         put(tmp_path / name, seed)

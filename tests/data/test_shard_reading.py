@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from gaprun.data.check import check_split
 from gaprun.data.foreign import index_folder
-from gaprun.data.linked import link_shards
+from gaprun.data.linked import expand, link_shards
 from gaprun.data.split import open_split
 from gaprun.data.tars import read_structure
 from gaprun.data.words import sample_words
@@ -75,6 +76,19 @@ def test_several_captions_stand_one_a_line(tmp_path):
         ({"txt": b"caf\xe9"}, [], ["undecodable_caption"]),
         ({"txt": "é".encode("utf-16")}, ["é"], []),
         ({"txt": b"a\0b"}, [], ["undecodable_caption"]),
+        ({"json": b'{"caption": ["a", "b"]}', "txt": b"a"}, ["a", "b"], []),
+        ({"json": b'{"text": ["a", "b"]}'}, ["a", "b"], []),
+        ({"json": b'{"captions": "a"}'}, ["a"], []),
+        ({"json": b'{"caption": "a", "text": ["ocr", "words"]}'}, ["a"], []),
+        ({"json": b'["a", "b"]'}, ["a", "b"], []),
+        ({"json": b'"a"'}, ["a"], []),
+        ({"json": b"7"}, [], ["undecodable_json"]),
+        ({"json": b'{"captions": [{"caption": "a", "id": 1}, {"raw": "b"}]}'}, ["a", "b"], []),
+        ({"json": b'{"sentences": [{"tokens": ["a"], "raw": "a b"}]}'}, ["a b"], []),
+        ({"json": b'{"alt": "a", "url": "u"}'}, [], ["json_without_caption"]),
+        ({"json": b'{"alt": "a", "label": 1}'}, [], []),
+        ({"txt": b"['a', 'b']"}, ["a", "b"], ["listed_captions"]),
+        ({"json": b'{"caption": "[\\"a\\", \\"b\\"]"}'}, ["a", "b"], ["listed_captions"]),
         ({"json": b'{"captions": ["a\\u0000", "\\ud800", 3, "ok"]}'}, ["ok"], ["undecodable_caption"] * 3),
     ],
 )
@@ -92,13 +106,66 @@ def test_which_member_gives_the_captions(texts, captions, reasons):
         ({"cls": b"-1"}, None, ["unreadable_label"]),
         ({"cls": b"9999999999"}, None, ["unreadable_label"]),
         ({"json": b'{"label": true}'}, None, ["unreadable_label"]),
-        ({"json": b'{"label": 2}', "cls": b"3"}, 2, []),
+        ({"json": b'{"label": 2}', "cls": b"3"}, 2, ["label_from_json"]),
+        ({"json": b'{"label": 3}', "cls": b"3"}, 3, []),
+        ({"json": b'{"label": "3"}'}, 3, []),
+        ({"json": b'{"label": 3.0}'}, 3, []),
+        ({"json": b'{"label": 3.5}'}, None, ["unreadable_label"]),
+        ({"json": b'{"label": "cat"}', "cls": b"3"}, None, ["unreadable_label"]),
         ({"json": b'{"label": null}', "cls": b"3"}, 3, []),
     ],
 )
 def test_which_member_gives_the_label(texts, label, reasons):
     words = sample_words(texts)
     assert (words.label, words.reasons) == (label, reasons)
+
+
+@pytest.mark.parametrize(
+    ("beside", "captions", "report"),
+    [
+        (["10.txt", "2.txt", "1.txt"], ["1.txt", "2.txt", "10.txt"], {"caption_from_other": 1}),
+        (["txt0", "txt1"], ["txt0", "txt1"], {"caption_from_other": 1}),
+        (["caption"], ["caption"], {"caption_from_other": 1}),
+        (["jpg.txt"], ["jpg.txt"], {"caption_from_other": 1}),
+        (["txt", "1.txt"], ["txt"], {"unread_text": 1}),
+        (["ocr.txt"], [], {"unread_text": 1, "no_caption": 1}),
+        (["npy", "meta"], [], {"no_caption": 1}),
+    ],
+)
+def test_captions_in_texts_of_other_names(tmp_path, beside, captions, report):
+    members = [("a.jpg", jpg(0)), *((f"a.{name}", name.encode()) for name in beside)]
+    index, split = indexed(tmp_path / "t", members)
+    assert (split.captions, index["report"]) == ([captions], report)
+
+
+@pytest.mark.parametrize("name", ["b.tar", "b.tar.gz", "b.tgz"])
+def test_a_compressed_shard_is_refused_and_not_passed_over(tmp_path, name):
+    folder = tmp_path / "t"
+    write_tar(folder / "a.tar", [("a.jpg", jpg(0)), ("a.txt", b"x")])
+    (folder / name).write_bytes(gzip.compress((folder / "a.tar").read_bytes()))
+    for index in (index_folder, lambda folder: link_shards([str(folder)], tmp_path / "links")):
+        if name != "b.tar" or index is index_folder:
+            with pytest.raises(UserError, match=rf"{name}: compressed tars must be unpacked"):
+                index(folder)
+    assert not (folder / "index.json").exists() and not (tmp_path / "links").exists()
+
+
+def test_a_pattern_may_stand_in_the_folders_name(tmp_path):
+    for name in ("one/a", "two/a", "two/b"):
+        write_tar(tmp_path / "cc" / f"{name}.tar", [("a.jpg", jpg(0))])
+    found = expand([str(tmp_path / "cc" / "*" / "{a..b}.tar")])
+    assert [str(path.relative_to(tmp_path / "cc")) for path in found] == [
+        "one/a.tar",
+        "two/a.tar",
+        "two/b.tar",
+    ]
+
+
+def test_numbered_texts_beside_numbered_pictures_are_no_captions_of_another(tmp_path):
+    members = [("a.jpg", jpg(0)), ("a.1.jpg", jpg(1)), ("a.1.txt", b"of a.1")]
+    index, split = indexed(tmp_path / "t", members)
+    assert split.captions == [[]]
+    assert index["report"] == {"further_picture": 1, "unread_text": 1, "no_caption": 1}
 
 
 def test_a_name_twice_in_one_sample_keeps_the_first_and_is_named(tmp_path):

@@ -178,3 +178,47 @@ def test_flickr8k_lists_that_contradict_are_refused(flickr8k):
     lists["test"].write_text("gone.jpg\n")
     with pytest.raises(UserError, match="no caption for 1 pictures of the split lists, such as gone.jpg"):
         flickr8k_entries(tokens, lists, Tally())
+
+
+@pytest.mark.parametrize(
+    ("cell", "captions"),
+    [
+        ("\"['a dog', 'it''s']\"", ["a dog", "its"]),
+        ('"[\'a\', ""b\'s""]"', ["a", "b's"]),
+        ('"[""a"", ""b \\u00e9""]"', ["a", "b é"]),
+        ("\"['a' 'b'\n 'c']\"", ["a", "b", "c"]),
+        ("[dog] runs [fast]", ["[dog] runs [fast]"]),
+        ("\"['a', 1]\"", ["['a', 1]"]),
+    ],
+)
+def test_a_list_in_one_cell_is_several_captions(tmp_path, cell, captions):
+    tally = Tally()
+    found = table(tmp_path, f"filename,raw\na.jpg,{cell}\nb.jpg,x\n", tally, caption_column="raw")
+    if captions == ["a dog", "its"]:  # two strings without a comma, as numpy shows an array
+        captions = ["a dog", "it", "s"]
+    assert found == {"a.jpg": captions, "b.jpg": ["x"]}
+    assert tally.counts == ({"listed_captions": 1} if len(captions) > 1 else {})
+
+
+def test_a_column_split_says_each_pictures_split(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = ["a.jpg,x,train", "a.jpg,y,restval", "b.jpg,z,Validation", "c.jpg,w,", "d.jpg,v, test"]
+    path.write_text("\n".join(["image,caption,Split", *rows]))
+    assert {entry.file: entry.split for entry in read_table(path)} == {
+        "a.jpg": "train", "b.jpg": "val", "c.jpg": None, "d.jpg": "test",
+    }  # fmt: skip
+    for text, said in (
+        ("image,caption,split\na.jpg,x,train\na.jpg,y,test\n", "line 3: a.jpg is in train and in test"),
+        ("image,caption,split\na.jpg,x,left\n", "line 2: split 'left' is none of train, val and test"),
+        ("image,caption,split,split\na.jpg,x,a,b\n", "two columns 'split'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=said):
+            read_table(path)
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet", "t.csv.gz", "t.xlsx"])
+def test_files_of_other_kinds_are_refused_by_their_kind(tmp_path, name):
+    (tmp_path / name).write_text("image,caption\na.jpg,x\n")
+    with pytest.raises(UserError, match=r"is not read: save it as CSV or TSV"):
+        read_table(tmp_path / name)

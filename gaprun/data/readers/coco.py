@@ -75,5 +75,5 @@ def _named_split(path: Path, entries: list[Entry], infer: bool) -> list[Entry]:
             f"--captions {path}: its name says {named}: rename it, or divide with --split-fractions"
         )
     for entry in entries:
-        entry.split = next(iter(words), None)
+        entry.split = entry.split or next(iter(words), None)
     return entries
