@@ -89,7 +89,8 @@ def read_table(
     image = _column(names, image_column, IMAGE_COLUMNS, path, "image")
     caption = _column(names, caption_column, CAPTION_COLUMNS, path, "caption")
     split = _split_column(names, image, caption, path)
-    pairs, splits = [], {}
+    pairs: list[tuple[str, str]] = []
+    splits: dict[str, str | None] = {}
     for row in rows:
         fields, place = row.fields, f"line {row.first}"
         if not fields or fields == [""]:
