@@ -23,10 +23,10 @@ quickstart: $(VENV)/.gaprun
 	@echo "Curves, clouds and examples: report.html. All methods, more seeds and real photos: docs/findings.md."
 
 # Makes results.db.example again: the small tables and sweeps on drawn scenes (about four hours on two quiet cores) and, where
-# data/flickr8k and data/cifar10 are there, the tables on photos (three to four hours more).
+# data/flickr8k and data/cifar10 are there, the tables on photos (about six hours more).
 SMALL := paper/small/table2 paper/small/table2-scaled paper/small/table3 paper/small/table5 paper/small/same-end \
 	paper/small/soft-swap paper/small/longer sweeps/methods
-PHOTOS := paper/photos/table2 paper/photos/table3 paper/photos/swaps
+PHOTOS := paper/photos/table2 paper/photos/table3 paper/photos/swaps paper/photos/longer
 example: $(VENV)/.gaprun
 	$(BIN)/gaprun data scenes --out data/scenes
 	for name in $(SMALL); do $(BIN)/gaprun train recipes/$$name.yaml --db example.db || exit 1; done
