@@ -30,10 +30,11 @@ from gaprun.recipe.schema import Recipe
 from gaprun.runtime.environment import pick_device, prepare
 from gaprun.theory.features import centre
 from gaprun.theory.start import StartOutcome, repeat
+from gaprun.training.encoding import Encode
 from gaprun.training.head import Head
 from gaprun.training.length import run_length
 from gaprun.training.loop import plan_of
-from gaprun.training.state import Encode, TrainState
+from gaprun.training.state import TrainState
 
 PROBE_PAIRS = 512  # the paper measures its gap on 512 pairs
 CACHE_LIMIT = 20_000  # pictures; larger pools are decoded as they are needed
@@ -170,22 +171,23 @@ class TowerLaboratory:
 
 @torch.no_grad()
 def _gap(state: TrainState, probe: Batch) -> float:
-    x, y = state.features(probe)
+    x, y = state.encoding.features(*state.encoding.inputs(probe))
     return float((x.double().mean(0) - y.double().mean(0)).norm())
 
 
 @torch.no_grad()
 def _centre(state: TrainState, probe: Batch) -> None:
     """Shift both encoders by constants so that the probe's unit features have mean 0 (as Fig. 2b starts)."""
-    encoders = {"encode_image": state.encode_image, "encode_text": state.encode_text}
+    encoding = state.encoding
+    encoders = {"encode_image": encoding.encode_image, "encode_text": encoding.encode_text}
     outputs: dict[str, Tensor] = {}
     for name, encode in encoders.items():
-        setattr(state, name, partial(_recorded, encode, outputs, name))
-    state.features(probe)
+        setattr(encoding, name, partial(_recorded, encode, outputs, name))
+    encoding.features(*encoding.inputs(probe))
     for name, encode in encoders.items():
         raw = outputs[name]
         shift = torch.from_numpy(centre(raw.double().cpu().numpy())).to(raw)
-        setattr(state, name, partial(_shifted, encode, shift))
+        setattr(encoding, name, partial(_shifted, encode, shift))
 
 
 def _recorded(encode: Encode, outputs: dict[str, Tensor], name: str, inputs: Tensor) -> Tensor:

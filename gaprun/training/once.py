@@ -85,7 +85,7 @@ class FrozenFeatures:
         tokens, trim, features, damaged = load.tokens, load.trim, load.features, list[str]()
         pool = load.plan.pool
         if "image" in towers:
-            inputs = f"{pool.content} centre {self.state.interpolation}"
+            inputs = f"{pool.content} centre {self.state.encoding.interpolation}"
             found = self._found("image", inputs, len(pool), lambda: self._pictures(load))
             features, damaged = ImageFeatures(found["rows"], found["shown"]), found["damaged"].tolist()
         if "text" in towers:
@@ -143,7 +143,7 @@ class FrozenFeatures:
         for batch in on_device(stream(every, 0, -(-len(pool) // size), workers, pin), state.device):
             assert batch.images is not None
             with self._asking():
-                features = state.encode_image(state.images(batch.pictures.to(state.device)))
+                features = state.encoding.encode_image(state.encoding.images(batch.pictures.to(state.device)))
             yield batch.images, features, batch.damaged
 
     def _captions(self, load: LoadBatch) -> Iterator[Part]:
@@ -152,14 +152,18 @@ class FrozenFeatures:
         for start in range(0, count, size):
             rows = np.arange(start, start + size) % count
             with self._asking():
-                features = self.state.encode_text(load.texts_at(rows).to(self.state.device))
+                features = self.state.encoding.encode_text(load.texts_at(rows).to(self.state.device))
             yield rows, features, []
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
         compute = self.state.recipe.compute
         way_out = less_memory(compute, self._at_once)
-        with explained("embedding for a frozen tower", way_out), torch.no_grad(), self.state.autocast():
+        with (
+            explained("embedding for a frozen tower", way_out),
+            torch.no_grad(),
+            self.state.encoding.autocast(),
+        ):
             yield
 
     def _write(self, folder: Path, tower: Tower, count: int, parts: Iterator[Part]) -> None:

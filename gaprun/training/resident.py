@@ -50,7 +50,7 @@ def brought(batch: Batch, state: TrainState) -> Batch:
         return batch
     assert isinstance(batch.pictures, Pictures)
     size, travel = state.towers.image_size, batch.travel
-    crops = cropped(batch.pictures, size, state.interpolation)
+    crops = cropped(batch.pictures, size, state.encoding.interpolation)
     found = state.world.exchanged(crops, travel.sent, travel.received)
     count = len(found)
     whole = torch.tensor([0, 0, size, size]).expand(count, 4)

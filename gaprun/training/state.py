@@ -6,21 +6,18 @@ loss's addend of these rows; its gradient back into the towers, added up over th
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gaprun.data.resample import Pictures, crop_and_normalise, picture_interpolation
 from gaprun.data.stream import Batch
 from gaprun.errors import UserError
 from gaprun.model.frozen import freeze, training_mode
@@ -30,12 +27,12 @@ from gaprun.recipe.schema import Recipe
 from gaprun.runtime.distributed import ALONE, World, in_contact
 from gaprun.training.average import WeightAverage
 from gaprun.training.batchnorm import statistics_kept, synchronised
+from gaprun.training.encoding import Encoding
 from gaprun.training.gradients import Through, adding_up
 from gaprun.training.head import Clouds, Head
 from gaprun.training.length import Length
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 
-Encode = Callable[[Tensor], Tensor]
 SWAP_STREAM, NOISE_STREAM, TERM_STREAM = 101, 102, 104
 
 
@@ -68,19 +65,11 @@ class TrainState:
             parameter = getattr(clip, name, None)
             if parameter is not None:
                 parameter.requires_grad_(False)
-        # Before anything is trained or loaded: what a run from pretrained weights starts from.
-        self.teacher: tuple[Encode, Encode] | None = None
-        if recipe.loss.needs_teacher:
-            frozen = replace(self.towers, clip=copy.deepcopy(clip))
-            frozen.clip.to(self.device).eval().requires_grad_(False)
-            self.teacher = frozen.clip.encode_image, frozen.encode_text
+        # Before anything is trained or loaded: its teacher is what a run from pretrained weights starts from.
+        self.encoding = Encoding(self.towers, recipe, self.device)
         if self.world.size > 1:
             synchronised(clip, self.world, self.device)
         self.rows = check_shared(self.length, self.world)
-        clip.to(self.device)
-        self.channels_last = recipe.compute.channels_last
-        if self.channels_last:
-            clip.to(memory_format=torch.channels_last)
         freeze(clip, recipe.model.freeze)
         training_mode(clip, recipe.model.freeze)
         self.head.to(self.device)
@@ -89,19 +78,7 @@ class TrainState:
         decay, averaged = recipe.optimizer.ema, {"clip": clip, "head": self.head}
         self.average = None if decay is None else WeightAverage(decay, averaged)
         self.scaler = torch.amp.GradScaler("cuda", enabled=recipe.compute.precision == "fp16")
-        self.encode_image: Encode = clip.encode_image
-        self.encode_text: Encode = self.towers.encode_text
-        if recipe.compute.compile:
-            # For each shape anew: they are few (loop.py), and fast because they are known.
-            self.encode_image = torch.compile(self.encode_image, dynamic=False)
-            self.encode_text = torch.compile(self.encode_text, dynamic=False)
-            # One graph a tower, as in one process, and not one for each bucket of gradients (gradients.py).
-            torch._dynamo.config.optimize_ddp = False
         self._statistics = [b for m in clip.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]
-        settings = self.towers.preprocessing
-        self.interpolation = picture_interpolation(recipe.data.resize, settings)
-        self._mean = torch.tensor(settings["mean"], device=self.device)
-        self._std = torch.tensor(settings["std"], device=self.device)
 
     @cached_property
     def _adding_up(self) -> Through:
@@ -122,46 +99,6 @@ class TrainState:
         """Inverse temperature of the coming step as a number."""
         return float(self.beta())
 
-    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Unit image and text features (B, d), at least fp32, of one batch."""
-        return self._encode(*self._inputs(batch))
-
-    @torch.no_grad()
-    def teacher_features(self, batch: Batch) -> Clouds | None:
-        """Unit features (n, d) of the whole batch by the towers as they were before training; None if no term asks."""
-        if self.teacher is None:
-            return None
-        size = self.recipe.compute.micro_batch or len(batch.pictures)
-        chunks = list(zip(*(part.split(size) for part in self._inputs(batch)), strict=True))
-        made = [self._encode(pictures, tokens, self.teacher) for pictures, tokens in chunks]
-        x, y = zip(*made, strict=True)
-        return self.world.gathered(torch.cat(x), torch.cat(y))
-
-    def _inputs(self, batch: Batch) -> tuple[Pictures | Tensor, Tensor]:
-        non_blocking = self.device.type == "cuda"
-        pictures = batch.pictures.to(self.device, non_blocking=non_blocking)
-        return pictures, batch.tokens.to(self.device, non_blocking=non_blocking)
-
-    def _encode(
-        self, pictures: Pictures | Tensor, tokens: Tensor, encoders: tuple[Encode, Encode] | None = None
-    ) -> Clouds:
-        encode_image, encode_text = encoders or (self.encode_image, self.encode_text)
-        images = self.images(pictures)
-        with self.autocast():
-            # What a frozen tower made is its output already.
-            x = pictures if isinstance(pictures, Tensor) else encode_image(images)
-            y = tokens if tokens.is_floating_point() else encode_text(tokens)
-        return _unit(x), _unit(y)
-
-    def images(self, pictures: Pictures | Tensor) -> Tensor:
-        """The image tower's input (b, 3, size, size) of pictures on the device; features pass through."""
-        if isinstance(pictures, Tensor):
-            return pictures
-        images = crop_and_normalise(
-            pictures, self.towers.image_size, self.interpolation, self._mean, self._std
-        )
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
-
     def _backward(self, batch: Batch) -> tuple[Tensor, Clouds]:
         """Give every parameter its gradient of the whole batch's loss; returns the addend (0-d) of this process's rows
         and the features (n, d) of the whole batch.
@@ -171,13 +108,12 @@ class TrainState:
         of them goes into the towers. One micro-batch's activations are in memory at a time. Gradients gather in this
         process until the last one, whose backward pass adds them up over the processes.
         """
-        inputs = self._inputs(batch)
-        size = self.recipe.compute.micro_batch or len(batch.pictures)
-        chunks = list(zip(*(tensor.split(size) for tensor in inputs), strict=True))
+        chunks = self.encoding.chunks(batch)
+        size = len(chunks[0][0])
 
         def encode(k: int) -> Clouds:
             self._seed_noise(k * size)
-            return self._encode(*chunks[k])
+            return self.encoding.features(*chunks[k])
 
         if len(chunks) == 1:
             addend, clouds = self._adding_up(lambda: self._addend(batch, *encode(0)))
@@ -203,16 +139,10 @@ class TrainState:
         x, y = self.world.gathered(own_x, own_y)
         rows = self.rows if self.world.size > 1 else slice(0, len(x))  # a last batch may be smaller
         swapped = self.recipe.swap.apply(x, y, torch.Generator().manual_seed(self._keyed(SWAP_STREAM)))
-        teacher = self.teacher_features(batch)
+        own = self.encoding.teachers(batch)
+        teacher = None if own is None else self.world.gathered(*own)
         addend = self.head.addend((x, y), swapped, rows, self.beta(), self._term_random, teacher)
         return addend, (x.detach(), y.detach())
-
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
-        precision = self.recipe.compute.precision
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
-        with torch.autocast(self.device.type, dtype=kind, enabled=precision != "fp32"):
-            yield
 
     @contextmanager
     def undone(self) -> Iterator[None]:
@@ -358,7 +288,3 @@ def check_shared(length: Length, world: World) -> slice:
             "process, or set drop"
         )
     return world.rows(length.batch_size)
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)

@@ -74,10 +74,10 @@ def gradients(
     state = TrainState(recipe, 0, length, towers, head, torch.device("cpu"), world=world)
     if double:
         encode = towers.clip.encode_image
-        state.encode_image = lambda pictures: encode(pictures.double())
-        if state.teacher is not None:
-            old_image, old_text = state.teacher
-            state.teacher = (lambda pictures: old_image(pictures.double())), old_text
+        state.encoding.encode_image = lambda pictures: encode(pictures.double())
+        if state.encoding.teacher is not None:
+            old_image, old_text = state.encoding.teacher
+            state.encoding.teacher = (lambda pictures: old_image(pictures.double())), old_text
     plan = Plan(pool, 0, length.batch_size, recipe.data.crop_scale)
     batch = LoadBatch(plan, vocabulary(original), trimmed, world.rows(length.batch_size)).load(0)
     loss, _ = state.train_step(batch, measure=False)

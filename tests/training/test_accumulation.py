@@ -60,13 +60,13 @@ def test_both_passes_draw_the_same_noise(scenes: Path, monkeypatch: pytest.Monke
 
     def noisy(self: TrainState) -> None:
         original(self)
-        plain = self.encode_text
+        plain = self.encoding.encode_text
 
         def encode(tokens: torch.Tensor) -> torch.Tensor:
             seen.append(nn.functional.dropout(plain(tokens), 0.5))
             return seen[-1]
 
-        self.encode_text = encode
+        self.encoding.encode_text = encode
 
     monkeypatch.setattr(TrainState, "__post_init__", noisy)
     gradients(scenes, "baseline", *VIT, "compute.micro_batch=8")

@@ -24,6 +24,7 @@ from gaprun.jobs.load import load_model
 from gaprun.jobs.preflight import prepare_job
 from gaprun.recipe.identity import hash_of
 from gaprun.recipe.load import validate
+from gaprun.training.encoding import Encoding
 from gaprun.training.length import Length
 from gaprun.training.state import TrainState, check_shared
 from tests.jobs.test_plan import plan_of, shown
@@ -81,13 +82,13 @@ def test_a_central_crop_of_a_photograph_is_what_measuring_sees(real_data) -> Non
 
 def test_mean_and_deviation_hold_in_training_and_in_measuring(run_small: RunSmall, monkeypatch) -> None:
     seen: list[torch.Tensor] = []
-    original = TrainState._encode
+    original = Encoding.features
 
     def watch(self, pictures, tokens, encoders=None):
         seen.append(crop_and_normalise(pictures, 32, self.interpolation, self._mean, self._std))
         return original(self, pictures, tokens, encoders)
 
-    monkeypatch.setattr(TrainState, "_encode", watch)
+    monkeypatch.setattr(Encoding, "features", watch)
     sets = (*VIT, "data.crop=centre", "schedule.steps=2", "schedule.warmup_steps=0")
     run_small("flt", *sets, db="a")
     job, store = run_small("flt", *sets, "data.mean=[0.1,0.2,0.3]", "data.std=[0.5,0.6,0.7]", db="b")
