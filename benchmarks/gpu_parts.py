@@ -111,7 +111,7 @@ def wait(device: Any) -> None:
 
 def weights_of(state: Any) -> str:
     """The hash of the towers' and the head's values."""
-    from gaprun.training.checkpoint import weights_hash
+    from gaprun.model.saved import weights_hash
 
     return weights_hash(state.towers.clip.state_dict(), state.head.state_dict())
 

@@ -22,6 +22,7 @@ from gaprun.model import foreign
 from gaprun.model.hub import offline
 from gaprun.model.identity import ModelIdentity, identity_of
 from gaprun.model.openclip import FOLDER, HUB, Settings, canonical, tag_settings
+from gaprun.model.saved import intact_note, load_checkpoint, newest_checkpoint, weights_hash
 from gaprun.model.spec import Model
 from gaprun.model.towers import Towers, full_vocabulary, model_config, tokenizer_for, towers_of
 from gaprun.model.vocabulary import Vocabulary
@@ -31,7 +32,6 @@ from gaprun.recipe.load import validate
 from gaprun.recipe.schema import Recipe
 from gaprun.store import Store
 from gaprun.store.models import Run
-from gaprun.training.checkpoint import intact_note, load_checkpoint, newest_checkpoint, weights_hash
 
 
 @dataclass

@@ -10,18 +10,13 @@ import torch
 from gaprun.data.members import MemberCaptions
 from gaprun.errors import UserError
 from gaprun.jobs.attempt import Attempt, Own
+from gaprun.model.saved import load_checkpoint, weights_hash
 from gaprun.model.towers import build_towers, check_built_alike, full_vocabulary
 from gaprun.model.vocabulary import Vocabulary
 from gaprun.recipe.jobs import Job
 from gaprun.runtime.events import Event, Report
 from gaprun.store import folders
-from gaprun.training.checkpoint import (
-    load_checkpoint,
-    other_facts,
-    own_checkpoint,
-    own_facts,
-    weights_hash,
-)
+from gaprun.training.checkpoint import other_facts, own_checkpoint, own_facts
 from gaprun.training.head import Head
 from gaprun.training.loop import job_tokens
 from gaprun.training.state import TrainState

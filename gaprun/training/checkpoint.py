@@ -1,8 +1,7 @@
 """Checkpoints: written whole or not at all, loaded without running code, newest valid one wins.
 
 A checkpoint is `step-00001200.pt` (tensors and plain values, `weights_only` loadable) beside
-`step-00001200.json` (readable: step, sha256 of the file, weights hash). The weights hash is over the towers' and
-the temperature's values alone; it is the `checkpoint_hash` of every evaluation.
+`step-00001200.json` (readable: step, sha256 of the file, weights hash). How both are read: gaprun/model/saved.py.
 
 Both say whose the weights are: run, seed, recipe hash and the training data's fingerprints (FACTS). A checkpoint that
 disagrees in any of them is never gone on from, nor removed.
@@ -10,7 +9,6 @@ disagrees in any of them is never gone on from, nor removed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,25 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaprun.errors import Failure, UserError
+from gaprun.errors import Failure
 from gaprun.files import file_sha256, write_atomically
-from gaprun.model.weights import read_tensors
+from gaprun.model.saved import FORMAT, intact_note, read_note, weights_hash
 from gaprun.recipe.identity import hash_of
 from gaprun.store.folders import WORDS
 
-FORMAT = 1
 FACTS = ("run", "seed", "recipe_hash", "data")
-_intact: dict[Path, tuple[tuple[int, ...], str]] = {}
-
-
-def weights_hash(clip: dict[str, Tensor], head: dict[str, Tensor]) -> str:
-    """sha256 over names, shapes, types and bytes of the towers' and the head's tensors."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted({**clip, **{f"head.{k}": v for k, v in head.items()}}.items()):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> tuple[Path, str]:
@@ -91,28 +77,6 @@ def _prune(folder: Path, facts: dict[str, Any], keep: int) -> None:
         old.with_suffix(".json").unlink(missing_ok=True)
 
 
-def read_note(path: Path) -> dict[str, Any] | None:
-    """What stands beside the checkpoint `path`; None where that cannot be read."""
-    try:
-        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return note if isinstance(note, dict) and isinstance(note.get("sha256"), str) else None
-
-
-def intact_note(path: Path) -> dict[str, Any] | None:
-    """The note of `path` if the file has the content that it names; None for a damaged or missing one."""
-    note = read_note(path)
-    try:
-        state = path.stat()
-        seen = (state.st_ino, state.st_size, state.st_mtime_ns)
-        if path not in _intact or _intact[path][0] != seen:
-            _intact[path] = (seen, file_sha256(path))
-    except OSError:
-        return None
-    return note if note is not None and note["sha256"] == _intact[path][1] else None
-
-
 class CheckpointWriter:
     """Writes checkpoints of one run in the background: the steps wait only for the copy in memory."""
 
@@ -145,19 +109,6 @@ def _snapshot(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_snapshot(item) for item in value)
     return value
-
-
-def newest_checkpoint(folder: Path) -> tuple[Path, list[Path]]:
-    """The newest undamaged checkpoint in `folder` and the damaged ones that were passed over.
-
-    Raises FileNotFoundError when there is none.
-    """
-    damaged: list[Path] = []
-    for path in sorted(folder.glob("step-*.pt"), reverse=True):
-        if intact_note(path) is not None:
-            return path, damaged
-        damaged.append(path)
-    raise FileNotFoundError(folder)
 
 
 def own_checkpoint(folder: Path, facts: dict[str, Any]) -> tuple[Path | None, list[str]]:
@@ -196,16 +147,3 @@ def own_facts(content: dict[str, Any]) -> dict[str, Any]:
     """The facts that a checkpoint's content states; those of earlier versions say nothing about the data."""
     facts = {name: content[name] for name in FACTS if name in content}
     return {"recipe_hash": hash_of(json.loads(content["recipe"]))} | facts
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of one of our checkpoints, on the CPU. Raises UserError when it is missing, damaged or foreign."""
-    content = read_tensors(path)
-    if "clip" not in content or "recipe" not in content:
-        raise UserError(f"{path}: not a gaprun checkpoint")
-    if content.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: checkpoint format {content.get('format')}, this gaprun reads {FORMAT}; use the gaprun that "
-            "wrote it"
-        )
-    return content

@@ -26,9 +26,9 @@ from gaprun.errors import Failure, UserError
 from gaprun.files import content_hash
 from gaprun.model.frozen import Tower, is_frozen, tower_state
 from gaprun.model.identity import identity_of
+from gaprun.model.saved import weights_hash
 from gaprun.model.towers import embedding_size
 from gaprun.runtime.cards import explained, less_memory
-from gaprun.training.checkpoint import weights_hash
 from gaprun.training.state import TrainState
 from gaprun.training.transfer import on_device
 

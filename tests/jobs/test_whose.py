@@ -9,9 +9,10 @@ import torch
 
 from gaprun.errors import Failure, UserError
 from gaprun.jobs import run as running
+from gaprun.model.saved import intact_note, read_note
 from gaprun.runtime.events import Event, Interrupted
 from gaprun.store import open_store
-from gaprun.training.checkpoint import intact_note, own_checkpoint, read_note, save_checkpoint
+from gaprun.training.checkpoint import own_checkpoint, save_checkpoint
 from tests.training.conftest import RunSmall
 from tests.training.test_resume import stop_at
 

@@ -17,12 +17,12 @@ from gaprun.data.stream import Batch, LoadBatch
 from gaprun.errors import Failure, UserError
 from gaprun.jobs.parallel import _unopened
 from gaprun.jobs.run import run_job
+from gaprun.model.saved import newest_checkpoint
 from gaprun.runtime.distributed import World
 from gaprun.runtime.events import LostProcess
 from gaprun.store import open_store
 from gaprun.training import gradients as buckets
 from gaprun.training.batchnorm import SyncedBatchNorm, synchronised
-from gaprun.training.checkpoint import newest_checkpoint
 from gaprun.training.state import TrainState
 from tests.training.conftest import small_job
 from tests.training.gradients import METHODS, VIT, gradients

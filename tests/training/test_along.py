@@ -11,11 +11,11 @@ import torch
 from gaprun.errors import UserError
 from gaprun.jobs.measure import measure_model
 from gaprun.jobs.run import run_job
+from gaprun.model.saved import load_checkpoint
 from gaprun.model.towers import build_towers
 from gaprun.recipe.load import validate
 from gaprun.runtime.events import Event, Interrupted
 from gaprun.store import Store, open_store
-from gaprun.training.checkpoint import load_checkpoint
 from gaprun.training.head import Head
 from gaprun.training.length import run_length
 from gaprun.training.midway import as_saved

@@ -14,9 +14,9 @@ from gaprun.data.identity import fingerprint
 from gaprun.data.split import open_split
 from gaprun.errors import Failure, UserError
 from gaprun.files import file_sha256
+from gaprun.model.saved import newest_checkpoint
 from gaprun.store import open_store
 from gaprun.training import checkpoint
-from gaprun.training.checkpoint import newest_checkpoint
 from tests.training.conftest import METHODS, RunSmall
 
 STREAM = ("data.cache=none", "data.workers=0")

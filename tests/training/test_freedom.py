@@ -11,12 +11,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gaprun.jobs.plan import plan_rows
 from gaprun.model.loss import ClipLoss
+from gaprun.model.saved import load_checkpoint, newest_checkpoint
 from gaprun.model.temperature import Exponential
 from gaprun.recipe.identity import hash_of
 from gaprun.recipe.schema import Optimizer
 from gaprun.runtime.events import Interrupted
 from gaprun.training.average import WeightAverage
-from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint
 from gaprun.training.head import Head
 from gaprun.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 from gaprun.training.state import TrainState

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint
+from gaprun.model.saved import load_checkpoint, newest_checkpoint
 from gaprun.training.optimizer import learning_rate, parameter_groups
 from tests.training.conftest import METHODS, RunSmall
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from gaprun.errors import Failure, UserError
+from gaprun.model.saved import load_checkpoint, newest_checkpoint, weights_hash
 from gaprun.runtime.events import Event, Interrupted
-from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, weights_hash
+from gaprun.training.checkpoint import save_checkpoint
 from tests.training.conftest import METHODS, RunSmall
 
 EVERY = (

@@ -9,13 +9,13 @@ import torch
 
 from gaprun.errors import UserError
 from gaprun.model.loss import ClipLoss
+from gaprun.model.saved import load_checkpoint, newest_checkpoint
 from gaprun.model.temperature import Exponential
 from gaprun.paper.settings import MethodSetting, setting_of
 from gaprun.recipe import load_jobs
 from gaprun.recipe.identity import hash_of, setup_part
 from gaprun.recipe.schema import Optimizer
 from gaprun.runtime.events import Interrupted
-from gaprun.training.checkpoint import load_checkpoint, newest_checkpoint
 from gaprun.training.head import Head
 from gaprun.training.optimizer import parameter_groups
 from tests.conftest import RECIPES
