@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
 from gaprun.files import plain_name
+from gaprun.model.spec import Model
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store
 from gaprun.store.connection import artifacts_of
@@ -47,6 +49,7 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
 
     Raises UserError for missing or unfit data, a batch that is too large, or data that changed since.
     """
+    _check_start(job.recipe.model)
     splits = [open_split(ref) for ref in job.recipe.data.sets]
     tasks: list[Task] = list(job.recipe.eval)
     for task in tasks:
@@ -67,6 +70,18 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
                 f"name or remove the run with `gaprun runs rm {job.id}`"
             )
     return prepared
+
+
+def _check_start(model: Model) -> None:
+    """Raise UserError where `model.pretrained` names nothing to start from. Only a word may be a tag, and whether it is
+    one open_clip need not be asked before it is asked for the weights."""
+    unknown = model.pretrained is not None and model.pretrained_sha256 is None
+    if unknown and not (
+        model.arch and model.vocabulary == "full" and re.fullmatch(r"[\w-]+", str(model.pretrained))
+    ):
+        from gaprun.model.start import Start  # with torch
+
+        Start.of(model)
 
 
 def _passed(job: Job, splits: list[Split], members: Members) -> int | None:

@@ -56,6 +56,8 @@ def _build(attempt: Attempt) -> TrainState:
         vocabulary = Vocabulary.used_in(tokens, full_vocabulary(recipe.model))
     torch.manual_seed(job.seed)
     towers = build_towers(recipe.model, vocabulary, recipe.data.normalisation)
+    for remark in towers.remarks:
+        attempt.report(Event(job.id, "resume", 1, 1, remark))
     head = Head.of(recipe, job.seed)
     return TrainState(recipe, job.seed, ready.length, towers, head, attempt.device, world=attempt.world)
 

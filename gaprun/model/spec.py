@@ -85,13 +85,15 @@ class Model(Section):
     )
     pretrained: str | None = Field(
         None,
-        description="open_clip pretrained tag or a local weights file to start from; null is from scratch.",
+        description="What to start from: open_clip's tag, a weights file, or a checkpoint of gaprun's (its file, or "
+        "the folder of its run or of its checkpoints, which means the newest); null is from scratch. Architecture and "
+        "vocabulary must be the weights'; the temperature starts as `temperature` says.",
     )
     pretrained_sha256: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{64}$",
-        description="sha256 of the weights file, filled in when jobs are made: the file counts by its content and "
-        "not by its path. One that is given here must be the file's.",
+        description="sha256 of the weights file, of a checkpoint of gaprun's its weights hash (`checkpoint_hash`), "
+        "filled in when jobs are made: weights count by content, not by path. One given here must be theirs.",
     )
     inline: Inline | None = Field(None, description="A small architecture instead of `arch`.")
     vocabulary: Literal["full", "used"] = Field(
@@ -112,10 +114,6 @@ class Model(Section):
     def _consistent(self) -> Self:
         if (self.arch is None) == (self.inline is None):
             raise ValueError("give exactly one of arch and inline (set the other to null)")
-        if self.inline is not None and self.pretrained is not None:
-            raise ValueError("pretrained needs an open_clip arch, not an inline architecture")
         if self.pretrained_sha256 is not None and self.pretrained is None:
             raise ValueError("pretrained_sha256 belongs to a weights file: name it in pretrained")
-        if self.pretrained is not None and self.vocabulary == "used":
-            raise ValueError("pretrained weights need the full vocabulary")
         return self

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import open_clip
 import torch
 from open_clip.model import CLIP, get_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -18,9 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gaprun.errors import Failure, UserError
-from gaprun.model.hub import hub_asked
 from gaprun.model.openclip import (
-    FOLDER,
     SHARED,
     Settings,
     build,
@@ -32,10 +27,9 @@ from gaprun.model.openclip import (
     named_tokenizer,
     tag_settings,
 )
-from gaprun.model.params import trained_beside
 from gaprun.model.spec import Inline, Model
+from gaprun.model.start import Start
 from gaprun.model.vocabulary import Tokens, Vocabulary
-from gaprun.model.weights import load_weights, model_state, read_tensors
 
 CLIP_VOCABULARY = 49408
 
@@ -194,19 +188,18 @@ def build_towers(
     """The towers of a recipe, initialised from torch's global generator (seed it first), on the CPU in fp32.
 
     `picture`: settings in the place of the model's own (`data.normalisation`). A pretrained tag is built with the
-    activation and picture settings that its weights were trained with; a weights file must be of the recipe's
-    architecture by the params.txt beside it. Raises UserError for an unknown architecture or tag, Failure when a
-    download does not succeed.
+    activation and picture settings that its weights were trained with; other weights must be of the recipe's
+    architecture and vocabulary (start.py). Raises UserError for an unknown architecture or tag and for weights that do
+    not fit, Failure when a download does not succeed.
     """
-    settings = Settings()
     if model.arch is not None:
-        named_config(model.arch)
-        _check_pretrained(model.arch, model.pretrained)
-        settings = tag_settings(model.arch, model.pretrained)
+        named_config(model.arch)  # an unknown name is the first thing to say
+    start = None if model.pretrained is None else Start.of(model)
+    settings = Settings() if model.arch is None else tag_settings(model.arch, model.pretrained)
     settings = replace(settings, picture={**settings.picture, **(picture or {})})
-    trained = _trained_picture(str(model.arch), model.pretrained)
+    trained = {} if start is None else start.picture
     towers = assemble(model, settings, vocabulary)
-    if model.pretrained is None:
+    if start is None:
         return towers
     differing = [
         name for name, value in trained.items() if _plain(towers.preprocessing[name]) != _plain(value)
@@ -217,8 +210,8 @@ def build_towers(
             f"{model.pretrained}: trained with another {', '.join(differing)} of pictures than is used here"
         )
     with collected(remarks):
-        _load_pretrained(towers.clip, str(model.arch), model.pretrained)
-    return replace(towers, remarks=tuple(remarks))
+        said = start.put_in(towers.clip, towers.architecture, vocabulary)
+    return replace(towers, remarks=(*remarks, *said))
 
 
 def assemble(model: Model, settings: Settings, vocabulary: Vocabulary | None = None) -> Towers:
@@ -272,59 +265,5 @@ def count_parameters(model: Model) -> int:
     return sum(parameter.numel() for parameter in clip.parameters())
 
 
-def _check_pretrained(arch: str, pretrained: str | None) -> None:
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file():
-        near = difflib.get_close_matches(pretrained, tags, 1, 0.4)
-        hint = f"; did you mean {near[0]}?" if near else f"; {arch} has: {', '.join(tags) or 'none'}"
-        raise UserError(f"pretrained {pretrained}: neither a tag of {arch} nor a weights file{hint}")
-
-
-def _trained_picture(arch: str, pretrained: str | None) -> dict[str, Any]:
-    """The picture settings that a weights file's params.txt says; nothing for tags and files without one.
-
-    Raises UserError where it says another architecture than `arch`: the recipe alone must say what is trained, since
-    its hash knows the weights and not what lies beside them.
-    """
-    if pretrained is None or open_clip.get_pretrained_cfg(arch, pretrained):
-        return {}
-    trained = trained_beside(Path(pretrained))
-    if trained is None:
-        return {}
-    what, named = f"model.pretrained {pretrained}: {trained.path} says", trained.arch or arch
-    if named != arch and named not in open_clip.list_models() and not named.startswith(FOLDER):
-        raise UserError(f"{what} model {named}: set model.arch to it")
-    ours, theirs = _features(named_config(arch)), _features(trained.settings.applied(named_config(named)))
-    names = sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
-    if names:
-        raise UserError(
-            f"{what} that it was trained as {named} with another {', '.join(names)} than {arch} has: name an "
-            f"architecture that says so, such as {named}, {named}-quickgelu or {FOLDER}FOLDER"
-        )
-    return dict(trained.settings.picture)
-
-
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _features(config: dict[str, Any]) -> dict[str, Any]:
-    """What decides features in a configuration; where the text tower's weights are kept does not."""
-    return {name: value for name, value in canonical(config).items() if name != "custom_text"}
-
-
-def _load_pretrained(clip: CLIP, arch: str, pretrained: str) -> None:
-    known = open_clip.get_pretrained_cfg(arch, pretrained)
-    if not known:
-        path = Path(pretrained)
-        complaint = f"model.pretrained {pretrained}: its weights do not fit {arch}"
-        return load_weights(clip, model_state(read_tensors(path), path), complaint)
-    try:
-        with hub_asked():
-            path = open_clip.download_pretrained(known)
-        open_clip.load_checkpoint(clip, path)
-    except Exception as error:
-        raise Failure(
-            f"{arch} {pretrained}: weights could not be downloaded ({first_line(error)}); with network access "
-            "open_clip keeps them in its cache, or give the path of a weights file as the tag"
-        ) from None

@@ -6,12 +6,11 @@ import itertools
 import math
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gaprun.errors import UserError
-from gaprun.files import file_sha256
 from gaprun.model.temperature import Learned
 from gaprun.recipe.identity import hash_of
 from gaprun.recipe.load import (
@@ -58,40 +57,25 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def with_weights_file(recipe: Recipe) -> Recipe:
-    """`recipe` with the sha256 of its `model.pretrained` where that is a file and no tag of open_clip.
+    """`recipe` with the sha256 of what its `model.pretrained` names, where that is no tag of open_clip.
 
-    Raises UserError for a file that is another one than the recipe's `pretrained_sha256` says.
+    What is not there is left as it is: training says so. Raises UserError for other weights than the recipe's
+    `pretrained_sha256` says, and for those that cannot be used.
     """
     model = recipe.model
-    if model.pretrained is None or model.arch is None or not Path(model.pretrained).is_file():
+    if model.pretrained is None or not Path(model.pretrained).exists():
         return recipe
-    if _is_tag(model.arch, model.pretrained):
+    from gaprun.model.start import weights_sha256  # with torch
+
+    found = weights_sha256(model)
+    if found is None:
         return recipe
-    found = _sha256(Path(model.pretrained).resolve(), *_signature(Path(model.pretrained)))
     if model.pretrained_sha256 not in (None, found):
         raise UserError(
-            f"{recipe.name}: model.pretrained: {model.pretrained} is not the file that the recipe names (sha256 "
+            f"{recipe.name}: model.pretrained: {model.pretrained} has not the weights that the recipe names (sha256 "
             f"{found[:12]}, expected {str(model.pretrained_sha256)[:12]})"
         )
     return recipe.model_copy(update={"model": model.model_copy(update={"pretrained_sha256": found})})
-
-
-def _is_tag(arch: str, pretrained: str) -> bool:
-    if not re.fullmatch(r"[\w-]+", pretrained):
-        return False  # no tag has a dot or a slash: open_clip, which is slow to import, need not be asked
-    import open_clip
-
-    return bool(open_clip.get_pretrained_cfg(arch, pretrained))
-
-
-def _signature(path: Path) -> tuple[int, int, int]:
-    state = path.stat()
-    return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, *signature: int) -> str:
-    return file_sha256(path)
 
 
 def load_jobs(

@@ -70,7 +70,7 @@ class TowerLaboratory:
         tokenizer, context = tokenizer_for(self.recipe.model)
         self._vocabulary: Vocabulary | None = None
         torch.manual_seed(0)
-        self._size = build_towers(self.recipe.model).image_size
+        self._size = build_towers(self.recipe.model.model_copy(update={"pretrained": None})).image_size
         self._splits = [open_split(ref) for ref in self.recipe.data.sets]
         self._pool = self._pool_of(captioned(self._splits))
         if len(self._pool) <= CACHE_LIMIT:
