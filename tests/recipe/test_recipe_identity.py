@@ -112,7 +112,7 @@ def test_a_tag_stays_a_tag_even_beside_a_file_of_its_name(tmp_path: Path, monkey
 def test_a_stored_recipe_whose_file_changed_is_refused(pretrained) -> None:
     one = pretrained("a.pt", b"weights")
     pretrained("a.pt", b"others!")
-    with pytest.raises(UserError, match="is not the file that the recipe names"):
+    with pytest.raises(UserError, match="does not hold the weights that the recipe names"):
         Job(one.recipe, 0)
 
 
