@@ -72,8 +72,8 @@ def with_weights_file(recipe: Recipe) -> Recipe:
         return recipe
     if model.pretrained_sha256 not in (None, found):
         raise UserError(
-            f"{recipe.name}: model.pretrained: {model.pretrained} does not hold the weights that the recipe names (sha256 "
-            f"{found[:12]}, expected {str(model.pretrained_sha256)[:12]})"
+            f"{recipe.name}: model.pretrained: {model.pretrained} does not hold the weights that the recipe names "
+            f"(sha256 {found[:12]}, expected {str(model.pretrained_sha256)[:12]})"
         )
     return recipe.model_copy(update={"model": model.model_copy(update={"pretrained_sha256": found})})
 
