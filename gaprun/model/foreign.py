@@ -36,7 +36,7 @@ from gaprun.model.openclip import (
 from gaprun.model.params import trained_beside
 from gaprun.model.spec import Model
 from gaprun.model.towers import Towers, build_towers, context_length_of, towers_of
-from gaprun.model.weights import has_custom_text, load_weights, model_state, read_tensors
+from gaprun.model.weights import are_openai, has_custom_text, load_weights, model_state, read_tensors
 
 # The order in which open_clip looks for a folder's weights.
 WEIGHTS = (
@@ -108,11 +108,17 @@ def folder_model(folder: Path) -> Foreign:
             f"--ckpt {folder}: a folder without {CONFIG}, config.json or checkpoints; name a checkpoint file, a run's "
             "id or a model folder"
         )
-    weights = _weights_in(folder)
-    name = f"{FOLDER}{folder}"
-    towers = _assembled(str(folder), folder, name, read_tensors(weights), weights, network=False)
+    weights, *others = _weights_in(folder)
+    name, short = f"{FOLDER}{folder}", folder.resolve().name
+    remarks: list[str] = []
+    towers = _assembled(str(folder), folder, name, read_tensors(weights), weights, False, remarks)
+    if others:
+        beside = ", ".join(path.name for path in others)
+        remarks.append(
+            f"{folder}: {weights.name} is measured, by open_clip's order of names; {beside} is not"
+        )
     source = f"open_clip model folder {folder}"
-    return Foreign(towers, folder.resolve().name, {"folder": folder.resolve().name}, source)
+    return Foreign(towers, short, {"folder": short}, source, remarks=tuple(remarks))
 
 
 def _snapshot(name: str) -> Path | None:
@@ -134,7 +140,7 @@ def _of_transformers(folder: Path, name: str | None = None) -> Foreign:
     return Foreign(towers, short, model, source)
 
 
-def _weights_in(folder: Path) -> Path:
+def _weights_in(folder: Path) -> list[Path]:
     found = sorted(path for end in ("safetensors", "bin", "pth") for path in folder.glob(f"*.{end}"))
     if not found:
         raise UserError(f"--ckpt {folder}: {CONFIG} is there but no weights (*.safetensors, *.bin or *.pth)")
@@ -144,14 +150,20 @@ def _weights_in(folder: Path) -> Path:
             f"--ckpt {folder}: several weights files ({', '.join(p.name for p in found[:4])}): name one, "
             f"--ckpt FILE --model {FOLDER}{folder}"
         )
-    return (known or found)[0]
+    return known or found
 
 
 def _assembled(
-    what: str, folder: Path, tokenizer: str, content: dict[str, Any], weights: Path, network: bool
+    what: str,
+    folder: Path,
+    tokenizer: str,
+    content: dict[str, Any],
+    weights: Path,
+    network: bool,
+    remarks: list[str] | None = None,
 ) -> Towers:
     config, picture = folder_config(folder)
-    state = model_state(content, weights)
+    state = model_state(content, weights, remarks)
     settings = _of_weights(Settings(picture=checked_picture(what, picture)), state)
     with _words(what, network):
         words = named_tokenizer(tokenizer)
@@ -168,12 +180,15 @@ def file_model(path: Path, content: dict[str, Any], arch: str | None) -> Foreign
     """
     if "clip" in content and "recipe" in content:
         raise UserError(f"{path} is a gaprun checkpoint: --ckpt {path}, without --model")
-    state = model_state(content, path)
+    remarks: list[str] = []
+    state = model_state(content, path, remarks)
     trained = trained_beside(path)
     known = arch or (trained.arch if trained else None)
     if known is None:
         raise UserError(f"{path}: the file does not say which architecture it holds; add --model ARCH")
-    remarks = list(trained.remarks) if trained else []
+    remarks += trained.remarks if trained else ()
+    if are_openai(state):
+        remarks.append(f"{path}: OpenAI's weights, built with QuickGELU as they were trained")
     if trained is None:
         remarks.append(
             f"{path}: no params.txt beside it; activation and picture settings are those of {known}"
@@ -226,6 +241,7 @@ def _of_weights(settings: Settings, state: dict[str, Tensor]) -> Settings:
     learned = "logit_bias" in state or None
     return replace(
         settings,
+        quick_gelu=settings.quick_gelu or are_openai(state) or None,
         custom_text=settings.custom_text or apart,
         logit_bias=settings.logit_bias or learned,
     )

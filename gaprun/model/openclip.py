@@ -182,6 +182,10 @@ def _triple(source: str, name: str, value: Any) -> tuple[float, ...]:
         raise UserError(f"{source}: {name} must be three numbers, it is {str(value)[:60]!r}")
     if name == "std" and not all(v > 0 for v in values):
         raise UserError(f"{source}: std must be above 0, it is {str(value)[:60]!r}")
+    if any(abs(v) > 10 for v in values):
+        raise UserError(
+            f"{source}: {name} {str(value)[:60]!r} is of pixels from 0 to 255; open_clip's are 0 to 1: divide it by 255"
+        )
     return tuple(float(v) for v in values)
 
 

@@ -220,13 +220,89 @@ def test_numbers_of_numpy_and_settings_beside_the_weights_are_read_and_code_is_n
         read_tensors(path)
 
 
-@pytest.mark.parametrize("place", ["model_state_dict", "model"])
+@pytest.mark.parametrize("place", ["model_state_dict", "model", "module"])
 def test_other_loops_places_of_the_weights(place, store, tmp_path, tiny):
     state = built(tiny)[0].state_dict()
     torch.save({place: state, "optimizer": {"lr": 0.1}}, tmp_path / "w.pt")
     loaded = load_model(store, str(tmp_path / "w.pt"), f"local-dir:{tiny}", None)
     assert state_of(loaded.towers.clip) == state_of(built(tiny)[0])
     assert "no params.txt beside it" in loaded.remarks[0]
+
+
+@pytest.mark.parametrize("front", ["model.", "net.clip.", "module.model."])
+def test_a_module_around_the_model_is_taken_off_and_what_lies_beside_is_said(front, store, tmp_path, tiny):
+    state = built(tiny)[0].state_dict()
+    around = {f"{front}{name}": value for name, value in state.items()}
+    for beside, said in (
+        ({}, ""),
+        ({"loss.scale": torch.ones(1), "loss.bias": torch.ones(1)}, "loss.bias and 1 more"),
+    ):
+        torch.save({"state_dict": {**beside, **around}}, tmp_path / "w.ckpt")
+        loaded = load_model(store, str(tmp_path / "w.ckpt"), f"local-dir:{tiny}", None)
+        assert state_of(loaded.towers.clip) == state_of(built(tiny)[0])
+        assert (
+            "the model is what stands under" in loaded.remarks[0] and said.split(" ")[-1] in loaded.remarks[0]
+        )
+    torch.save(
+        {"state_dict": {**around, **{f"teacher.{k}": v for k, v in state.items()}}}, tmp_path / "w.ckpt"
+    )
+    with pytest.raises(UserError, match="holds several models .*teacher.*: save the state_dict of one"):
+        load_model(store, str(tmp_path / "w.ckpt"), f"local-dir:{tiny}", None)
+
+
+def test_averages_beside_the_weights_are_said_and_never_taken_for_them(store, tmp_path, tiny):
+    state = built(tiny)[0].state_dict()
+    average = {f"module.{name}": value + 1 for name, value in state.items()}
+    torch.save({"ema": average, "state_dict": state, "optimizer": {"lr": torch.ones(1)}}, tmp_path / "w.pt")
+    loaded = load_model(store, str(tmp_path / "w.pt"), f"local-dir:{tiny}", None)
+    assert state_of(loaded.towers.clip) == state_of(built(tiny)[0])
+    assert "those under state_dict are measured; it holds weights under ema too" in loaded.remarks[0]
+    torch.save({"ema": average, "epoch": 3}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="it holds weights under ema: save one of them alone"):
+        load_model(store, str(tmp_path / "w.pt"), f"local-dir:{tiny}", None)
+
+
+def test_a_folder_with_two_weights_of_known_names_says_which_is_measured(store, tmp_path, tiny):
+    from safetensors.torch import save_file
+
+    state = built(tiny)[0].state_dict()
+    save_file(state, tiny / "open_clip_model.safetensors")
+    torch.save({name: value + 1 for name, value in state.items()}, tiny / "pytorch_model.bin")
+    loaded = load_model(store, str(tiny), None, None)
+    assert state_of(loaded.towers.clip) == state_of(built(tiny)[0])
+    assert (
+        "open_clip_model.safetensors is measured" in loaded.remarks[0]
+        and "pytorch_model.bin is not" in loaded.remarks[0]
+    )
+
+
+def test_openai_s_published_weights_are_built_with_quick_gelu(store, tmp_path, tiny):
+    model, prepare = built(tiny, force_quick_gelu=True)
+    numbers = {
+        "input_resolution": torch.tensor(32),
+        "context_length": torch.tensor(16),
+        "vocab_size": torch.tensor(9),
+    }
+    torch.save({**model.state_dict(), **numbers}, tmp_path / "ViT.pt")
+    loaded = load_model(store, str(tmp_path / "ViT.pt"), f"local-dir:{tiny}", None)
+    same_features(loaded, model, prepare, open_clip.get_tokenizer(f"local-dir:{tiny}"))
+    assert loaded.towers.architecture["quick_gelu"] and "QuickGELU" in loaded.remarks[0]
+
+
+def test_what_is_no_floating_point_checkpoint_is_refused_by_its_kind(store, tmp_path, tiny):
+    state = built(tiny)[0].state_dict()
+    torch.save({name: (value * 100).to(torch.int8) for name, value in state.items()}, tmp_path / "int8.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
+    (tmp_path / "lfs.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    for name, said in (
+        ("int8.pt", "torch.int8: quantised weights are not loaded"),
+        ("module.pt", r"holds a torch.nn.modules.linear.Linear; save the model's state_dict"),
+        ("script.pt", "TorchScript archive, whose code is not run"),
+        ("lfs.pt", "Git LFS pointer"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_model(store, str(tmp_path / name), f"local-dir:{tiny}", None)
 
 
 def test_nothing_is_resized_or_left_out_in_silence(store, tmp_path, tiny):
@@ -326,6 +402,10 @@ def test_a_folder_of_several_weights_is_not_guessed(store, tmp_path, tiny):
         (json.dumps({"model_cfg": {**CONFIG, "text_cfg": {"depth": 3}}}), "cannot build this model"),
         (json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": "dark"}}), "mean must be three numbers"),
         (json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mode": "L"}}), "only RGB is known"),
+        (
+            json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [123.7, 116.3, 103.5]}}),
+            "divide it by 255",
+        ),
         (
             json.dumps(
                 {"model_cfg": {**CONFIG, "text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}}
