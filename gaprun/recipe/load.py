@@ -9,87 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from gaprun.errors import UserError
 from gaprun.recipe import packaged
 from gaprun.recipe.schema import Recipe
+from gaprun.recipe.text import parse_yaml
 from gaprun.registry import PLUGINS, models_in
 
 # A mapping that carries one of these chooses a class: another choice replaces the parent's options whole,
 # because options of one rule (init of exp) mean nothing to another (fixed).
 TAGS = ("rule", "name", "task")
 JOB_KEYS = ("seeds", "grid")
-MAX_NODES = 200_000  # values of one file with its aliases written out; a sweep of 10,000 jobs needs fewer
-MAX_DEPTH = 50
 MAX_PARENTS = 20
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number (YAML 1.1 reads it as text) and a repeated key is an error."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
-
-
-def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} appears twice", key_node.start_mark
-            )
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """Parse YAML safely; `source` names it in errors. Raises UserError with the line at fault."""
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if (size := _size(node, {}, ())) > MAX_NODES:
-            raise UserError(
-                f"{source}: holds {size:,} values with its aliases written out, more than {MAX_NODES:,}"
-            )
-        return loader.construct_document(node)
-    except RecursionError:
-        raise UserError(f"{source}: nested deeper than {MAX_DEPTH} levels") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{source}{where}: not valid YAML: {problem}") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{source}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
-
-
-def _size(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
-    """Values in `node` with every alias written out. Raises RecursionError for deep nesting and an alias of itself."""
-    if id(node) in above or len(above) > MAX_DEPTH:
-        raise RecursionError
-    if id(node) not in known:
-        inside = [*above, id(node)]
-        parts: list[yaml.Node] = []
-        if isinstance(node, yaml.SequenceNode):
-            parts = node.value
-        elif isinstance(node, yaml.MappingNode):
-            parts = [part for pair in node.value for part in pair]
-        known[id(node)] = 1 + sum(_size(part, known, tuple(inside)) for part in parts)
-    return known[id(node)]
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
