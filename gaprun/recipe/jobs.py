@@ -25,6 +25,7 @@ from gaprun.recipe.load import (
 )
 from gaprun.recipe.packaged import found
 from gaprun.recipe.schema import Recipe
+from gaprun.store.where import dotted_keys, lookup
 
 MAX_JOBS = 10_000
 SWEEP_KEYS = ("recipes", "base", "set", "seeds", "description")
@@ -90,8 +91,8 @@ def load_jobs(
     """
     path = found(Path(path))
     sets = parse_assignments(overrides or [])
-    extends = sets.pop("extends", None)
-    if extends is not None and not isinstance(extends, str):
+    extends = sets.pop("extends", "")
+    if not isinstance(extends, str):
         raise UserError("--set extends=: expected the path of a recipe file")
     if "seeds" in sets:
         if seeds is not None:
@@ -138,6 +139,8 @@ def _sweep(path: Path, mapping: dict[str, Any]) -> list[tuple[Path, Path | None,
         if key not in SWEEP_KEYS:
             raise UserError(f"{path}: {key}: unknown key in a sweep; valid here: {', '.join(SWEEP_KEYS)}")
     items, base = mapping["recipes"], mapping.get("base")
+    if base is not None and not isinstance(base, str):
+        raise UserError(f"{path}: base: expected the path of one recipe file")
     if not isinstance(items, list) or not items:
         raise UserError(f"{path}: recipes: expected a list of recipe files")
     shared = _settings(mapping.get("set"), f"{path}: set")
@@ -159,7 +162,7 @@ def _settings(value: Any, where: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a mapping of dotted keys to values")
-    return nested(value)
+    return nested(value, where)
 
 
 def _expand(file: Path, base: Path | None, changes: dict[str, Any], seeds: list[int] | None) -> list[Job]:
@@ -169,7 +172,9 @@ def _expand(file: Path, base: Path | None, changes: dict[str, Any], seeds: list[
     jobs = []
     points = _grid_points(grid, file, len(chosen))
     for point in points:
-        recipe = validate(merge(mapping, nested(point)), str(file))
+        whole = merge(mapping, nested(point, f"{file}: grid"))
+        _check_settings_stay(changes, whole, point, file)
+        recipe = validate(whole, str(file))
         if point:
             label = ",".join(f"{key.rsplit('.', 1)[-1]}={_plain(value)}" for key, value in point.items())
             named = recipe.model_dump() | {"name": f"{recipe.name}-{label}"}
@@ -177,6 +182,19 @@ def _expand(file: Path, base: Path | None, changes: dict[str, Any], seeds: list[
         _check_clamp(recipe, file)
         jobs += [Job(recipe, seed) for seed in chosen]
     return jobs
+
+
+def _check_settings_stay(
+    changes: dict[str, Any], whole: dict[str, Any], point: dict[str, Any], file: Path
+) -> None:
+    """Raise UserError for a setting (of `--set` or a sweep) that the grid's own value takes the place of."""
+    for key in dotted_keys(changes):
+        over = [name for name in point if f"{key}.".startswith(f"{name}.")]
+        if over and lookup(whole, key) != lookup(changes, key):
+            raise UserError(
+                f"{file}: grid: {over[0]} has values of its own there, so that setting {key} would do nothing: "
+                "leave it out, or give another grid (--set grid=null for none)"
+            )
 
 
 def _check_clamp(recipe: Recipe, file: Path) -> None:
@@ -207,6 +225,11 @@ def _grid_points(grid: Any, file: Path, seeds: int) -> list[dict[str, Any]]:
         return [{}]
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
         raise UserError(f"{file}: grid: expected dotted keys, each with a non-empty list of values")
+    for key in grid:
+        if inside := [name for name in grid if str(name).startswith(f"{key}.")]:
+            raise UserError(
+                f"{file}: grid: {inside[0]} is a part of {key}: a point would have two values for it"
+            )
     count = math.prod(len(values) for values in grid.values()) * seeds
     if count > MAX_JOBS:
         raise UserError(

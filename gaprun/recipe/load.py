@@ -38,8 +38,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text ({error})") from None
     value = parse_yaml(text, str(path))
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys to values, this file holds {_kind(value)}")
+    _check_keys(value, str(path))
     return value
 
 
@@ -113,8 +114,18 @@ def parse_assignments(items: list[str], option: str = "--set") -> dict[str, Any]
     return result
 
 
-def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"a.b": 1}` as `{"a": {"b": 1}}`. Raises UserError when one key is both a value and a section."""
+def _check_keys(mapping: Mapping[Any, Any], source: str) -> None:
+    wrong = [key for key in mapping if not isinstance(key, str)]
+    if wrong:
+        raise UserError(f"{source}: {wrong[0]!r} is no name of a key")
+
+
+def nested(assignments: Mapping[str, Any], source: str = "--set") -> dict[str, Any]:
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`; `source` names it in errors.
+
+    Raises UserError when one key is both a value and a section, and for a key that is no text.
+    """
+    _check_keys(assignments, source)
     result: dict[str, Any] = {}
     for key, value in assignments.items():
         node = result
@@ -122,7 +133,7 @@ def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
         for section in sections:
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
-                raise UserError(f"--set {key}: {section} was set to a value already")
+                raise UserError(f"{source}: {key}: {section} was set to a value already")
         node[last] = value
     return result
 
@@ -138,7 +149,7 @@ def validate(mapping: Mapping[str, Any], source: str) -> Recipe:
         )
     try:
         recipe = Recipe.model_validate(mapping)
-        _check_finite(recipe.model_dump(mode="python"), source)
+        _check_numbers(recipe.model_dump(mode="python"), mapping, source)
         return recipe
     except ValidationError as error:
         lines = [_explain(dict(item), mapping) for item in error.errors()[:3]]
@@ -148,19 +159,24 @@ def validate(mapping: Mapping[str, Any], source: str) -> Recipe:
         ) from None
 
 
-def _check_finite(value: Any, source: str, place: str = "") -> None:
-    """Raise UserError, naming the key, for a number in a recipe that is infinite or none."""
+def _check_numbers(value: Any, given: Any, source: str, place: str = "") -> None:
+    """Raise UserError, naming the key, for a number in a recipe that is infinite or none, or was given as yes or no."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{source}: {place}: {value} is not a finite number")
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list | tuple)
-        else ()
-    )
-    for key, item in items:
-        _check_finite(item, source, f"{place}.{key}" if place else str(key))
+    if isinstance(given, bool) and not isinstance(value, bool):
+        raise UserError(
+            f"{source}: {place}: expected a number, got {str(given).lower()} (YAML reads yes, no, on, off as such too)"
+        )
+    beside = dict(_items(given))
+    for key, item in _items(value):
+        _check_numbers(item, beside.get(key), source, f"{place}.{key}" if place else str(key))
+
+
+def _items(value: Any) -> list[tuple[Any, Any]]:
+    """What a mapping or list holds, by key or place; of anything else nothing."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, list | tuple) else []
 
 
 def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:

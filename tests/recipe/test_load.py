@@ -225,6 +225,19 @@ def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
             "11,998 jobs with its seeds",
         ),
         ("optimizer: {lr: 1, lr: 2}", "key 'lr' appears twice"),
+        ("optimizer: {lr: yes}", "optimizer.lr: expected a number, got true"),
+        ("optimizer: {betas: [0.9, off]}", "optimizer.betas.1: expected a number, got false"),
+        ("data: {train: [a], workers: on}", "data.workers: expected a number, got true"),
+        ("optimizer: {lr: 1:30}", "optimizer.lr: input should be a valid number"),
+        ("seeds: [010]", "seeds: expected a list of whole numbers"),
+        ("seeds: [1:30]", "seeds: expected a list of whole numbers"),
+        ("grid: {1: [2]}", "grid: 1 is no name of a key"),
+        (
+            "grid: {optimizer.lr: [0.1], optimizer: [{lr: 0.2}]}",
+            "optimizer.lr is a part of optimizer: a point would have two values for it",
+        ),
+        ("1: 2", "1 is no name of a key"),
+        ("description: \0", "not valid YAML: unacceptable character"),
         ("description: &a [*a]", "nested deeper than"),
         ("description: " + "[" * 100 + "]" * 100, "nested deeper than"),
         ("description: " + "[" * 5000 + "]" * 5000, "nested deeper than"),
@@ -234,6 +247,46 @@ def test_what_would_be_ignored_or_has_no_end_is_refused(tmp_path: Path, text: st
     own = text.split(":")[0]
     lines = [line for line in BASE.strip().splitlines() if not line.startswith(f"{own}:")]
     assert expected in fails(write(tmp_path, "\n".join([*lines, text])))
+
+
+@pytest.mark.parametrize(
+    ("grid", "setting"),
+    [
+        ("optimizer.lr: [0.1, 0.2]", "optimizer.lr=0.5"),
+        ("optimizer.lr: [0.1, 0.2]", "optimizer={lr: 0.5}"),
+        ("temperature: [{rule: fixed, tau: 0.1}, {rule: softplus}]", "temperature.rule=exp"),
+    ],
+)
+def test_a_setting_that_the_grid_would_hide_is_refused(tmp_path: Path, grid: str, setting: str) -> None:
+    path = write(tmp_path, f"{BASE}grid: {{{grid}}}")
+    key = setting.partition("=")[0]
+    assert f"setting {'optimizer.lr' if key == 'optimizer' else key} would do nothing" in fails(path, setting)
+    sweep = f"recipes: [baseline.yaml]\nset: {{{setting.replace('=', ': ', 1)}}}"
+    write(tmp_path, f"{BASE}grid: {{{grid}}}", "baseline.yaml")
+    assert "would do nothing" in fails(write(tmp_path, sweep, "sweep.yaml"))
+    assert len(load_jobs(path, ["optimizer.eps=1e-7", "grid=null"])) == 1
+    assert len(load_jobs(path, ["optimizer.eps=1e-7"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("sweep", "expected"),
+    [
+        ("base: 3", "base: expected the path"),
+        ("base: [baseline.yaml]", "base: expected the path"),
+        ("set: {1: 2}", "set: 1 is no name of a key"),
+        ("set: {schedule: 3, schedule.steps: 4}", "sweep.yaml: set: schedule.steps: schedule was set"),
+    ],
+)
+def test_a_sweeps_own_keys_are_named(tmp_path: Path, sweep: str, expected: str) -> None:
+    write(tmp_path, BASE, "baseline.yaml")
+    assert expected in fails(write(tmp_path, f"recipes: [baseline.yaml]\n{sweep}", "sweep.yaml"))
+
+
+def test_parts_shared_by_a_yaml_merge_and_numbers_with_a_nought_before_them(tmp_path: Path) -> None:
+    text = BASE + "optimizer: {<<: {lr: 0.25, eps: 1e-7}, lr: 0.5, weight_decay: 010}"
+    optimizer = load_recipe(write(tmp_path, text)).optimizer
+    assert (optimizer.lr, optimizer.eps, optimizer.weight_decay) == (0.5, 1e-7, 10.0)
+    assert "expected the path of a recipe file" in fails(write(tmp_path, BASE), "extends=null")
 
 
 def test_no_clamp_and_the_clamps_own_ends_are_no_reason(tmp_path: Path) -> None:
