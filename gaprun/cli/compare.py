@@ -22,6 +22,7 @@ from gaprun.cli.output import (
     check_paper_options,
     chosen,
     named,
+    nothing_with,
     say,
     show,
 )
@@ -161,6 +162,13 @@ def compare(
     ]
     if len(views_asked) > 1:
         raise UserError(f"{' and '.join(views_asked)} are views of their own: ask for one at a time")
+    others = {"--wide": wide, "--brief": brief, "--queries": queries, "--health": health}
+    looks = {"--digits": digits is not None, "--names": names}
+    tests = {"--margin": margin, "--family": family is not FamilyName.metric, "--sort": sort}
+    if views_asked:
+        nothing_with(views_asked[0], others | looks | ({"--sort": sort} if summary else tests))
+    elif how in (Format.json, Format.csv):
+        nothing_with(f"--format {how.value}, which holds names and numbers as they are", looks)
     predictors = [name for given in correlate or [] for name in expand_metric(given)]
     if correlate:
         metric = [*predictors, *(metric or ("recall@1", "zeroshot_top1", "probe_top1"))]

@@ -10,7 +10,7 @@ import typer
 
 from gaprun.cli.common import console, err_console
 from gaprun.cli.options import DbOption, DeviceOption, ForceOption, WhereOption, now_called
-from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, nothing_with, show
 from gaprun.cli.progress import bar
 from gaprun.errors import UserError
 from gaprun.tables import Heading, Table
@@ -71,6 +71,7 @@ class ExportFormat(StrEnum):
     EMBEDDINGS = "embeddings"
 
 
+EXPERIMENT = "gaprun"
 DEFAULT_OUT = {
     ExportFormat.CSV: "gaprun-export.zip",
     ExportFormat.PARQUET: "gaprun-parquet.zip",
@@ -104,7 +105,7 @@ def export(
     where: WhereOption = None,
     data: Annotated[str | None, typer.Option(help="embeddings: the split, such as coco/test.")] = None,
     device: DeviceOption = "auto",
-    experiment: Annotated[str, typer.Option(help="mlflow: the experiment's name.")] = "gaprun",
+    experiment: Annotated[str, typer.Option(help="mlflow: the experiment's name.")] = EXPERIMENT,
     force: ForceOption = False,
     format: FormatOption = Format.table,
     json: JsonOption = False,
@@ -117,8 +118,16 @@ def export(
     store = open_store(db, create=False)
     target = out or DEFAULT_OUT.get(kind)
     run = runs or []
+    one_model = kind in (ExportFormat.OPEN_CLIP, ExportFormat.EMBEDDINGS)
     if data is not None and kind is not ExportFormat.EMBEDDINGS:
         raise UserError("--data says what is embedded: it goes with --as embeddings")
+    unused: dict[str, object] = {
+        "--where": one_model and where,
+        "--experiment": kind is not ExportFormat.MLFLOW and experiment != EXPERIMENT,
+        "--device": kind is not ExportFormat.EMBEDDINGS and device != "auto",
+        "--force": kind in (ExportFormat.MLFLOW, ExportFormat.TENSORBOARD) and force,
+    }
+    nothing_with(f"--as {kind.value}", unused)
     problems: list[str] = []
     if kind is ExportFormat.OPEN_CLIP:
         done: dict[str, Any] = _model(store, out, run, force)
@@ -155,6 +164,8 @@ def _chosen(store: Store, run: list[str] | None, where: list[str] | None) -> lis
     if run:
         named = {store.run(name).id for name in run}
         ids = [run_id for run_id in ids if run_id in named]
+    for hint in store.idle(where or []):
+        _say(hint)
     if not ids:
         raise UserError("no such run to export: see `gaprun runs list`")
     return ids if run or where else None

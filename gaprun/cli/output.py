@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -58,6 +58,13 @@ def check_paper_options(format: Format, caption: str | None, label: str | None, 
             raise UserError(f"{name} goes with --format latex")
 
 
+def nothing_with(what: str, options: Mapping[str, object]) -> None:
+    """Raise UserError for options that were given (whose value is true) and do nothing with `what`."""
+    if given := [option for option, value in options.items() if value]:
+        verb = "does" if len(given) == 1 else "do"
+        raise UserError(f"{' and '.join(given)} {verb} nothing with {what}: leave one of them out")
+
+
 def named(names: Sequence[str] | None, known: Iterable[str]) -> dict[str, str]:
     """`--names flt=fixed` as a mapping; `known` are the names in the table, which may hold `=` themselves.
 
@@ -71,6 +78,8 @@ def named(names: Sequence[str] | None, known: Iterable[str]) -> dict[str, str]:
             raise UserError(
                 f"--names {text}: expected NAME=TEXT, NAME being one of {', '.join(sorted(longest))}"
             )
+        if name in found:
+            raise UserError(f"--names {text}: {name} has another name already")
         found[name] = text.removeprefix(f"{name}=")
     return found
 

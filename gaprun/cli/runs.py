@@ -69,10 +69,13 @@ def list_(
     how = chosen(format, json)
     if found or how in (Format.json, Format.csv):
         show_tables(list_table(found, columns), how)
-    else:
+    hints = store.idle(where or [])
+    if not found:
         unmet = store.unmet(where or [])
         no_run = f"no such run: {unmet}" if unmet else "no such run"
-        err_console.print(no_run if where else "no runs yet: `gaprun train RECIPE` makes one")
+        hints = [no_run if where else "no runs yet: `gaprun train RECIPE` makes one"]
+    for hint in hints:
+        err_console.print(hint, markup=False, highlight=False, soft_wrap=True)
 
 
 @runs.command(epilog="Example: gaprun runs show baseline-s4-85b9359f --db results.db.example")

@@ -73,6 +73,8 @@ def _closing(comparison: Comparison, gap: Column, rows: dict[str, Reached], firs
         numbers += (
             f", {' and '.join(signed(one, places) for one in sorted(each))} in its two {comparison.unit}s"
         )
+    if comparison.unpaired(first, gap):
+        numbers += f" over the {counted(cell.difference.pairs, comparison.unit)} that both have"
     if cell.difference.delta >= 0:
         return f"No row closes the gap; {first} comes nearest, {numbers}."
     return f"{first} closes the gap{' most' if len(rows) > 1 else ''}, {numbers}."

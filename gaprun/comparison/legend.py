@@ -97,8 +97,7 @@ def _about_delta(comparison: Comparison, detail: Detail = "p") -> str:
         delta += " of the row's set-up (all but temperature, swap and loss)"
     elif len(baselines) > 1:
         delta += ", whichever shares the row's set-up"
-    if any(cell.difference and cell.difference.pairs for cell in comparison.cells.values()):
-        delta += f", paired by {comparison.unit}"
+    delta += _about_pairs(comparison)
     if tests:
         interval = (
             "± half of its 95 % interval (if it has one)" if detail == "half" else "with its 95 % interval"
@@ -109,6 +108,22 @@ def _about_delta(comparison: Comparison, detail: Detail = "p") -> str:
     if comparison.margins:
         delta += "; ≈: no difference of the margin or more (two one-sided t-tests at 5 %, corrected likewise)"
     return delta
+
+
+def _about_pairs(comparison: Comparison) -> str:
+    """That differences are of pairs, whether all are, and whether units that one side lacks do not count in them."""
+    found = [
+        (cell.difference.pairs, comparison.unpaired(group, column))
+        for (group, column), cell in comparison.cells.items()
+        if cell.difference
+    ]
+    if not any(pairs for pairs, _ in found):
+        return ""
+    words = f", paired by {comparison.unit}"
+    words += "" if all(pairs for pairs, _ in found) else " where enough are shared"
+    return words + (
+        f" (of the {comparison.unit}s that both have)" if any(alone for _, alone in found) else ""
+    )
 
 
 def _verdicts(comparison: Comparison) -> list[str]:

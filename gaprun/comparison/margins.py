@@ -20,6 +20,8 @@ def read_margins(texts: Sequence[str]) -> Margin | None:
     found: dict[str, float] = {}
     for text in texts:
         name, _, size = text.rpartition("=")
+        if name in found:
+            raise UserError(f"--margin {text}: {name or 'every metric'} has another margin already")
         try:
             found[name] = float(size)
         except ValueError:

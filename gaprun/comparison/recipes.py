@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.apart import as_text, what_differs
 from gaprun.recipe.identity import METHOD, setup_part, training_part
+from gaprun.store.selecting import TAG
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
@@ -75,7 +76,7 @@ class Recipes:
         }
         known: dict[tuple[str, str, Key], str] = {}
         for row in rows:
-            one = row["recipe"], row["recipe"] if by == "recipe" else as_text(row[by]), row["recipe_key"]
+            one = row["recipe"], row["recipe"] if by == "recipe" else self._value(row), row["recipe_key"]
             if one not in known:
                 known[one] = "\n".join((*one[:2], self._contents[one[2]]))
             row["identity"] = known[one]
@@ -84,7 +85,7 @@ class Recipes:
         """Set `group`, `name`, `unit` and `setup` of each row; `pooled`: one group a value of the key in any case."""
         values: dict[str, dict[str, tuple[str, Key]]] = {}  # of the key that groups: its recipes
         for row in rows if self.by != "recipe" else ():
-            found = values.setdefault(as_text(row[self.by]), {})
+            found = values.setdefault(self._value(row), {})
             found.setdefault(row["identity"], (row["recipe"], row["recipe_key"]))
         groups = {value: self._within(value, same, pooled) for value, same in values.items()}
         known: dict[
@@ -96,13 +97,20 @@ class Recipes:
                 label, name = self._names[row["recipe"], row["recipe_key"]]
                 group = label
                 if self.by != "recipe":
-                    value = as_text(row[self.by])
+                    value = self._value(row)
                     group = groups[value][identity]
                     name = RowName(value, group)
                 known[identity] = group, name, label
             row["group"], row["name"], label = known[identity]
             row["unit"] = label if self.by == "seed" else row["seed"]
             row["setup"] = self._setups[row["recipe_key"]]
+
+    def _value(self, row: Row) -> str:
+        """The value of the key that groups, as text: tags with commas, an empty text as none."""
+        value = row[self.by]
+        if isinstance(value, str):
+            value = ", ".join(value.split()) if self.by == TAG else value
+        return as_text(None if value == "" else value)
 
     def _within(self, value: str, same: Mapping[str, tuple[str, Key]], pooled: bool) -> dict[str, str]:
         """The groups of the recipes that share a value of the key that groups: the value and what tells them apart."""

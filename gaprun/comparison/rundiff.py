@@ -1,4 +1,4 @@
-"""How two runs differ: the recipe's keys in which they do, and every value that both have."""
+"""How two runs differ: in which keys of the recipe, on what data and machine, and in every value that both have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.apart import as_text
+from gaprun.comparison.places import place_of
 from gaprun.evaluation.catalogue import in_order, metric, value_text
 from gaprun.recipe.identity import ADDED_LATER
 from gaprun.store.where import dotted_keys, lookup
@@ -41,11 +42,13 @@ def differing(
     names = list(dict.fromkeys(key for recipe in recipes for key in dotted_keys(recipe)))
     pairs = {key: (_of_now(recipes[0], key), _of_now(recipes[1], key)) for key in names}
     pairs |= {name: (getattr(one, name), getattr(other, name)) for name in FACTS}
+    around = _flat(one.environment, "environment"), _flat(other.environment, "environment")
+    pairs |= {key: (around[0].get(key), around[1].get(key)) for key in {**around[0], **around[1]}}
     keys = tuple({"key": key, "a": a, "b": b} for key, (a, b) in pairs.items() if a != b)
     theirs = {_place(row): row for row in metrics[1]}
     order = {name: place for place, name in enumerate(in_order({row["metric"] for row in metrics[0]}))}
     shared = [row for row in metrics[0] if _place(row) in theirs]
-    shared.sort(key=lambda row: (_place(row)[1:], order[row["metric"]]))
+    shared.sort(key=lambda row: (row["dataset"], row["split"], row["protocol"], order[row["metric"]]))
     return RunDifference((one.id, other.id), keys, tuple(_value(row, theirs[_place(row)]) for row in shared))
 
 
@@ -53,6 +56,15 @@ def _of_now(recipe: Mapping[str, Any], key: str) -> Any:
     """The value of a dotted key; its default where the recipe was stored before the key was there."""
     value = lookup(recipe, key)
     return ADDED_LATER.get(key) if value is None else value
+
+
+def _flat(document: Mapping[str, Any] | None, prefix: str) -> dict[str, Any]:
+    """What a nested document holds, by dotted key below `prefix`; also where a key of it has a dot."""
+    found: dict[str, Any] = {}
+    for key, value in (document or {}).items():
+        name = f"{prefix}.{key}"
+        found |= _flat(value, name) if isinstance(value, Mapping) else {name: value}
+    return found
 
 
 def tables(found: RunDifference) -> list[Table]:
@@ -81,7 +93,7 @@ def tables(found: RunDifference) -> list[Table]:
 
 
 def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["metric"], row["dataset"], row["split"], row["protocol"], row["data_fingerprint"]
+    return row["metric"], *place_of(row)
 
 
 def _value(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:

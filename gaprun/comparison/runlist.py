@@ -14,6 +14,7 @@ from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import metric, value_text
 from gaprun.metrics import UP
 from gaprun.tables import Cell, Heading, Table
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.store import Store
@@ -25,11 +26,15 @@ PART = 500  # runs asked for at a time
 
 @dataclass(frozen=True)
 class ListColumn:
-    """A metric where it was measured of most of the runs, and its values by run."""
+    """A metric where it was measured of most of the runs, and its values by run.
+
+    elsewhere: how many runs have it on other data, by another protocol or of another size alone.
+    """
 
     metric: str
     place: str
     values: dict[str, float]
+    elsewhere: int = 0
 
 
 def chosen_runs(
@@ -44,8 +49,7 @@ def chosen_runs(
     names = list(dict.fromkeys([*(metric_names(store, metrics) if metrics else ()), *by_metric]))
     columns = _columns(store, runs, names) if names else []
     if by_metric:
-        first = next((column for column in columns if column.metric in by_metric), None)
-        values = first.values if first else {}
+        values = next(column.values for column in columns if column.metric in by_metric)
         sign = -1 if metric(by_metric[0]).direction == UP else 1
         runs.sort(key=lambda run: (run.id not in values, sign * values.get(run.id, 0.0)))
     elif sort is not None:
@@ -85,6 +89,11 @@ def list_table(runs: Sequence[Run], columns: Sequence[ListColumn] = ()) -> Table
     for column in columns:
         places.setdefault(column.place, []).append(column.metric)
     legend = [f"{', '.join(names)}: {place}." for place, names in places.items()]
+    legend += [
+        f"{column.metric}: {counted(column.elsewhere, 'more run')} measured otherwise alone (data, size, protocol)."
+        for column in columns
+        if column.elsewhere
+    ]
     return Table.of("runs", heads, rows, records, "", legend)
 
 
@@ -106,11 +115,14 @@ def _columns(store: Store, runs: Sequence[Run], names: Sequence[str]) -> list[Li
     columns = []
     for name in names:
         own = [row for row in rows if row["metric"] == name and row["value"] is not None]
+        every = {row["id"] for row in own}
         own = [row for row in own if place_of(row) == usual[name]]
+        place = "measured of none of these runs"
         if own:
             first = own[0]
             place = f"{first['dataset']}/{first['split']}, protocol {first['protocol']}"
-            columns.append(ListColumn(name, place, {row["id"]: row["value"] for row in own}))
+        values = {row["id"]: row["value"] for row in own}
+        columns.append(ListColumn(name, place, values, len(every - values.keys())))
     return columns
 
 

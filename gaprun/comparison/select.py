@@ -12,6 +12,7 @@ from gaprun.comparison.apart import as_text
 from gaprun.comparison.moment import rows_at
 from gaprun.comparison.places import SAME, Row
 from gaprun.comparison.recipes import Recipes
+from gaprun.comparison.unfinished import left_out
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import declared, expand_metric
 from gaprun.store.queries import nearest, recency
@@ -79,6 +80,9 @@ def load(
     if not rows:
         raise UserError(_nothing(store, names, where, "finished " if len(conditions) > len(where) else ""))
     notes = [f"no results for {name}" for name in names if all(row["metric"] != name for row in rows)]
+    notes += store.idle(where)
+    if len(conditions) > len(where):
+        notes += left_out(store, rows, where, baseline)
     for row in rows:
         row["mixed"] = ""
     recipes = Recipes(store, rows, by, always=setups or baseline is not None)

@@ -75,7 +75,7 @@ def build(
     result = Comparison(
         by, groups, columns, cells, baselines, unit, list(notes), family, margins, undefined, names=names
     )
-    result.notes += about_baselines(baselines, setups, names)
+    result.notes += about_baselines(baseline, baselines, setups, names, by)
     if undefined:
         result.notes.append(f"left out as not defined (NaN): {counted(sum(undefined.values()), 'value')}")
     result.groups = _sorted(result, sort)

@@ -155,6 +155,12 @@ class Comparison:
             names={one: RowName(self.names[g].called, one) for g, one in short.items()},
         )
 
+    def unpaired(self, group: str, column: Column) -> bool:
+        """Whether the cell's difference is of pairs, and it or its baseline has units that are in none."""
+        cell, other = (self.cells.get((one, column)) for one in (group, self.baselines.get(group, group)))
+        pairs = cell.difference.pairs if cell and cell.difference else 0
+        return pairs > 0 and any(one is not None and len(one.by_unit) > pairs for one in (cell, other))
+
     @property
     def sizes(self) -> list[int]:
         """The sizes of the families, ascending."""

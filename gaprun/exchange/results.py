@@ -75,18 +75,21 @@ def import_files(
     records: list[Record] = []
     store: Store | None = None
     done: dict[tuple[str, str], Imported] = {}
-    for path in files:
+    for path in dict.fromkeys(map(str, files)):
         try:
             if is_tracking_store(path):
-                tracked = read_store(str(path))
+                tracked = read_store(path)
                 records += tracked.records
                 report.refused += tracked.refused
                 for source, rows in tracked.exports.items():
+                    _refuse_other_names(source, data, name)
                     store = _bring_back(rows, source, store, open_target, done)
-            elif (path := Path(path)).is_dir() or path.suffix == ".zip":
-                store = _bring_back(read_export(path), str(path), store, open_target, done)
+            elif Path(path).is_dir() or Path(path).suffix == ".zip":
+                rows = read_export(Path(path))
+                _refuse_other_names(path, data, name)
+                store = _bring_back(rows, path, store, open_target, done)
             else:
-                records += read_file(path)
+                records += read_file(Path(path))
         except (UserError, Failure) as error:  # a server that does not answer is one of many too
             report.refused.append(str(error))
     several = sorted({record.dataset for record in records if record.dataset is not None})
@@ -120,6 +123,15 @@ def import_files(
         one.values += count
     report.done = list(done.values())
     return report
+
+
+def _refuse_other_names(source: str, data: str | None, name: str | None) -> None:
+    """Raise UserError for names that would be ignored: an export says itself what its runs are and were measured on."""
+    given = [option for option, value in (("--data", data), ("--name", name)) if value]
+    if given:
+        raise UserError(
+            f"{source}: runs of gaprun's own have their names and data: leave {' and '.join(given)} out"
+        )
 
 
 def _bring_back(

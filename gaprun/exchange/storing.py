@@ -31,6 +31,7 @@ def bring_in(
     groups = _groups(record, place, split)
     run = _run(store, record, name)
     if store.runs([f"id={run.id}"], light=True):
+        _refuse_other_place(store, run.id, record, groups)
         _refuse_other_values(store, run.id, record, groups)
     else:
         store.begin_run(run)
@@ -88,6 +89,19 @@ def _groups(
         )
         found.append((key, values))
     return found
+
+
+def _refuse_other_place(
+    store: Store, run_id: str, record: Record, groups: list[tuple[EvaluationKey, list[Value]]]
+) -> None:
+    """Raise UserError where the record is here already under another name of what was measured."""
+    for key, _ in groups:
+        known = store.find_evaluation(run_id, key)
+        if known is not None and (known.dataset, known.split) != (key.dataset, key.split):
+            raise UserError(
+                f"{record.where}: it is in {run_id} already, as measured on {known.dataset}/{known.split} and not on "
+                f"{key.dataset}/{key.split}: `gaprun runs rm {run_id}` first, or leave it as it is"
+            )
 
 
 def _refuse_other_values(

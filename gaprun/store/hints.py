@@ -1,4 +1,4 @@
-"""Why a condition found nothing: a value that no run has, and the nearest that some run has."""
+"""Why a condition found or left out nothing: a value that no run has, and the nearest that some run has."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from gaprun.store.models import STATUSES, Evaluation
 from gaprun.store.queries import nearest, recipe_values
-from gaprun.store.selecting import METRIC_KEYS, RUN_KEYS
-from gaprun.store.where import Condition
+from gaprun.store.selecting import METRIC_KEYS, RUN_KEYS, TAG
+from gaprun.store.where import NULLS, Condition, equal
 
 MOST_NAMED = 8
 
@@ -22,17 +22,34 @@ def unmet(session: Session, conditions: Sequence[Condition]) -> str:
         values = _values(session, condition.key)
         if condition.negated or not values or any(condition.holds(value) for value in values):
             continue
-        texts = sorted({str(value) for value in values if value is not None})
         wanted = condition.values[0]
-        close = nearest(wanted, texts)
-        more = ", ..." if len(texts) > MOST_NAMED else ""
-        hint = (
-            f"did you mean {' or '.join(close)}?"
-            if close
-            else f"there is {', '.join(texts[:MOST_NAMED])}{more}"
-        )
-        return f"nothing has {condition.key}={wanted}: {hint}"
+        return f"nothing has {condition.key}={wanted}: {_meant(wanted, values)}"
     return ""
+
+
+def idle(session: Session, conditions: Sequence[Condition]) -> list[str]:
+    """A line for each value that nothing stored has; for conditions that others may still fulfil: with several values,
+    or with `!=`."""
+    found = []
+    for condition in conditions:
+        values = _values(session, condition.key)
+        for wanted in condition.values:
+            if not values or wanted.lower() in NULLS or any(equal(value, wanted) for value in values):
+                continue
+            so = f", so {condition.key}!={wanted} leaves nothing out" if condition.negated else ""
+            found.append(f"nothing has {condition.key}={wanted}{so}: {_meant(wanted, values)}")
+    return found
+
+
+def _meant(wanted: str, values: Sequence[Any]) -> str:
+    """The nearest of the values, else some of them."""
+    several = [entry for value in values for entry in (value if isinstance(value, list) else [value])]
+    texts = sorted({str(value) for value in several if value is not None})
+    close = nearest(wanted, texts)
+    more = ", ..." if len(texts) > MOST_NAMED else ""
+    return (
+        f"did you mean {' or '.join(close)}?" if close else f"there is {', '.join(texts[:MOST_NAMED])}{more}"
+    )
 
 
 def _values(session: Session, key: str) -> list[Any]:
@@ -42,6 +59,8 @@ def _values(session: Session, key: str) -> list[Any]:
     if key == "dataset":
         places = session.execute(select(Evaluation.dataset, Evaluation.split).distinct()).all()
         return [*(f"{dataset}/{split}" for dataset, split in places), *(dataset for dataset, _ in places)]
+    if key == TAG:
+        return [tag for tags in session.scalars(select(RUN_KEYS[TAG]).distinct()) for tag in tags.split()]
     column = (RUN_KEYS | METRIC_KEYS).get(key)
     if column is not None:
         return list(session.scalars(select(column).distinct()))

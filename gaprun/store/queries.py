@@ -29,15 +29,22 @@ from gaprun.store.standing import LOST, lost_runs, stand
 from gaprun.store.where import Condition, dotted_keys, lookup
 
 
-def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
-    """Runs that satisfy every condition, newest first; `light` leaves the large documents unread."""
+def runs(
+    session: Session, conditions: Sequence[Condition], light: bool = False, unfinished: bool = False
+) -> list[Run]:
+    """Runs that satisfy every condition, newest first; `light` leaves the large documents unread; `unfinished`: but
+    for the finished."""
     query = select(Run).order_by(Run.created.desc(), Run.id)
+    if unfinished:
+        query = query.where(Run.status != "finished")
     if light:
         large = (Run.resolved_recipe, Run.environment, Run.notes)
         query = query.options(*(defer(column, raiseload=True) for column in large))
     own, dotted = split_by_key(conditions, RUN_KEYS)
     lost = lost_runs(session)
     found = list(session.scalars(query.where(*prefilter(in_sql(own, lost), RUN_KEYS))))
+    if unfinished and not found:
+        return []
     for run in found:
         stand(run, lost)
     values = recipe_values(session, [c.key for c in dotted], RUN_KEYS)

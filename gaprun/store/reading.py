@@ -58,10 +58,20 @@ class Reading(OpenDatabase):
         conditions = parse_conditions(where)
         return self._read(lambda session: queries.runs(session, conditions, light))
 
+    def unfinished(self, where: Iterable[str]) -> list[Run]:
+        """The runs for which every condition holds and that are not finished, as `runs` gives them, light."""
+        conditions = parse_conditions(where)
+        return self._read(lambda session: queries.runs(session, conditions, light=True, unfinished=True))
+
     def unmet(self, where: Iterable[str]) -> str:
         """Which condition no stored value meets, and the nearest that one does; "" where each has one."""
         conditions = parse_conditions(where)
         return self._read(lambda session: hints.unmet(session, conditions))
+
+    def idle(self, where: Iterable[str]) -> list[str]:
+        """Which values in `where` decide nothing because nothing stored has them; see `hints.idle`."""
+        asked = [c for c in parse_conditions(where) if c.negated or len(c.values) > 1]
+        return self._read(lambda session: hints.idle(session, asked)) if asked else []
 
     def is_owned(self, run_id: str) -> bool:
         """Whether a process that is or may be alive holds the claim on `run_id`."""

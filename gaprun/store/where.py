@@ -55,10 +55,13 @@ def parse_conditions(texts: Iterable[str]) -> list[Condition]:
 
 
 def equal(value: Any, wanted: str) -> bool:
-    """Whether `value` is what `wanted` says: 0.10 is 0.1, null is None, `fl*` any text that begins so."""
+    """Whether `value` is what `wanted` says: 0.10 is 0.1, null is None, `fl*` any text that begins so.
+
+    A list is what any of its entries is, and what its JSON says.
+    """
     if isinstance(value, str):
         return value == wanted or (
-            any(sign in wanted for sign in "*?") and fnmatch.fnmatchcase(value, wanted)
+            any(sign in wanted for sign in "*?") and fnmatch.fnmatchcase(value, wanted.replace("[", "[[]"))
         )
     if value is None:
         return wanted.lower() in NULLS
@@ -69,6 +72,8 @@ def equal(value: Any, wanted: str) -> bool:
             return float(wanted) == float(value)
         except ValueError:
             return False
+    if isinstance(value, list) and any(equal(entry, wanted) for entry in value):
+        return True
     try:
         return bool(json.loads(wanted) == value)
     except ValueError:

@@ -17,6 +17,39 @@ def test_the_nearest_value_of_any_key(store, new_run, key) -> None:
     assert store.unmet(["recipe!=hard-swap"]) == store.unmet([]) == ""
 
 
+def test_values_that_decide_nothing_are_named(store, new_run, key) -> None:
+    """One of several that nothing has, and one after != that nothing has: the others would hide the mistake."""
+    for recipe, sets in (("flt", ["a/train"]), ("slrt", ["a/train", "b/train"])):
+        store.begin_run(new_run(recipe, data={"train": sets}, loss={"ready": True}))
+        store.add_evaluation(f"{recipe}-s0", key(), {"gap": 0.5}, 1, 1)
+    store.retag("flt-s0", ["checked"])
+    assert store.idle(["recipe=flt", "recipe=slrrt"]) == ["nothing has recipe=slrrt: did you mean slrt?"]
+    assert store.idle(["status!=finishd"]) == [
+        "nothing has status=finishd, so status!=finishd leaves nothing out: did you mean finished?"
+    ]
+    assert store.idle(["loss.ready!=yes"])[0].endswith("there is True") and store.idle(["tag!=chcked"])
+    for one in ("recipe=nobody", "recipe!=flt", "tag!=checked", "data.train!=b/train", "data.train!=none"):
+        assert store.idle([one]) == [], one
+    assert store.unmet(["tag=checked"]) == "" and store.unmet(["tag=chcked"]).endswith(
+        "did you mean checked?"
+    )
+
+
+def test_a_list_is_what_any_of_its_entries_is(store, new_run, key) -> None:
+    for recipe, sets in (("flt", ["a/train"]), ("slrt", ["a/train", "b[1]/train"])):
+        store.begin_run(new_run(recipe, data={"train": sets}))
+        store.add_evaluation(f"{recipe}-s0", key(), {"gap": 0.5}, 1, 1)
+
+    def chosen(*where: str) -> set[str]:
+        values = {row["id"] for row in store.metric_rows(["gap"], where)}
+        assert values == {run.id for run in store.runs(where)}
+        return values
+
+    assert chosen("data.train=b[1]/train") == chosen("data.train=b[1]*") == {"slrt-s0"}
+    assert chosen("data.train!=b[1]/train") == chosen('data.train=["a/train"]') == {"flt-s0"}
+    assert chosen("data.train!=a/train") == set()
+
+
 def test_tags_and_notes_choose_runs_and_values(store, new_run, key) -> None:
     for seed in range(3):
         store.begin_run(new_run("flt", seed))

@@ -1,0 +1,38 @@
+"""Runs that belong to a comparison and are not in it, because they are not finished: what a reader would miss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gaprun.comparison.baselines import BASELINE
+from gaprun.comparison.places import Row
+from gaprun.store.selecting import METRIC_KEYS
+from gaprun.store.where import parse_conditions
+
+if TYPE_CHECKING:
+    from gaprun.store.database import Store
+
+MOST_NAMED = 6
+
+
+def left_out(store: Store, rows: Sequence[Row], where: Sequence[str], baseline: str | None) -> list[str]:
+    """A line that names them: unfinished runs of the rows' recipes whose seed no row has, and of the baseline where no
+    row is called so; none for others, which nobody asked for.
+    """
+    of_runs = [text for c in parse_conditions(where) if c.key not in METRIC_KEYS for text in c.texts()]
+    runs = store.unfinished(of_runs)
+    if not runs:
+        return []
+    trained = {row["recipe_hash"] for row in rows}
+    have = {(row["recipe_hash"], row["seed"]) for row in rows}
+    wanted = {baseline or BASELINE} - {row["recipe"] for row in rows}
+    missing = [
+        run
+        for run in runs
+        if (run.recipe_hash in trained or run.recipe in wanted) and (run.recipe_hash, run.seed) not in have
+    ]
+    missing.sort(key=lambda run: (run.recipe, run.seed is None, run.seed or 0))
+    named = [f"{run.recipe} seed {run.seed} ({run.status})" for run in missing[:MOST_NAMED]]
+    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+    return [f"left out as not finished: {', '.join(named)}{more}"] if missing else []
