@@ -12,7 +12,7 @@ from gaprun.comparison import compare
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.choose import chosen_tasks, task_names
 from gaprun.jobs.measure import Measurement, measure_model
-from gaprun.jobs.preflight import is_finished, prepare_job
+from gaprun.jobs.preflight import finished_as, prepare_job
 from gaprun.jobs.run import run_job
 from gaprun.recipe.jobs import Job, load_jobs, load_recipe
 from gaprun.recipe.schema import Recipe
@@ -33,6 +33,8 @@ def train(
 ) -> list[str]:
     """Train and measure every job of a recipe file (or one Recipe), one after another; returns the runs' ids.
 
+    A training that is there already, also under another recipe name, is that run.
+
     `overrides` are `key=value` strings as for `--set`. Finished jobs are found and not run again. Raises UserError
     and Failure as the command does, for a job that fails once all have ended. `progress`: show a bar; None: in a
     notebook and on a terminal.
@@ -47,9 +49,12 @@ def train(
         prepare_job(job)
     store = open_store(db)
     failures: list[GaprunError] = []
+    runs: list[str] = []
     for job in jobs:
         try:
-            if not is_finished(store, job):
+            known = finished_as(store, job)
+            runs.append(known or job.id)
+            if known is None:
                 with closing(Bar(progress)) as report:
                     run_job(job, store, device, report)
         except Interrupted:
@@ -60,7 +65,7 @@ def train(
         raise Failure(f"{len(failures)} of {len(jobs)} runs failed: {'; '.join(map(str, failures))}")
     if failures:
         raise failures[0]
-    return [job.id for job in jobs]
+    return runs
 
 
 class Bar:

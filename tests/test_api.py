@@ -43,6 +43,8 @@ def test_train_evaluate_compare(scenes: Path, tmp_path: Path, monkeypatch: pytes
     assert set(frame["recipe"]) == {"baseline", "flt"} and (frame["n"] == 2).all()
     recipe = gaprun.load_recipe(RECIPES / "baseline.yaml", sets)
     assert gaprun.train(recipe, seeds=[0, 1], db=db) == ids[:2]  # found, not trained again
+    renamed = recipe.model_copy(update={"name": "renamed"})  # the same training: the run that there is
+    assert gaprun.train(renamed, seeds=[1], db=db) == ids[1:2]
     with pytest.raises(UserError, match="overrides go with a recipe file"):
         gaprun.train(recipe, overrides=["optimizer.lr=1"], db=db)
 

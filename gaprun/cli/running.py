@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gaprun.cli.common import err_console, with_db
@@ -169,6 +169,18 @@ def plan_line(jobs: Sequence[Job]) -> str:
     seeds = sorted({job.seed for job in jobs})
     said = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     return f"{counted(len(jobs), 'run')}{length}: {', '.join(names[:MOST_NAMED])}{more}; {said}"
+
+
+def say_other_names(known: Mapping[str, str | None]) -> None:
+    """Of jobs (by id) that are done as a run of another name, which run: tables show that one's name."""
+    for job, run in known.items():
+        if run not in (None, job):
+            err_console.print(
+                f"{job}: the same training is there as {run}; tables show it by that name",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def closing_words(store: Store, jobs: list[Job], db: str | None) -> None:

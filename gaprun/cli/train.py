@@ -80,21 +80,31 @@ def train(
 
         show(plan_table(plan_rows(jobs, db)), how)
         return
-    from gaprun.cli.running import checked, closing_words, give_reasons, plan_line, run_all, run_together
+    from gaprun.cli.running import (
+        checked,
+        closing_words,
+        give_reasons,
+        plan_line,
+        run_all,
+        run_together,
+        say_other_names,
+    )
 
     err_console.print(plan_line(jobs), highlight=False, markup=False, soft_wrap=True)
-    from gaprun.jobs.preflight import check_folder, is_finished, prepare_job
+    from gaprun.jobs.preflight import check_folder, finished_as, prepare_job
     from gaprun.store import open_store
     from gaprun.store.engine import locate
 
     place = locate(db)
     jobs, refused = checked(jobs, lambda job: check_folder(job, prepare_job(job), place), fail_fast)
     store = open_store(db)
-    waiting = [job for job in jobs if not is_finished(store, job)]
+    known = {job.id: finished_as(store, job) for job in jobs}
+    waiting = [job for job in jobs if known[job.id] is None]
     done = len(jobs) - len(waiting)
     if done:
         verb = "is" if done == 1 else "are"
         err_console.print(f"{done} of {counted(len(jobs), 'run')} {verb} finished already", highlight=False)
+        say_other_names(known)
     if is_shared():
         if side_by_side or processes:
             raise UserError("under torchrun, leave out --jobs and --nproc-per-node")

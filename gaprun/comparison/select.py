@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gaprun.store.database import Store
 
 Rows = list[Row]
+MOST_NAMED = 6
 
 
 def metric_names(store: Store, wanted: Iterable[str]) -> list[str]:
@@ -100,7 +101,7 @@ def load(
         notes.append(f"mixed on request (--allow-mixed): {reason.partition('; choose one')[0]}")
     if not allow_mixed and not separate:
         notes += _columns_apart(unique)
-    notes += _devices_in_one_cell(unique)
+    notes += _devices_in_one_cell(unique) or _devices_in_one_column(unique)
     return unique, list(dict.fromkeys(notes))
 
 
@@ -120,6 +121,26 @@ def _devices_in_one_cell(rows: Rows) -> list[str]:
                 f"device, or choose one with --where 'device={kinds[0]}'"
             )
     return lines
+
+
+def _devices_in_one_column(rows: Rows) -> list[str]:
+    """A line where rows of one set-up that stand in one column were measured on several kinds of device or in several
+    precisions, and which has which."""
+    found: dict[tuple[str, ...], dict[str, dict[str, None]]] = {}
+    for row in rows:
+        if row["device"]:
+            kinds = found.setdefault((row["name"].setup, *_place(row)), {})
+            kinds.setdefault(row["device"], {})[row["group"]] = None
+    mixed = next((kinds for kinds in found.values() if len(kinds) > 1), None)
+    if mixed is None:
+        return []
+    least = min(mixed, key=lambda kind: (len(mixed[kind]), kind))
+    groups, most = list(mixed[least]), max(mixed, key=lambda kind: (len(mixed[kind]), kind))
+    named = ", ".join(groups[:MOST_NAMED]) + (", ..." if len(groups) > MOST_NAMED else "")
+    return [
+        f"not all rows of a column were measured on one kind of device: {named} on {least}, others on "
+        f"{' or '.join(kind for kind in sorted(mixed) if kind != least)}; choose one with --where 'device={most}'"
+    ]
 
 
 def finished(where: Sequence[str]) -> list[str]:

@@ -112,7 +112,10 @@ class Data(Section):
     @field_validator("train")
     @classmethod
     def _plain_where_it_can_be(cls, sets: list[str | WeightedSet]) -> list[str | WeightedSet]:
-        """A weight of 1 is no weight: the same recipe, whichever way it is written."""
+        """A weight of 1 is no weight: the same recipe, whichever way it is written; a set stands there once."""
+        names = [one if isinstance(one, str) else one.set for one in sets]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"train: {twice[0]} is named twice; to see it more often, give it a weight")
         return [one.set if isinstance(one, WeightedSet) and one.weight == 1 else one for one in sets]
 
     @property

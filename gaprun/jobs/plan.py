@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from gaprun.data.crops import kept_sizes
 from gaprun.data.members import sizes_of
@@ -13,12 +14,15 @@ from gaprun.recipe.jobs import Job
 from gaprun.tables import Heading, Table
 from gaprun.tables.numbers import counted
 
+if TYPE_CHECKING:
+    from gaprun.store.models import Run
+
 GIB = 2**30
 
 
 def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
     """One dictionary a job; what only the data can tell is None where a training split (`absent`) is not there yet."""
-    statuses = _statuses(db)
+    there = _runs(db)
     parameters: dict[str, tuple[int, int | None]] = {}
     kept: dict[str, float | None] = {}
     rows = []
@@ -36,12 +40,14 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
             kept[step] = activation_gib(job)
         (count, trained), averaged = parameters[model], recipe.optimizer.ema is not None
         frozen = 0 if trained is None else count - trained
+        known = _known(there.get((job.recipe_hash, job.seed), ()), job)
         rows.append(
             {
                 "run": job.id,
                 "recipe": recipe.name,
                 "seed": job.seed,
-                "status": statuses.get((job.recipe_hash, job.seed), "new"),
+                "status": known.status if known else "new",
+                "known_as": known.id if known and known.id != job.id else None,
                 "images": length.images if length else None,
                 "batch_size": batch,
                 "steps_per_epoch": length.steps_per_epoch if length else None,
@@ -158,16 +164,23 @@ def _image_size(job: Job) -> int:
     return int(size if isinstance(size, int) else max(size))
 
 
-def _statuses(db: str | None) -> dict[tuple[str, int | None], str]:
-    """Status by recipe hash and seed: a training is the same under any recipe name."""
+def _runs(db: str | None) -> dict[tuple[str, int | None], list[Run]]:
+    """The runs by recipe hash and seed: a training is the same under any recipe name."""
     from gaprun.store import open_store
 
     try:
         store = open_store(db, create=False)
     except UserError:
         return {}
-    runs = sorted(store.runs(light=True), key=lambda run: run.status == "finished")
-    return {(run.recipe_hash, run.seed): run.status for run in runs}
+    found: dict[tuple[str, int | None], list[Run]] = {}
+    for run in store.runs(light=True):
+        found.setdefault((run.recipe_hash, run.seed), []).append(run)
+    return found
+
+
+def _known(runs: Sequence[Run], job: Job) -> Run | None:
+    """The run that `job` is: a finished one before others, of these its own."""
+    return min(runs, key=lambda run: (run.status != "finished", run.id != job.id), default=None)
 
 
 def plan_table(rows: list[dict[str, Any]]) -> Table:
@@ -184,7 +197,7 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
         cells.append(
             (
                 row["run"],
-                row["status"],
+                row["status"] if row["known_as"] is None else f"{row['status']} (as {row['known_as']})",
                 *(
                     "?" if row[name] is None else str(row[name])
                     for name in ("images", "batch_size", "steps", "warmup_steps")

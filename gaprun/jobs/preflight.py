@@ -124,12 +124,18 @@ def new_run(
 
 def is_finished(store: Store, job: Job) -> bool:
     """Whether this training is done, under whatever recipe name, and all that the recipe asks to measure is there."""
+    return finished_as(store, job) is not None
+
+
+def finished_as(store: Store, job: Job) -> str | None:
+    """The run that is this training, done and measured (see `is_finished`): its own, else one of another name."""
     runs = store.runs([f"recipe_hash={job.recipe_hash}", f"seed={job.seed}", "status=finished"])
     if not runs:
-        return False
+        return None
     data = prepare_job(job).fingerprints
     same_data = [run for run in runs if run.environment.get("data", data) == data]
-    return any(_is_measured(store, job, run) for run in same_data)
+    same_data.sort(key=lambda run: run.id != job.id)
+    return next((run.id for run in same_data if _is_measured(store, job, run)), None)
 
 
 def _is_measured(store: Store, job: Job, run: Run) -> bool:

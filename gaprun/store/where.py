@@ -68,10 +68,12 @@ def equal(value: Any, wanted: str) -> bool:
     if isinstance(value, bool):
         return wanted.lower() == str(value).lower()
     if isinstance(value, int | float):
-        try:
-            return float(wanted) == float(value)
-        except ValueError:
-            return False
+        for number in (int, float):  # a float has not enough digits for every seed
+            try:
+                return number(wanted) == value
+            except ValueError:
+                continue
+        return False
     if isinstance(value, list) and any(equal(entry, wanted) for entry in value):
         return True
     try:

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from gaprun.cli.main import app
 from gaprun.errors import UserError
 from gaprun.exchange import formats
 from gaprun.exchange.formats import read_file
 from gaprun.exchange.results import import_files
 from gaprun.store import Store, open_store
+from gaprun.store.export import export
 from tests.conftest import run_gaprun
 
 RECALL = {"image_retrieval_recall@5": 0.5}
@@ -66,6 +69,43 @@ def test_languages_are_kept_apart_and_named(store: Store, tmp_path: Path) -> Non
         "flickr30k-de",
         "flickr30k-jp",
     }
+
+
+def test_what_is_here_under_another_name_of_its_data_is_not_taken_for_imported(
+    store: Store, tmp_path: Path
+) -> None:
+    file = benchmark(tmp_path / "one.json", RECALL)
+    first = import_files(lambda: store, [file, str(file)])
+    assert [one.values for one in first.done] == [1] and first.refused == []
+    again = import_files(lambda: store, [file], data="flickr30k/val")
+    assert again.done == [] and "as measured on flickr30k/test and not on flickr30k/val" in again.refused[0]
+    assert import_files(lambda: store, [file]).refused == []
+    assert stored(store, "image_recall@5") == {("ViT-B-32-openai@CLIP_benchmark", "flickr30k"): 50.0}
+
+
+@pytest.mark.parametrize("words", [{"name": "mine"}, {"data": "coco/test"}])
+def test_an_export_of_our_own_keeps_its_names(store: Store, tmp_path: Path, words: dict[str, str]) -> None:
+    import_files(lambda: store, [benchmark(tmp_path / "one.json", RECALL)])
+    export(store, tmp_path / "out.zip", None)
+    other = open_store(str(tmp_path / "other.db"))
+    report = import_files(lambda: other, [tmp_path / "out.zip"], **words)
+    (option,) = words
+    assert f"have their names and data: leave --{option} out" in report.refused[0] and other.runs() == []
+    assert len(import_files(lambda: other, [tmp_path / "out.zip"]).done) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--experiment", "mine"], "--experiment does nothing with --as csv"),
+        (["--device", "cpu"], "--device does nothing with --as csv"),
+        (["--as", "open_clip", "--where", "seed=0"], "--where does nothing with --as open_clip"),
+        (["--as", "tensorboard", "--force"], "--force does nothing with --as tensorboard"),
+    ],
+)
+def test_an_option_of_another_receiver_is_refused(store: Store, words: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["runs", "export", *words, "--db", str(store.place.path)])
+    assert isinstance(done.exception, UserError) and said in str(done.exception)
 
 
 def test_a_second_number_for_the_same_question_is_not_stored_over_the_first(

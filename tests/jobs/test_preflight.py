@@ -6,7 +6,7 @@ import pytest
 
 from gaprun.data import columns, split
 from gaprun.jobs.plan import plan_rows
-from gaprun.jobs.preflight import is_finished, prepare_job
+from gaprun.jobs.preflight import finished_as, is_finished, prepare_job
 from gaprun.recipe.jobs import load_jobs
 from gaprun.store import NewRun, open_store
 
@@ -61,7 +61,8 @@ def test_the_same_training_under_another_name_is_done(job, trained):
     store = trained(job("flt"))
     assert is_finished(store, job("flt-tau=0.04"))
     (row,) = plan_rows([job("flt-tau=0.04")], store.url)
-    assert row["status"] == "finished"
+    assert (row["status"], row["known_as"]) == ("finished", job("flt").id)
+    assert finished_as(store, job("flt-tau=0.04")) == finished_as(store, job("flt")) == row["known_as"]
 
 
 def test_another_seed_length_or_data_is_not_done(job, trained):

@@ -35,6 +35,14 @@ def test_values_that_decide_nothing_are_named(store, new_run, key) -> None:
     )
 
 
+def test_large_seeds_are_told_apart(store, new_run) -> None:
+    for seed in (2**53, 2**53 + 1):
+        store.begin_run(new_run("flt", seed, size=seed))
+    for key in ("seed", "size"):
+        assert [run.seed for run in store.runs([f"{key}={2**53 + 1}"])] == [2**53 + 1]
+        assert len(store.runs([f"{key}={2**53}.0"])) == 1 and store.runs([f"{key}=x"]) == []
+
+
 def test_a_list_is_what_any_of_its_entries_is(store, new_run, key) -> None:
     for recipe, sets in (("flt", ["a/train"]), ("slrt", ["a/train", "b[1]/train"])):
         store.begin_run(new_run(recipe, data={"train": sets}))
