@@ -162,11 +162,11 @@ def compare(
     ]
     if len(views_asked) > 1:
         raise UserError(f"{' and '.join(views_asked)} are views of their own: ask for one at a time")
-    others = {"--wide": wide, "--brief": brief, "--queries": queries, "--health": health}
-    looks = {"--digits": digits is not None, "--names": names}
-    tests = {"--margin": margin, "--family": family is not FamilyName.metric, "--sort": sort}
+    others: dict[str, object] = {"--wide": wide, "--brief": brief, "--queries": queries, "--health": health}
+    looks: dict[str, object] = {"--digits": digits is not None, "--names": names}
+    tests: dict[str, object] = {"--margin": margin, "--family": family is not FamilyName.metric}
     if views_asked:
-        nothing_with(views_asked[0], others | looks | ({"--sort": sort} if summary else tests))
+        nothing_with(views_asked[0], others | looks | {"--sort": sort} | ({} if summary else tests))
     elif how in (Format.json, Format.csv):
         nothing_with(f"--format {how.value}, which holds names and numbers as they are", looks)
     predictors = [name for given in correlate or [] for name in expand_metric(given)]
