@@ -12,7 +12,6 @@ torch here.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ import numpy as np
 from gaprun.data.split import INDEX, data_root, open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array, Embeddings, unit_rows
+from gaprun.evaluation.given_arrays import arrays_of
 from gaprun.files import content_hash
 
 ARRAYS = ("images", "texts", "owner", "labels", "class_texts", "class_names", "image_norms")
@@ -128,7 +128,7 @@ def read_given(path: Path, data: str | None = None) -> Given:
     split of that name lies here, its numbers of images and texts must agree and its fingerprint is taken; else the
     fingerprint is of the name, the owners and the labels. Without `data` the file is a data set of its own.
     """
-    arrays = _arrays(path)
+    arrays = arrays_of(path)
     needed = ["images"] if "class_texts" in arrays else ["images", "texts"]
     for name in needed:
         if name not in arrays:
@@ -221,54 +221,6 @@ def _classes(
     if known > len(names):
         raise UserError(f"{path}: labels reach {known - 1} and there are {len(names)} classes")
     return names
-
-
-def _arrays(path: Path) -> dict[str, Array]:
-    try:
-        if path.is_dir():
-            return {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))}
-        if path.suffix == ".parquet":
-            return _table(path)
-        with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except FileNotFoundError:
-        raise UserError(f"--embeddings {path}: no such file") from None
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read as embeddings (.npz, .npy, .parquet): {reason}") from None
-
-
-def _table(path: Path) -> dict[str, Array]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(f"{path}: parquet needs an extra: pip install 'gaprun[parquet]'") from None
-    try:
-        table = pyarrow.parquet.read_table(path).to_pydict()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(str(error)) from None
-    if not {"modality", "embedding"} <= table.keys():
-        raise ValueError("it lacks the columns modality and embedding")
-    places: dict[str, list[int]] = {"image": [], "text": [], "class": []}
-    for row, modality in enumerate(table["modality"]):
-        if modality not in places:
-            raise ValueError(f"row {row}: modality {modality!r} is none of image, text, class")
-        places[modality].append(row)
-
-    def column(name: str, rows: list[int]) -> list[Any] | None:
-        values = [table[name][row] for row in rows] if name in table else []
-        return None if not values or all(value is None for value in values) else values
-
-    found = {
-        "images": column("embedding", places["image"]),
-        "texts": column("embedding", places["text"]),
-        "owner": column("owner", places["text"]),
-        "labels": column("label", places["image"]),
-        "class_texts": column("embedding", places["class"]),
-        "class_names": column("name", places["class"]),
-    }
-    return {name: np.array(values) for name, values in found.items() if values is not None}
 
 
 def _unit(path: Path, name: str, array: Array) -> Array:
