@@ -129,7 +129,15 @@ def evaluate(
             transform,
             fit,
             chosen_format,
-            (ckpt or None, model, pretrained, random or None, step),
+            (
+                ckpt or None,
+                model,
+                pretrained,
+                random or None,
+                step,
+                workers,
+                device if device != "auto" else None,
+            ),
         )
         return
     if step is not None and not ckpt:
@@ -201,7 +209,8 @@ def _given(
     """Measure embeddings of another program."""
     if any(other is not None for other in others):
         raise UserError(
-            "--embeddings stands alone: no --ckpt, --step, --model, --pretrained or --random beside it"
+            "--embeddings stands alone: no --ckpt, --step, --model, --pretrained, --random, --workers or --device beside "
+            "it"
         )
     if data is not None and len(data) > 1:
         raise UserError("--embeddings: one --data, which says what was embedded")

@@ -10,6 +10,7 @@ import json
 import re
 import tokenize
 from pathlib import Path
+from typing import Any
 
 from gaprun.errors import UserError
 
@@ -100,3 +101,19 @@ def _strings(text: str) -> list[str] | None:
     except (tokenize.TokenError, SyntaxError, ValueError):
         return None
     return found
+
+
+def names_of(array: Any) -> list[str]:
+    """The names in a numpy array (N,) of texts, bytes in UTF-8 or whole numbers, as one-line texts.
+
+    Raises ValueError, saying what is wrong, for other shapes and kinds, and for an empty name.
+    """
+    if array.ndim != 1 or array.dtype.kind not in "USiu":
+        raise ValueError(f"must be a list of names, it is {array.dtype} {array.shape}")
+    names = []
+    for number, one in enumerate(array.tolist()):
+        name = clean_caption(one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else str(one))
+        if not name:
+            raise ValueError(f"has a name that is empty or no text: number {number}")
+        names.append(name)
+    return names

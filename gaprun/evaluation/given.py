@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gaprun.data.split import INDEX, data_root, open_split
+from gaprun.data.text import names_of
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array, Embeddings, unit_rows
 from gaprun.evaluation.given_arrays import arrays_of
@@ -35,7 +36,8 @@ class Given:
     """Embeddings as a source of measurements: what a `Split` is to a model, without pictures and without words.
 
     dataset, split: what was embedded, by the file's name or as the user says. classes: names or None; class_texts:
-    float32 (K, D) or None. content: sha256 of every array as it is used. fingerprint: of the data, see `read_given`.
+    float32 (K, D) or None. content: sha256 of every array as it is used. fingerprint: of the data, see `read_given`. remarks: what was
+    assumed.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Given:
     split: str
     content: str
     fingerprint: str
+    remarks: tuple[str, ...] = ()
 
     templates = ("{}",)  # a class's text is what stands in the file
 
@@ -125,8 +128,8 @@ def read_given(path: Path, data: str | None = None) -> Given:
     """The embeddings in `path`. Raises UserError naming the array and the row at fault.
 
     `data` (`coco/test`) says what was embedded: other embeddings of the same pairs then share its columns. Where a
-    split of that name lies here, its numbers of images and texts must agree and its fingerprint is taken; else the
-    fingerprint is of the name, the owners and the labels. Without `data` the file is a data set of its own.
+    split of that name lies here, each image's number of texts and its label must agree, and its fingerprint is taken;
+    else the fingerprint is of the name, the owners and the labels. Without `data` the file is a data set of its own.
     """
     arrays = arrays_of(path)
     needed = ["images"] if "class_texts" in arrays else ["images", "texts"]
@@ -166,16 +169,22 @@ def read_given(path: Path, data: str | None = None) -> Given:
             *([] if norms is None else [_digest(norms)]),
         ]
     )
+    remarks = tuple(
+        f"{path}: `{name}` holds {array.dtype}, measured as it stands: a quantisation's scales and offsets are not in "
+        "the file"
+        for name, array in arrays.items()
+        if name in ("images", "texts", "class_texts") and array.dtype.kind in "iu"
+    )
     if data is None:
         name = path.name.removesuffix(path.suffix)
-        return Given(path, rows, class_texts, classes, name, "embeddings", content, content)
+        return Given(path, rows, class_texts, classes, name, "embeddings", content, content, remarks)
     dataset, sign, split = data.rpartition("/")
     if not sign or not dataset or not split:
         raise UserError(f"--data {data}: say what was embedded as DATASET/SPLIT, such as coco/test")
     fingerprint = _fingerprint(path, data, rows) or content_hash(
         [data, _digest(owner), _digest(labels), classes]
     )
-    return Given(path, rows, class_texts, classes, dataset, split, content, fingerprint)
+    return Given(path, rows, class_texts, classes, dataset, split, content, fingerprint, remarks)
 
 
 def _digest(array: Array | None) -> list[Any] | None:
@@ -199,7 +208,26 @@ def _fingerprint(path: Path, data: str, rows: Embeddings) -> str | None:
             f"{path} holds {len(rows.images)} images and {len(rows.texts)} texts, and {data} has {split.samples} and "
             f"{sum(counts)}: name what was embedded with --data, or leave it out"
         )
+    _check_order(path, data, rows, np.array(counts), split)
     return split.fingerprint
+
+
+def _check_order(path: Path, data: str, rows: Embeddings, counts: Array, split: Any) -> None:
+    """Raise UserError where an image has other numbers of texts, or another label, than its like in the split."""
+    pairs = []
+    if len(rows.texts) and counts.sum():
+        pairs.append(("texts", np.bincount(rows.owner, minlength=len(counts)), counts))
+    if rows.labels is not None and split.classes is not None:
+        pairs.append(("label", rows.labels, np.asarray(split.labels)))
+    for what, ours, theirs in pairs:
+        for i in np.flatnonzero(ours != theirs)[:1]:
+            said = [
+                f"{count} {what}" if what == "texts" else f"{what} {count}" for count in (ours[i], theirs[i])
+            ]
+            raise UserError(
+                f"{path}: image {i} has {said[0]} and in {data} {said[1]}: other data, or in another order; set "
+                "`owner`, or leave --data out"
+            )
 
 
 def _classes(
@@ -211,7 +239,10 @@ def _classes(
         return None
     known = int(labels.max(initial=-1)) + 1
     if "class_names" in arrays:
-        names = [str(name) for name in arrays["class_names"]]
+        try:
+            names = names_of(arrays["class_names"])
+        except ValueError as error:
+            raise UserError(f"{path}: `class_names` {error}") from None
     else:
         names = [str(k) for k in range(len(class_texts) if class_texts is not None else known)]
     if len(set(names)) < len(names):
@@ -228,15 +259,21 @@ def _unit(path: Path, name: str, array: Array) -> Array:
         raise UserError(
             f"{path}: `{name}` must be numbers of shape (rows, dimensions), it is {array.dtype} {array.shape}"
         )
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     try:
-        unit = unit_rows(array, name).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            unit = unit_rows(array, name).astype(np.float32)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return array if _is_unit(array) else unit
+    return array if array.dtype == np.float32 and _is_unit(array) else unit
 
 
 def _is_unit(rows: Array) -> bool:
-    return rows.dtype == np.float32 and bool(np.abs(_lengths(rows) - 1).max() < _UNIT)
+    """Whether all rows have length 1, as far as their type can hold that."""
+    if rows.dtype.kind != "f":
+        return False
+    far = max(_UNIT, 4 * float(np.finfo(rows.dtype).eps))
+    return bool(np.abs(_lengths(rows) - 1).max() < far)
 
 
 def _lengths(rows: Array) -> Array:
@@ -264,4 +301,11 @@ def _norms(path: Path, arrays: Mapping[str, Array]) -> Array | None:
 def _whole(path: Path, name: str, array: Array, count: int) -> Array:
     if array.shape != (count,) or array.dtype.kind not in "iu":
         raise UserError(f"{path}: `{name}` must be {count} whole numbers, it is {array.dtype} {array.shape}")
+    lowest = -1 if name == "labels" else 0
+    wrong = np.flatnonzero((array < lowest) | (array >= 2**31))
+    if len(wrong):
+        none = ", or -1 for none" if lowest else ""
+        raise UserError(
+            f"{path}: `{name}` are whole numbers from 0{none}; number {wrong[0]} is {array[wrong[0]]}"
+        )
     return array.astype(np.int64)

@@ -63,6 +63,7 @@ def measure_given(
         encoded=0,
         metrics=store.metrics_by_evaluation(done.evaluations),
         device=done.device,
+        remarks=list(given.remarks),
         failures=done.failures,
     )
 

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gaprun.data.foreign import index_folder
 from gaprun.errors import UserError
 from gaprun.evaluation.given import read_given
 from tests.conftest import run_gaprun
+from tests.data.conftest import picture_bytes
+from tests.data.test_shard_reading import write_tar
 
 
 def unit(rows):
@@ -144,6 +147,10 @@ def odd(change):
         (odd(lambda d: d["images"].__setitem__((4, 2), np.nan)), "images embedding 4"),
         (odd(lambda d: d["texts"].__setitem__(9, 0)), "texts embedding 9"),
         (odd(lambda d: d.update(class_names=np.array(["a", "a", "b"]))), "a name twice"),
+        (odd(lambda d: d.update(class_names=np.array("cat"))), "must be a list of names"),
+        (odd(lambda d: d.update(class_names=np.array(["a", " ", "b"]))), "empty or no text: number 1"),
+        (odd(lambda d: d.update(labels=d["labels"] - 2)), "number 0 is -2"),
+        (odd(lambda d: d.update(labels=d["labels"].astype("u8") + 2**63)), "number 0 is 9223372036854775808"),
         (odd(lambda d: d.update(class_texts=d["class_texts"][:, :5])), "5 dimensions"),
         (odd(lambda d: d.update(texts=d["texts"][:, :5])), "different models"),
         (odd(lambda d: d.update(image=d["images"])), "unknown arrays image"),
@@ -154,6 +161,82 @@ def test_odd_files_get_one_line(tmp_path, data, said):
     np.savez(tmp_path / "odd.npz", **data)
     with pytest.raises(UserError, match=said):
         read_given(tmp_path / "odd.npz")
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", "<f2", "<i2", "fortran", "mapped"])
+def test_rows_of_any_number_type_and_layout_are_the_same_rows(tmp_path, kind):
+    data = arrays()
+    whole = {name: np.round(8 * data[name]) for name in ("images", "texts", "class_texts")}
+    if kind == "mapped":
+        (tmp_path / "mine").mkdir()
+        for name, array in (data | whole).items():
+            np.save(tmp_path / "mine" / f"{name}.npy", array)
+        path = tmp_path / "mine"
+    else:
+        odd = {
+            name: np.asfortranarray(a) if kind == "fortran" else a.astype(kind) for name, a in whole.items()
+        }
+        path = written(tmp_path, "npz", data | odd)
+    given = read_given(path)
+    np.testing.assert_array_equal(given.rows.images, unit(whole["images"].astype(float)).astype(np.float32))
+    np.testing.assert_allclose(given.rows.image_norms, np.linalg.norm(whole["images"], axis=1), rtol=1e-6)
+    assert ("int16, measured as it stands" in " ".join(given.remarks)) == (kind == "<i2")
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f4", "<f8", "<f2"])
+def test_rows_of_length_one_do_not_say_their_lengths_before(tmp_path, kind):
+    data = arrays()
+    changed = {"images": unit(data["images"]).astype(kind), "class_names": data["class_names"].astype("S")}
+    found = read_given(written(tmp_path, "npz", data | changed))
+    assert found.classes == ["cat", "dog", "owl"]
+    assert found.rows.image_norms is None
+    if kind == ">f4":
+        np.testing.assert_array_equal(found.rows.images, unit(data["images"]).astype("<f4"))
+
+
+def test_a_split_that_lies_here_tells_another_order_by_its_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAPRUN_DATA", str(tmp_path))
+    members = []
+    for i, count in enumerate((2, 1, 3)):
+        members += [(f"{i}.jpg", picture_bytes(i, 8, 8, kind="JPEG")), (f"{i}.cls", str(i % 2).encode())]
+        members += [(f"{i}.txt", b"\n".join(b"%d %d" % (i, k) for k in range(count)))]
+    write_tar(tmp_path / "coco" / "test" / "0.tar", members)
+    (tmp_path / "coco" / "test" / "classnames.txt").write_text("cat\ndog\n")
+    index_folder(tmp_path / "coco" / "test")
+    rng = np.random.default_rng(0)
+    data = {
+        "images": rng.normal(size=(3, 4)),
+        "texts": rng.normal(size=(6, 4)),
+        "owner": np.array([0, 0, 1, 2, 2, 2]),
+    }
+    assert len(read_given(written(tmp_path, "npz", data), "coco/test").fingerprint) == 64
+    for change, said in (
+        ({"owner": np.array([0, 1, 2, 2, 0, 1])}, "image 1 has 2 texts and in coco/test 1 texts: other data"),
+        ({"labels": np.array([0, 0, 1])}, "image 1 has label 0 and in coco/test label 1: other data"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_given(written(tmp_path, "npz", data | change), "coco/test")
+        read_given(tmp_path / "mine.npz")
+
+
+def test_a_table_of_pandas_with_empty_cells(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rows = [
+        {"modality": "image", "embedding": [1.0, 0.0], "label": 0},
+        {"modality": "image", "embedding": [0.0, 1.0]},
+        {"modality": "text", "embedding": [1.0, 1.0], "owner": 1},
+        {"modality": "class", "embedding": [1.0, 0.5], "name": "cat"},
+    ]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "mine.parquet")
+    given = read_given(tmp_path / "mine.parquet")
+    assert given.labels.tolist() == [0, -1] and given.rows.owner.tolist() == [1] and given.classes == ["cat"]
+
+
+@pytest.mark.parametrize("name", ["mine.npy", "mine.pt", "mine.safetensors", "mine.h5", "mine.pkl"])
+def test_files_of_other_kinds_are_named_with_the_way_out(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"is not read: save the arrays .* by numpy.savez as .npz"):
+        read_given(tmp_path / name)
 
 
 def test_lengths_of_rows_and_files_of_classes_alone(tmp_path):
@@ -178,6 +261,7 @@ def test_requests_that_cannot_be_met(tmp_path):
         (["--embeddings", "none.npz"], "no such file"),
         (["--embeddings", "text.npz"], "cannot be read"),
         (["--embeddings", "plain.npz", "--ckpt", "x"], "stands alone"),
+        (["--embeddings", "plain.npz", "--workers", "2"], "stands alone"),
         (["--embeddings", "plain.npz", "--tasks", "zeroshot"], "needs labels"),
         (["--embeddings", "plain.npz", "--name", "../x"], "cannot be a name"),
         (["--embeddings", "plain.npz", "--data", "coco"], "DATASET/SPLIT"),
