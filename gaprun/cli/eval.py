@@ -209,8 +209,7 @@ def _given(
     """Measure embeddings of another program."""
     if any(other is not None for other in others):
         raise UserError(
-            "--embeddings stands alone: no --ckpt, --step, --model, --pretrained, --random, --workers or --device beside "
-            "it"
+            "--embeddings stands alone: no --ckpt, --step, --model, --pretrained, --random, --workers or --device"
         )
     if data is not None and len(data) > 1:
         raise UserError("--embeddings: one --data, which says what was embedded")

@@ -36,8 +36,8 @@ class Given:
     """Embeddings as a source of measurements: what a `Split` is to a model, without pictures and without words.
 
     dataset, split: what was embedded, by the file's name or as the user says. classes: names or None; class_texts:
-    float32 (K, D) or None. content: sha256 of every array as it is used. fingerprint: of the data, see `read_given`. remarks: what was
-    assumed.
+    float32 (K, D) or None. content: sha256 of every array as it is used. fingerprint: of the data, see `read_given`.
+    remarks: what was assumed.
     """
 
     path: Path
