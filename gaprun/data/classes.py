@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from gaprun.data.classnames import count_classes
 from gaprun.data.division import check_split_name, split_word
 from gaprun.data.drawing import encode_png
 from gaprun.data.folders import Folders, is_hidden
 from gaprun.data.pictures import Picture, file_size, newest, picture_outcome
 from gaprun.data.shards import Sample, safe_key
 from gaprun.data.tally import Tally
-from gaprun.data.text import printable
+from gaprun.data.text import names_of, printable
 from gaprun.data.write import ItemOutcome, SplitPlan, digest
 from gaprun.errors import Failure, UserError
 
@@ -29,6 +32,7 @@ _CIFAR_KINDS = ("", "blurry ", "black and white ", "low contrast ", "high contra
 CIFAR_TEMPLATES = [f"a {kind}photo of {article} {{}}." for article in ("a", "the") for kind in _CIFAR_KINDS]
 CIFAR_TEMPLATES += [f"a photo of {size} {{}}." for size in ("a small", "a big", "the small", "the big")]
 TEST_SHARE = 0.2
+MOST_NUMBERED = 2**16  # classes that may go without names
 DIGIT_TEMPLATES = ['a photo of the number: "{}".']  # OpenAI's for MNIST
 
 
@@ -104,12 +108,15 @@ def _digits_plans(out: Path, share: float | None, seed: int) -> list[SplitPlan]:
 
 
 def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[SplitPlan]:
-    """From arrays `images` uint8 (N, H, W[, 1|3]), `labels` (N,), optionally `split` and `class_names`."""
+    """From arrays `images` uint8 (N, H, W[, 1|3]), `labels` (N,), optionally `split`, `class_names` and `templates`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise UserError(f"{path} cannot be read as npz: {str(error).splitlines()[0]}") from None
+    tally = Tally()
+    for name in sorted(arrays.keys() - {"images", "labels", "split", "class_names", "templates"}):
+        tally.add("unknown_array", name)
     missing = {"images", "labels"} - arrays.keys()
     if missing:
         found = ", ".join(sorted(arrays)) or "nothing"
@@ -123,7 +130,17 @@ def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[Sp
         raise UserError(f"{path}: 'labels' is {found}, expected {len(images)} whole numbers")
     if labels.min() < 0:
         raise UserError(f"{path}: 'labels' has {labels.min()}; classes are counted from 0")
-    names = [str(name) for name in arrays.get("class_names", np.arange(labels.max() + 1))]
+    if "class_names" in arrays:
+        names = _names(path, arrays, "class_names")
+    elif labels.max() >= MOST_NUMBERED:
+        raise UserError(f"{path}: label {labels.max()} without 'class_names': count from 0, or add them")
+    else:
+        names = [str(number) for number in range(int(labels.max()) + 1)]
+        tally.add("numbered_classes", path.name)
+    own = _names(path, arrays, "templates") if "templates" in arrays else []
+    templates = [text.replace("{c}", "{}") for text in own] or None
+    if templates and any(template.count("{}") != 1 for template in templates):
+        raise UserError(f"{path}: each of `templates` must hold {{}} once, for the class name")
     if labels.max() >= len(names):
         raise UserError(f"{path}: label {labels.max()} has no name among {len(names)} 'class_names'")
     labels = labels.astype(np.int64)
@@ -132,7 +149,7 @@ def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[Sp
             raise UserError(f"{path} has its own splits: leave --test-share out")
         if arrays["split"].shape != labels.shape:
             raise UserError(f"{path}: 'split' has shape {arrays['split'].shape}, expected {labels.shape}")
-        marks = np.array([str(mark) for mark in arrays["split"]])
+        marks = np.array(_names(path, arrays, "split"))
         splits = {str(mark): np.flatnonzero(marks == mark) for mark in sorted(set(marks), reverse=True)}
     else:
         splits = _draw_splits(labels, share or TEST_SHARE, seed)
@@ -141,8 +158,17 @@ def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[Sp
     plans = []
     for split, rows in splits.items():
         check_split_name(split)
-        plans.append(_array_plan(path.stem, out, split, images[rows], labels[rows], names, None, rows))
+        given = images[rows], labels[rows], names, templates
+        plan = _array_plan(path.stem, out, split, *given, rows, Tally() if plans else tally)
+        plans.append(replace(plan, source=plan.source | ({"templates": templates} if templates else {})))
     return plans
+
+
+def _names(path: Path, arrays: dict[str, Any], name: str) -> list[str]:
+    try:
+        return names_of(arrays[name])
+    except ValueError as error:
+        raise UserError(f"{path}: '{name}' {error}") from None
 
 
 def _folder_plans(folder: Path, out: Path, share: float | None, seed: int) -> list[SplitPlan]:
@@ -176,6 +202,9 @@ def _folder_plans(folder: Path, out: Path, share: float | None, seed: int) -> li
         parts = {split: np.arange(len(some))} if found else _draw_splits(labels, share or TEST_SHARE, seed)
         for part, rows in parts.items():
             chosen = [pictures[row] for row in rows]
+            words = [name.replace("_", " ") for name in names]
+            counted = Tally() if plans else tally
+            count_classes(words, labels[rows].tolist(), counted)
             content = digest([[one.key, file_size(one.path), one.label] for one in chosen])
             plans.append(
                 SplitPlan(
@@ -183,9 +212,9 @@ def _folder_plans(folder: Path, out: Path, share: float | None, seed: int) -> li
                     items=chosen,
                     make=partial(picture_outcome, size=None, quality=95),
                     source={"kind": "folder", "split": part, "classes": names, "content": content},
-                    classes=[name.replace("_", " ") for name in names],
-                    report=dict(tally.counts) if not plans else {},
-                    examples=tally.examples if not plans else {},
+                    classes=words,
+                    report=dict(counted.counts),
+                    examples=counted.examples,
                     newest=newest(one.path for one in chosen),
                 )
             )
@@ -247,8 +276,11 @@ def _array_plan(
     classes: list[str],
     templates: list[str] | None,
     rows: npt.NDArray[np.int64],
+    tally: Tally | None = None,
 ) -> SplitPlan:
     """A plan for pictures in memory, written as PNG; `rows` are their numbers in the whole set: their ids."""
+    tally = Tally() if tally is None else tally
+    count_classes(classes, labels.tolist(), tally)
 
     def make(i: int) -> ItemOutcome:
         picture = Image.fromarray(images[i])
@@ -267,6 +299,8 @@ def _array_plan(
         classes=classes,
         templates=templates,
         image_size=width if width == height else None,
+        report=dict(tally.counts),
+        examples=tally.examples,
     )
 
 
@@ -278,6 +312,8 @@ def _draw_splits(labels: npt.NDArray[np.int64], share: float, seed: int) -> dict
         rows = rng.permutation(np.flatnonzero(labels == label))
         count = min(max(1, round(share * len(rows))), len(rows) - 1)
         test.extend(rows[:count].tolist())
+    if not test:
+        raise UserError("every class has a single picture: none can be held out; give splits of your own")
     marked = np.zeros(len(labels), dtype=bool)
     marked[test] = True
     return {"train": np.flatnonzero(~marked), "test": np.flatnonzero(marked)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,4 +82,16 @@ def check_labels(words: ClassNames, lines: Sequence[dict[str, Any]], tally: Tall
     if worst["label"] >= len(words.names):
         count = f"{len(words.names)} names and the sample {worst['key']} has label {worst['label']}"
         raise UserError(f"{words.source} has {count} (counted from 0): these names belong to another set")
+    count_classes(words.names, (line["label"] for line in labelled), tally)
     return words.names
+
+
+def count_classes(classes: Sequence[str], labels: Iterable[int], tally: Tally) -> None:
+    """Count what zero-shot would answer in a way that nobody expects: names twice, classes without any picture."""
+    for name, count in Counter(classes).items():
+        if count > 1:
+            tally.add("repeated_class_name", name, count)
+    used = set(labels)
+    for number in range(len(classes)):
+        if number not in used:
+            tally.add("class_without_picture", classes[number])

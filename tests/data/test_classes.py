@@ -44,7 +44,7 @@ def test_a_set_without_splits_is_divided_within_each_class(tmp_path, arrays):
     plans = class_plans(str(tmp_path / "set.npz"), tmp_path / "out", test_share=0.25, seed=3)
     [(train, _), (test, _)] = write_splits(plans)
     assert (train["samples"], test["samples"]) == (45, 15) and train["classes"] == ["0", "1", "2"]
-    assert train["report"] == {"greyscale": 45}
+    assert train["report"] == {"greyscale": 45, "numbered_classes": 1}
     held = open_split(tmp_path / "out" / "test")
     assert np.bincount(held.labels).tolist() == [5, 5, 5]
     keys = {
@@ -115,6 +115,9 @@ def test_cifar_without_a_download_says_what_to_do(tmp_path):
         ({"labels": np.full(60, 3)}, "no name among 3"),
         ({"split": np.array(["train"])}, "'split' has shape"),
         ({"split": np.array(["../../x"] * 60)}, "cannot be a split's name"),
+        ({"class_names": np.array("cat")}, "'class_names' must be a list of names"),
+        ({"class_names": np.array(["cat", "", "dog"])}, "empty or no text: number 1"),
+        ({"class_names": None, "labels": np.full(60, 2**33)}, "label 8589934592 without 'class_names'"),
         ({"class_names": np.array([object()], dtype=object)}, "cannot be read as npz"),
     ],
 )
@@ -124,6 +127,50 @@ def test_a_wrong_npz_is_one_clear_error(tmp_path, arrays, change, message):
     with pytest.raises(UserError, match=message):
         write_splits(class_plans(str(tmp_path / "set.npz"), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_names_in_bytes_templates_and_splits_of_an_npz_are_read(tmp_path, arrays):
+    texts = {"class_names": [b"cat", b"d\xc3\xb6g", b"sea horse"], "split": [b"train", b"test"] * 30}
+    odd = {name: np.array(value) for name, value in texts.items()}
+    found = []
+    for templates in (["a photo of {c}", "{}"], ["{} here"]):
+        np.savez(tmp_path / "set.npz", **arrays | odd, templates=np.array(templates), ids=np.arange(60))
+        [(train, _), (test, _)] = write_splits(
+            class_plans(str(tmp_path / "set.npz"), tmp_path / "out"), force=bool(found)
+        )
+        assert train["classes"] == test["classes"] == ["cat", "dög", "sea horse"]
+        assert train["examples"] == {"unknown_array": ["ids"]} and test["report"] == {}
+        found.append((test["templates"], test["fingerprint"]))
+    assert [templates for templates, _ in found] == [["a photo of {}", "{}"], ["{} here"]]
+    assert found[0][1] != found[1][1]
+    np.savez(tmp_path / "set.npz", **arrays | odd, templates=np.array(["{c} and {}"]))
+    with pytest.raises(UserError, match="must hold {} once"):
+        class_plans(str(tmp_path / "set.npz"), tmp_path / "out")
+    np.savez(tmp_path / "set.npz", **arrays | odd, templates=np.array(["{} here"]))
+    assert [
+        written for _, written in write_splits(class_plans(str(tmp_path / "set.npz"), tmp_path / "out"))
+    ] == [False] * 2
+
+
+def test_classes_that_zero_shot_would_answer_oddly_are_counted(tmp_path, arrays, make_picture):
+    arrays |= {"class_names": np.array(["cat", "owl", "cat", "dog"]), "labels": np.repeat([0, 2, 3], 20)}
+    np.savez(tmp_path / "set.npz", **arrays)
+    [(train, _), (test, _)] = write_splits(class_plans(str(tmp_path / "set.npz"), tmp_path / "out"))
+    for index in (train, test):
+        assert index["examples"] == {"repeated_class_name": ["cat"], "class_without_picture": ["owl"]}
+        assert index["report"] == {"repeated_class_name": 2, "class_without_picture": 1}
+    for name in ("train/cat", "train/dog", "val/cat", "val/wolf", "val/sea_horse", "val/sea horse"):
+        (tmp_path / "folders" / name).mkdir(parents=True)
+        (tmp_path / "folders" / name / "0.jpg").write_bytes(make_picture(1, kind="JPEG"))
+    [(train, _), (val, _)] = write_splits(class_plans(str(tmp_path / "folders"), tmp_path / "b"))
+    assert val["examples"] == {"repeated_class_name": ["sea horse"], "class_without_picture": ["dog"]}
+    assert train["examples"]["class_without_picture"] == ["sea horse", "sea horse", "wolf"]
+
+
+def test_single_pictures_of_each_class_cannot_be_divided(tmp_path, arrays):
+    np.savez(tmp_path / "set.npz", images=arrays["images"][:3], labels=np.arange(3))
+    with pytest.raises(UserError, match="every class has a single picture: none can be held out"):
+        class_plans(str(tmp_path / "set.npz"), tmp_path / "out")
 
 
 def test_sources_that_are_none_are_refused(tmp_path):
