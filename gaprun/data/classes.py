@@ -155,7 +155,7 @@ def _npz_plans(path: Path, out: Path, share: float | None, seed: int) -> list[Sp
         splits = _draw_splits(labels, share or TEST_SHARE, seed)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
-    plans = []
+    plans: list[SplitPlan] = []
     for split, rows in splits.items():
         check_split_name(split)
         given = images[rows], labels[rows], names, templates
