@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from gaprun.comparison import compare
+from gaprun.comparison import compare, listed
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.evaluation.choose import chosen_tasks, task_names
 from gaprun.jobs.measure import Measurement, measure_model
 from gaprun.jobs.preflight import finished_as, prepare_job
 from gaprun.jobs.run import run_job
-from gaprun.recipe.jobs import Job, load_jobs, load_recipe
+from gaprun.recipe.jobs import Job, load_jobs, load_recipe, seeds_of
 from gaprun.recipe.schema import Recipe
 from gaprun.runtime.events import Event, Interrupted
 from gaprun.store import open_store
@@ -25,8 +26,8 @@ __all__ = ["compare", "evaluate", "load_recipe", "train"]
 def train(
     recipe: str | Path | Recipe,
     *,
-    seeds: Sequence[int] | None = None,
-    overrides: Sequence[str] = (),
+    seeds: int | Sequence[int] | None = None,
+    overrides: str | Sequence[str] = (),
     db: str | None = None,
     device: str = "auto",
     progress: bool | None = None,
@@ -42,9 +43,9 @@ def train(
     if isinstance(recipe, Recipe):
         if overrides:
             raise UserError("overrides go with a recipe file; change a Recipe with model_copy")
-        jobs = [Job(recipe, seed) for seed in (seeds if seeds is not None else [0])]
+        jobs = [Job(recipe, seed) for seed in seeds_of(_whole(seeds), "train")]
     else:
-        jobs = load_jobs(recipe, list(overrides), None if seeds is None else list(seeds))
+        jobs = load_jobs(recipe, listed(overrides), _whole(seeds))
     for job in jobs:
         prepare_job(job)
     store = open_store(db)
@@ -66,6 +67,14 @@ def train(
     if failures:
         raise failures[0]
     return runs
+
+
+def _whole(seeds: int | Sequence[int] | None) -> Any:
+    """Seeds as a recipe has them, also where they are numpy's."""
+    if seeds is None:
+        return None
+    several = seeds if isinstance(seeds, Iterable) else [seeds]
+    return [int(s) if isinstance(s, Integral) and not isinstance(s, bool) else s for s in several]
 
 
 class Bar:
@@ -102,8 +111,8 @@ class Bar:
 def evaluate(
     ckpt: str | Path | None = None,
     *,
-    data: Sequence[str] = (),
-    tasks: Sequence[str] = (),
+    data: str | Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     model: str | None = None,
     pretrained: str | None = None,
     random: bool = False,
@@ -115,10 +124,10 @@ def evaluate(
     Without `data`, a run is measured by its own recipe's list; `random` measures a `model` without weights. Raises
     UserError and Failure as the command does, also when only some of it could be measured (the rest is stored).
     """
-    names = ",".join(tasks) or None
+    names, data = ",".join(listed(tasks)) or None, listed(data)
     if names:
         task_names(names)
-    chosen = chosen_tasks(names, list(data)) if data or ckpt is None else None
+    chosen = chosen_tasks(names, data) if data or ckpt is None else None
     measured = measure_model(
         open_store(db),
         ckpt=None if ckpt is None else str(ckpt),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gaprun
@@ -38,6 +39,11 @@ def test_train_evaluate_compare(scenes: Path, tmp_path: Path, monkeypatch: pytes
     for run in ids:
         measured = gaprun.evaluate(run, data=["scenes/test"], tasks=["gap"], db=db)
         assert measured.run_id == run and measured.encoded == 96
+    again = gaprun.evaluate(ids[0], data="scenes/test", tasks="gap", db=db)  # a text alone is a list of one
+    assert again.encoded == 0 and {row["dataset"] for row in again.metrics} == {"scenes"}
+    assert gaprun.compare("gap", db=db, where="recipe=flt", protocol="full", dataset="scenes").groups == [
+        "flt"
+    ]
     table = gaprun.compare("gap", db=db, protocol=["full"])
     frame = table.frame()
     assert set(frame["recipe"]) == {"baseline", "flt"} and (frame["n"] == 2).all()
@@ -45,6 +51,16 @@ def test_train_evaluate_compare(scenes: Path, tmp_path: Path, monkeypatch: pytes
     assert gaprun.train(recipe, seeds=[0, 1], db=db) == ids[:2]  # found, not trained again
     renamed = recipe.model_copy(update={"name": "renamed"})  # the same training: the run that there is
     assert gaprun.train(renamed, seeds=[1], db=db) == ids[1:2]
+    assert (
+        gaprun.train(recipe, seeds=np.arange(2), db=db) == ids[:2] and gaprun.train(recipe, db=db) == ids[:1]
+    )
+    assert gaprun.train(recipe, seeds=1, db=db) == gaprun.train(recipe, seeds=[1, 1], db=db) == ids[1:2]
+    for seeds in ([], [-1], [True], [0.5]):
+        with pytest.raises(UserError, match="expected a list of whole numbers"):
+            gaprun.train(recipe, seeds=seeds, db=db)
+    for wrong in ({"family": "holm"}, {"top": 0}):
+        with pytest.raises(UserError, match="expected"):
+            gaprun.compare("gap", db=db, **wrong)
     with pytest.raises(UserError, match="overrides go with a recipe file"):
         gaprun.train(recipe, overrides=["optimizer.lr=1"], db=db)
 

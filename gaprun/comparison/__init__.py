@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gaprun.comparison.margins import Margin
     from gaprun.comparison.values import Comparison
 
-__all__ = ["compare"]
+__all__ = ["compare", "listed"]
 HEALTH_RUNS = 200
 
 
@@ -21,10 +21,10 @@ def compare(
     *,
     db: str | None = None,
     by: str = "recipe",
-    where: Sequence[str] = (),
+    where: str | Sequence[str] = (),
     baseline: str | None = None,
-    dataset: Sequence[str] = (),
-    protocol: Sequence[str] = (),
+    dataset: str | Sequence[str] = (),
+    protocol: str | Sequence[str] = (),
     sort: str | None = None,
     top: int | None = None,
     all_statuses: bool = False,
@@ -48,14 +48,19 @@ def compare(
     """
     from gaprun.comparison import select, table
     from gaprun.comparison.notebook import NotebookComparison
+    from gaprun.errors import UserError
     from gaprun.store import open_store
 
+    if family not in ("metric", "table", "none"):
+        raise UserError(f"family {family!r}: expected metric, table or none")
+    if top is not None and top < 1:
+        raise UserError(f"top {top}: expected 1 or more")
     store = open_store(db, create=False)
-    names = select.metric_names(store, [metric] if isinstance(metric, str) else metric)
+    names = select.metric_names(store, listed(metric))
     conditions = [
-        *where,
-        *(f"protocol={name}" for name in protocol),
-        *(f"dataset={name}" for name in dataset),
+        *listed(where),
+        *(f"protocol={name}" for name in listed(protocol)),
+        *(f"dataset={name}" for name in listed(dataset)),
     ]
     with _uncollected():
         rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed, baseline, at=at)
@@ -79,6 +84,11 @@ def compare(
             result.notes.append(f"{len(result.groups) - len(first)} more rows are not shown")
         result.groups = [group for group in result.groups if group in first]
     return NotebookComparison.of(result)
+
+
+def listed(value: str | Sequence[str]) -> list[str]:
+    """A text alone as a list of one: to be read letter by letter is nobody's wish."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import numpy as np
 from gaprun.comparison.families import corrected
 from gaprun.comparison.perquery import compare_queries
 from gaprun.comparison.values import Column, Comparison
+from gaprun.errors import Failure, GaprunError
 from gaprun.evaluation.catalogue import metric
 from gaprun.metrics import Outcomes
 from gaprun.tables.numbers import counted
@@ -30,12 +33,17 @@ def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping
         return
     places = {d["evaluation"]: d["details"] for d in store.details(sorted({row["id"] for row in rows}))}
     root, gone, other = store.artifacts.parent, 0, 0
+    damaged: list[GaprunError] = []
     outcomes: dict[tuple[str, Column], dict[Any, list[Outcomes]]] = {}
     for row in rows:
         place = places.get(row["evaluation"])
         if place is None or row["value"] is None:
             continue
-        found = read_outcomes(root / place, row["metric"])
+        try:
+            found = read_outcomes(root / place, row["metric"])
+        except GaprunError as error:
+            damaged.append(error)
+            continue
         gone += found is None and not (root / place).is_file()
         if found is not None:
             column = Column.of(row)
@@ -62,6 +70,10 @@ def add_query_tests(store: Store, comparison: Comparison, rows: Sequence[Mapping
     }
     if gone:
         comparison.notes.append(f"the per-query results of {counted(gone, 'evaluation')} are not at {root}")
+    if damaged:
+        comparison.notes.append(
+            f"no per-query results of {counted(len(damaged), 'evaluation')}: {damaged[0]}"
+        )
     if other:
         comparison.notes.append(
             f"no test of {counted(other, 'cell')}: not asked the same queries as the baseline"
@@ -76,10 +88,13 @@ def read_outcomes(path: Path, name: str) -> Outcomes | None:
     """Right or wrong for each query of the metric `name`, as it is declared to be read.
 
     None for a metric that is no share of right queries, a missing file, or a file that does not say whose queries they
-    are.
+    are. Raises Failure for a damaged file.
     """
     read = metric(name).outcome
     if read is None or not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        return read(file)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return read(file)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise Failure(f"{path} cannot be read, so it is damaged ({error})") from None

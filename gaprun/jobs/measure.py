@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,7 +18,6 @@ from gaprun.evaluation.embed import Progress
 from gaprun.evaluation.run import Evaluated, evaluate_run
 from gaprun.evaluation.task import Task
 from gaprun.jobs.load import LoadedModel, load_model
-from gaprun.model import foreign
 from gaprun.runtime.environment import code_version, environment, pick_device
 from gaprun.runtime.events import Interrupted
 from gaprun.runtime.kernels import set_kernels
@@ -82,10 +80,6 @@ def measure_model(
     if ckpt is not None and arch is not None and loaded.resolved.get("model", {}).get("arch") != arch:
         loaded.remarks.append(f"--model {arch} is not used: {ckpt} says its own architecture")
     chosen = _recipe_tasks(loaded, names, how or {}) if tasks is None else list(tasks)
-    if arch is not None and ckpt is not None:
-        place = Path(ckpt)
-        if loaded.recipe is not None or not place.exists() or (place.is_dir() and foreign.is_model(place)):
-            loaded.remarks.append(f"--model {arch} is not used: {ckpt} says itself what it is")
     loaded.towers.autocast = None if precision == "fp32" else precision
     loaded.towers.channels_last = channels_last
     if workers is None:

@@ -97,7 +97,7 @@ def load_jobs(
     if "seeds" in sets:
         if seeds is not None:
             raise UserError("--seeds and --set seeds= say the same: give one of them")
-        seeds = _seeds(sets.pop("seeds"), "--set")
+        seeds = seeds_of(sets.pop("seeds"), "--set")
     mapping = read_mapping(path)
     if "recipes" in mapping:
         entries = _sweep(path, mapping)
@@ -145,7 +145,7 @@ def _sweep(path: Path, mapping: dict[str, Any]) -> list[tuple[Path, Path | None,
         raise UserError(f"{path}: recipes: expected a list of recipe files")
     shared = _settings(mapping.get("set"), f"{path}: set")
     if "seeds" in mapping:
-        shared = {"seeds": _seeds(mapping["seeds"], path)} | shared
+        shared = {"seeds": seeds_of(mapping["seeds"], path)} | shared
     entries = []
     for index, item in enumerate(items):
         where = f"{path}: recipes.{index}"
@@ -168,7 +168,7 @@ def _settings(value: Any, where: str) -> dict[str, Any]:
 def _expand(file: Path, base: Path | None, changes: dict[str, Any], seeds: list[int] | None) -> list[Job]:
     mapping = merge(with_parents(file, base), changes)
     own_seeds, grid = (mapping.pop(key, None) for key in JOB_KEYS)
-    chosen = seeds if seeds is not None else _seeds(own_seeds, file)
+    chosen = seeds_of(own_seeds, file) if seeds is None else seeds_of(seeds, "--seeds")
     jobs = []
     points = _grid_points(grid, file, len(chosen))
     for point in points:
@@ -238,7 +238,8 @@ def _grid_points(grid: Any, file: Path, seeds: int) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _seeds(value: Any, file: str | Path) -> list[int]:
+def seeds_of(value: Any, file: str | Path) -> list[int]:
+    """The seeds that `value` says, each once; `file` names where it stands. Raises UserError for what are none."""
     seeds = [0] if value is None else value if isinstance(value, list) else [value]
     if not seeds or not all(
         isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63 for seed in seeds

@@ -12,6 +12,7 @@ SIGNS = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{sign: "\\" + sign for sign in "_%&#${}"},
+    "|": r"\textbar{}",
     "−": "$-$",
     "±": r"$\pm$",
     "×": r"$\times$",

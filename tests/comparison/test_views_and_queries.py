@@ -66,6 +66,15 @@ def test_what_has_no_files_says_so(with_files, tmp_path):
     assert any("are not at" in n for n in compare("recall@1", db=db, queries=True).notes)
 
 
+def test_a_damaged_file_is_named_and_the_rest_is_shown(with_files, tmp_path):
+    for path in tmp_path.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:50])
+    found = compare("recall@1", db=str(tmp_path / "results.db"), queries=True)
+    assert found.cells and not found.queries
+    (note,) = [note for note in found.notes if "damaged" in note]
+    assert note.startswith("no per-query results of ") and ".npz cannot be read" in note
+
+
 def test_which_metrics_are_shares_of_right_queries(tmp_path):
     def outcomes(metric, **arrays):
         np.savez(tmp_path / "file.npz", **{name: np.array(array) for name, array in arrays.items()})

@@ -118,7 +118,7 @@ def test_one_that_fails_does_not_stop_the_others(models):
     # The same values as alone, now found and not measured again; one table for all.
     _, alone, _ = gaprun("eval", "--ckpt", "models/c", "--model", "RN50", *ASKED, "--json")
     assert alone["images_encoded"] == 0 and alone["metrics"] == found["models"][1]["metrics"]
-    assert alone["notes"] == ["--model RN50 is not used: models/c says itself what it is"]
+    assert alone["notes"] == ["--model RN50 is not used: models/c says its own architecture"]
     _, text, done = gaprun("eval", "--ckpt", "models/a", "--ckpt", "models/c", *ASKED)
     assert done.exit_code == 0 and text.count("protocol") == 1
     lines = [line for line in text.splitlines() if " rmg " in line]
