@@ -82,13 +82,13 @@ def _length(recipe: Mapping[str, Any]) -> str:
 def _data(trained: Mapping[str, Any]) -> dict[str, str]:
     """The training sets, without their splits where the names alone are as many different ones."""
     sets = {name: [own] if isinstance(own, str) else own or [] for name, own in trained.items()}
-    whole = {name: " and ".join(_set(one) for one in own) for name, own in sets.items()}
-    short = {name: " and ".join(_set(one, "/") for one in own) for name, own in sets.items()}
+    whole = {name: " and ".join(set_name(one) for one in own) for name, own in sets.items()}
+    short = {name: " and ".join(set_name(one, "/") for one in own) for name, own in sets.items()}
     return short if len(set(short.values())) == len(set(whole.values())) else whole
 
 
-def _set(one: Any, until: str = "\n") -> str:
+def set_name(one: Any, until: str = "\n") -> str:
     """A training set as a recipe names it, with its weight in a mix; of its name the part before `until`."""
     if isinstance(one, Mapping):
-        return f"{_set(one['set'], until)} x {one.get('weight', 1):g}"
+        return f"{set_name(one['set'], until)} x {one.get('weight', 1):g}"
     return str(one).partition(until)[0]

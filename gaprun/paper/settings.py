@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison import select
-from gaprun.comparison.apart import what_differs
+from gaprun.comparison.apart import set_name, what_differs
 from gaprun.comparison.moment import Moment, rows_at
 from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import setup_of, several_data, with_data
@@ -119,7 +119,7 @@ class SetupResults:
         """What was run, in the words of `published.SETTING`; of several set-ups also which."""
         model, schedule = self.recipe.get("model", {}), self.recipe.get("schedule", {})
         seeds = sorted({r.seed for r in self.results})
-        data = ", ".join(self.recipe.get("data", {}).get("train", [])) or "?"
+        data = ", ".join(map(set_name, self.recipe.get("data", {}).get("train", []))) or "?"
         length = (
             f"{schedule['steps']} steps" if schedule.get("steps") else f"{schedule.get('epochs', '?')} epochs"
         )

@@ -160,9 +160,11 @@ def validate(mapping: Mapping[str, Any], source: str) -> Recipe:
 
 
 def _check_numbers(value: Any, given: Any, source: str, place: str = "") -> None:
-    """Raise UserError, naming the key, for a number in a recipe that is infinite or none, or was given as yes or no."""
+    """Raise UserError, naming the key, for a number that is infinite, none or of more than 64 bits, or given as yes."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{source}: {place}: {value} is not a finite number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError(f"{source}: {place}: {value} is too large for a whole number")
     if isinstance(given, bool) and not isinstance(value, bool):
         raise UserError(
             f"{source}: {place}: expected a number, got {str(given).lower()} (YAML reads yes, no, on, off as such too)"

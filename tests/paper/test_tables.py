@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from gaprun.cli import paper
 from gaprun.errors import UserError
 from gaprun.paper.published import TABLES
-from gaprun.paper.settings import MethodSetting, load_study, setting_of
+from gaprun.paper.settings import MethodSetting, SetupResults, load_study, setting_of
 from gaprun.paper.tables import beside, cells_table, document, notes, records
 from gaprun.store import open_store
 from gaprun.tables import terminal
@@ -107,3 +107,8 @@ def test_every_cell_is_printed_at_any_width(made_up, width):
         for value in row.published:
             assert f"{abs(value):g}" in text
     assert max(map(len, lines)) <= width
+
+
+def test_the_size_names_a_mix_of_training_sets():
+    recipe = {"data": {"train": [{"set": "cc3m/train", "weight": 2.0}, "coco/train"]}}
+    assert SetupResults((), recipe, {}).size()["data"] == "cc3m/train x 2, coco/train"

@@ -226,6 +226,10 @@ def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
         ),
         ("optimizer: {lr: 1, lr: 2}", "key 'lr' appears twice"),
         ("optimizer: {lr: yes}", "optimizer.lr: expected a number, got true"),
+        (
+            "schedule: {steps: 99999999999999999999, batch_size: 8}",
+            "schedule.steps: 99999999999999999999 is too",
+        ),
         ("data: {train: [a, b, {set: a, weight: 2}]}", "train: a is named twice"),
         ("optimizer: {betas: [0.9, off]}", "optimizer.betas.1: expected a number, got false"),
         ("data: {train: [a], workers: on}", "data.workers: expected a number, got true"),
