@@ -39,6 +39,8 @@ def test_train_evaluate_compare(scenes: Path, tmp_path: Path, monkeypatch: pytes
     for run in ids:
         measured = gaprun.evaluate(run, data=["scenes/test"], tasks=["gap"], db=db)
         assert measured.run_id == run and measured.encoded == 96
+    with pytest.raises(UserError, match="--pretrained goes with --model ARCH and without --ckpt"):
+        gaprun.evaluate(ids[0], model="ViT-B-32", pretrained="openai", data="scenes/test", db=db)
     again = gaprun.evaluate(ids[0], data="scenes/test", tasks="gap", db=db)  # a text alone is a list of one
     assert again.encoded == 0 and {row["dataset"] for row in again.metrics} == {"scenes"}
     assert gaprun.compare("gap", db=db, where="recipe=flt", protocol="full", dataset="scenes").groups == [

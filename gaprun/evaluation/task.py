@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Protocol as Interface
 from pydantic import Field
 from pydantic_core import to_jsonable_python
 
+from gaprun.data.division import SPLIT_WORDS
 from gaprun.data.split import open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.transforms import TRANSFORMS, AnyTransform, Identity, Transform
@@ -239,9 +241,12 @@ def pool_protocol(split: Split) -> Protocol:
 
 
 def sibling(split: Split) -> str:
-    """Path of the training split that lies beside a test split (`test` -> `train`, also within a longer name)."""
+    """Path of the training split that lies beside a test split: the last word of its name that means test (else
+    validation) becomes `train`; where no word does, a `test` or `val` that ends one (`minitest`)."""
     name = split.path.name
-    for part in ("test", "val"):
-        if part in name:
-            return str(split.path.with_name(name.replace(part, "train")))
+    kinds = ("test", "val")
+    words = ["|".join(sorted(SPLIT_WORDS[kind], key=len, reverse=True)) for kind in kinds]
+    for pattern in (*(rf"(?<![A-Za-z])(?:{one})" for one in words), *kinds):
+        if match := re.match(rf"(.*){pattern}(?![A-Za-z])", name):
+            return str(split.path.with_name(f"{match[1]}train{name[match.end() :]}"))
     raise UserError(f"{split.path}: no training split beside it is known; name one in the recipe's eval task")

@@ -1,14 +1,16 @@
 """What is part of a protocol: two values of an option are two of them, defaults have plain names."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gaprun.comparison import compare
+from gaprun.errors import UserError
 from gaprun.evaluation.given import read_given
 from gaprun.evaluation.run import evaluate_given
-from gaprun.evaluation.task import open_source
+from gaprun.evaluation.task import open_source, sibling
 from gaprun.evaluation.tasks import TASKS
 from gaprun.protocols import FULL, Protocol, pool_of, shortest, told
 from gaprun.store import NewRun, open_store
@@ -142,3 +144,28 @@ def test_values_by_two_options_stand_beside_each_other(files, tmp_path):
                 assert row["value"] == means[key]
     asked = compare("probe_top1", db=str(store.place.path), protocol=["full,shots=1"])
     assert [r["mean"] for r in asked.records()] == [means["probe_top1", "full,shots=1"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "train"),
+    [
+        ("test", "train"),
+        ("classes-test", "classes-train"),
+        ("latest-test.npz", "latest-train.npz"),
+        ("test-of-val", "train-of-val"),
+        ("x-validation.npz", "x-train.npz"),
+        ("val2017", "train2017"),
+        ("contest_valid", "contest_train"),
+        ("minitest", "minitrain"),
+        ("Testing", None),
+        ("dev", "train"),
+        ("photos", None),
+    ],
+)
+def test_the_training_split_beside_a_test_split(name, train):
+    split = SimpleNamespace(path=Path("data") / name)
+    if train is None:
+        with pytest.raises(UserError, match="no training split beside it"):
+            sibling(split)
+    else:
+        assert sibling(split) == f"data/{train}"
