@@ -77,6 +77,8 @@ def measure_model(
         raise UserError("--pretrained goes with --model ARCH and without --ckpt")
     device = pick_device(device_name)
     loaded = load_model(store, ckpt, arch, pretrained, random, step)
+    if ckpt is not None and arch is not None and loaded.resolved.get("model", {}).get("arch") != arch:
+        loaded.remarks.append(f"--model {arch} is not used: {ckpt} says its own architecture")
     chosen = _recipe_tasks(loaded, names, how or {}) if tasks is None else list(tasks)
     loaded.towers.autocast = None if precision == "fp32" else precision
     loaded.towers.channels_last = channels_last
