@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 GREY = "#5b6875"  # the baseline, and what was published
 INK, PAPER, GRID, SOFT = "#1c2733", "#ffffff", "#e3e8ec", "#5b6876"
+FAINT = "#8a949e"  # thin lines behind the others, on a light page and a dark one
 COLOURS = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c564b", "#6a3d9a", "#999933", "#882255",
 )  # fmt: skip

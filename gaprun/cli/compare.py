@@ -9,7 +9,7 @@ import typer
 
 from gaprun.cli import completion
 from gaprun.cli.common import console, err_console
-from gaprun.cli.options import AtOption, DbOption, TopOption, WhereOption
+from gaprun.cli.options import AtOption, DbOption, MarginOption, TopOption, WhereOption
 from gaprun.cli.output import (
     CaptionOption,
     DigitsOption,
@@ -84,13 +84,7 @@ def compare(
     all_statuses: Annotated[
         bool, typer.Option("--all-statuses", help="Also runs that are not finished.")
     ] = False,
-    margin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[METRIC=]SIZE",
-            help="Also test whether a difference so large, in the metric's units, is ruled out (≈; repeatable).",
-        ),
-    ] = None,
+    margin: MarginOption = None,
     allow_mixed: Annotated[
         bool,
         typer.Option(

@@ -36,6 +36,14 @@ AtOption = Annotated[
         show_default="the end",
     ),
 ]
+MarginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--margin",
+        metavar="[METRIC=]SIZE",
+        help="Also test whether a difference so large, in the metric's units, is ruled out (≈; repeatable).",
+    ),
+]
 SeedsOption = Annotated[
     str | None, typer.Option("--seeds", help="Seeds instead of the recipe's, e.g. 0,1,2.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gaprun.cli.options import AtOption, DbOption, WhereOption
+from gaprun.cli.options import AtOption, DbOption, MarginOption, WhereOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.tables import Heading, Table
 
@@ -21,6 +21,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     where: WhereOption = None,
     at: AtOption = None,
+    margin: MarginOption = None,
     models: Annotated[
         bool, typer.Option("--models/--no-models", help="Read checkpoints and data for clouds and examples.")
     ] = True,
@@ -35,12 +36,13 @@ def report(
     db: DbOption = None,
 ) -> None:
     """Write the report: the answer, figures, tables, claims, clouds, examples; one file, no network."""
+    from gaprun.comparison.margins import read_margins
     from gaprun.report.page import write_report
     from gaprun.store import open_store
 
     how = chosen(format, json)
     store = open_store(db, create=False)
-    material = write_report(store, out, where or [], models, at, figures)
+    material = write_report(store, out, where or [], models, at, figures, read_margins(margin or []))
     size = out.stat().st_size
     facts = {"path": str(out), "bytes": size, "runs": len(material.groups), "rows": len(material.labels)}
     if figures:

@@ -93,7 +93,8 @@ def _buying(comparison: Comparison, group: str) -> str:
             if cell.difference
         ]
         if texts:
-            word = _bought([_verdict(column, cell) for column, cell in found])
+            margins = {comparison.margins[c.metric] for c, _ in found if c.metric in comparison.margins}
+            word = _bought([_verdict(column, cell) for column, cell in found], margins)
             clauses.setdefault(word, []).append(f"{kind} ({', '.join(texts)})")
     if not clauses:
         return "Neither retrieval nor classification was measured beside it."
@@ -117,20 +118,27 @@ def _sureness(comparison: Comparison, gap: Column, rows: dict[str, Reached], fir
             {_verdict(c, cell) for c in columns if (cell := comparison.cells.get((g, c)))} for g in closing
         ]
         if any(found):
-            gain, lose = (
+            gain, lose, alike = (
                 sum(BETTER in one and WORSE not in one for one in found),
                 sum(WORSE in one for one in found),
+                sum(one == {ALIKE} for one in found),
             )
-            parts.append(f"of these {gain} gain and {lose} lose in {kind}")
+            asked = any(column.metric in comparison.margins for column in columns)
+            within = f" and {alike} differ by less than the margin" if asked else ""
+            joined = "," if asked else " and"
+            parts.append(f"of these {gain} gain{joined} {lose} lose{within} in {kind}")
     return f"How sure: {'; '.join(parts)} ({basis})."
 
 
-def _bought(verdicts: Sequence[str]) -> str:
+def _bought(verdicts: Sequence[str], margins: set[float]) -> str:
+    """What became of a kind of metric, all of them in percent."""
     if BETTER in verdicts and WORSE in verdicts:
         return "it gains and loses in"
     if BETTER in verdicts or WORSE in verdicts:
         return "it gains in" if BETTER in verdicts else "it loses in"
-    return "nothing changes in" if all(one == ALIKE for one in verdicts) else "no difference is shown in"
+    if all(one == ALIKE for one in verdicts):
+        return f"no difference of {max(margins):g} points or more in"
+    return "no difference is shown in"
 
 
 def _verdict(column: Column, cell: Reached) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from gaprun.report.pictures import Example
 
 FEW = ("gap", "image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """One part of the page: `words` as plain text, `content` as HTML; what does not apply is folded away."""
+
+    name: str
+    title: str
+    words: str
+    content: Markup
+    applies: bool = True
 
 
 def no_data(why: str) -> Markup:
@@ -44,19 +55,22 @@ def setup(found: SetupRows, figures: Sequence[Figure | str], first: bool) -> Mar
     return filled(
         "setup.html",
         words=found.words,
-        sentences=sentences(found.comparison) or [NO_BASELINE],
+        sentences=[*(sentences(found.spoken) or [NO_BASELINE]), *found.verdicts()],
         figures=[figure(one) for one in figures],
         first=first,
     )
 
 
-def compared(comparison: Comparison) -> Markup:
-    """The comparison as a table that sorts by any column and filters by row and column; few columns at first."""
+def compared(comparison: Comparison, name: str) -> Markup:
+    """The comparison as a table that sorts by any column and filters by row and column; few columns at first.
+
+    name: of the page's element.
+    """
     table = replace(shown.whole(comparison), legend=())
     usual = set(shown.usual(comparison).columns)
     few = [place for place, c in enumerate(comparison.columns, 2) if c in usual and c.metric in FEW]
     every = few or [place for place, c in enumerate(comparison.columns, 2) if c in usual]
-    return filled("compared.html", table=html.render(table, sortable="compared"), few=every)
+    return filled("compared.html", table_id=name, table=html.render(table, sortable=name), few=every)
 
 
 def claims(verdicts: Sequence[Verdict]) -> Markup:

@@ -276,5 +276,5 @@ def _at_end(setup: SetupRows, label: str, labels: Sequence[str]) -> str:
 def _panel_title(setup: SetupRows, of: str, labels: Sequence[str]) -> str:
     setting = setup.settings.get(labels[0])
     if len(labels) == 1 or setting is None:
-        return labels[0]
+        return labels[0] if labels[0] == of else f"{of} ({labels[0]})"
     return f"{of}, by {SYMBOLS.get(setting.method, 'variant')}"

@@ -44,13 +44,17 @@ class Mark:
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis shows, with its unit. `names`: the words at given places instead of numbers; zero: a line there."""
+    """What an axis shows, with its unit. `names`: the words at given places instead of numbers; zero: a line there.
+
+    margin: the band from its negative to it is shaded.
+    """
 
     words: str
     log: bool = False
     zero: bool = False
     names: Sequence[tuple[float, str]] = ()
     ends: tuple[float, float] | None = None  # on a logarithmic axis too the values themselves
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Figure:
 
     name: of files and of the page's elements; alt: what it says, for those who cannot see it; shared: the axes that all
     panels have in common; switches: the axes whose scale the reader can change; square: both axes to one scale;
-    hover: the mark that is pointed at stands out; where: the set-up, in a few words.
+    hover: the mark that is pointed at stands out; where: the set-up, in a few words; note: how to read it, beside it.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Figure:
     square: bool = False
     hover: bool = False
     where: str = ""
+    note: str = ""
 
 
 def as_json(figure: Figure) -> str:
@@ -122,6 +127,8 @@ HEADS = ("panel", "series", "x", "x_low", "x_high", "y", "y_low", "y_high", "tex
 def rows(figure: Figure) -> Iterator[tuple[Any, ...]]:
     """The figure's numbers as they are, a row a point, under HEADS; words that only label lines are left out."""
     for panel in figure.panels:
+        if (size := panel.x.margin) is not None:
+            yield panel.title, "margin", 0.0, -size, size, None, None, None, ""
         for mark in panel.marks:
             if mark.kind == "words":
                 continue
@@ -142,6 +149,8 @@ def _axis(axis: Axis) -> dict[str, Any]:
         found["zero"] = True
     if axis.names:
         found["names"] = [[place, name] for place, name in axis.names]
+    if axis.margin is not None:
+        found["margin"] = axis.margin
     if axis.ends:
         found["ends"] = numbers(axis.ends)
     return found

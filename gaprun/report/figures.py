@@ -7,14 +7,14 @@ from typing import Any
 
 from gaprun.comparison.statistics import summarise
 from gaprun.evaluation import catalogue
-from gaprun.palette import COLOURS, GREY, IMAGE, TEXT
+from gaprun.palette import COLOURS, FAINT, GREY, IMAGE, TEXT
 from gaprun.paper.published import TABLES
 from gaprun.report.curves import FIRST_STEPS
 from gaprun.report.figure import Axis, Figure, Ink, Mark, Panel
 from gaprun.report.gather import Material
 
 SWEPT = ("image_recall@1", "text_recall@1", "gap")
-PAIRS = Ink("#8a949e")
+PAIRS = Ink(FAINT)
 
 
 def first_batches(material: Material) -> dict[str, list[float]]:

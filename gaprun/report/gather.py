@@ -15,6 +15,7 @@ from gaprun.paper.claims import Verdict, judge_claims
 from gaprun.paper.settings import MethodSetting, SetupResults, load_study, setting_of
 
 if TYPE_CHECKING:
+    from gaprun.comparison.margins import Margin
     from gaprun.store import Store
 
 METRICS = (
@@ -90,9 +91,12 @@ class Material:
         return sorted(runs, key=lambda run: (self.seeds[run] is None, self.seeds[run] or 0, run))
 
 
-def gather(store: Store, where: Sequence[str] = (), at: str | None = None) -> Material:
-    """The material of a report over the finished runs that meet `where`, with values of the moment `at`; claims are of
-    the end of training, as their rules are. Raises UserError when there is none.
+def gather(
+    store: Store, where: Sequence[str] = (), at: str | None = None, margin: Margin | None = None
+) -> Material:
+    """The material of a report over the finished runs that meet `where`, with values of the moment `at`, compared with
+    `margin`; claims are of the end of training, as their rules are. Raises UserError when there is none, and for a
+    margin of another metric.
     """
     notes: list[str] = []
     names = [name for name in METRICS if name in set(store.metric_names())]
@@ -105,7 +109,7 @@ def gather(store: Store, where: Sequence[str] = (), at: str | None = None) -> Ma
     rows = [row for row in rows if not row["transform"]]
     if not rows:
         raise UserError("nothing to report: only transformed embeddings were measured; see `gaprun compare`")
-    comparison = table.build(rows, "recipe", None, names, None, found_notes)
+    comparison = table.build(rows, "recipe", None, names, None, found_notes, margin=margin)
     groups = {row["id"]: row["group"] for row in rows}
     seeds = {row["id"]: row["seed"] for row in rows}
     drawn = list(groups)[:MOST_PATHS]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from gaprun.extras import require
 from gaprun.files import check_owned, replace_folder
-from gaprun.palette import DARK, GRID, INK, PAPER, SOFT
+from gaprun.palette import DARK, GREY, GRID, INK, PAPER, SOFT
 from gaprun.report.figure import HEADS, Axis, Bounds, Figure, Mark, Panel, rows
 from gaprun.spreadsheet import csv_text
 
@@ -22,6 +22,7 @@ POINTS = 7  # size of the letters
 PIXEL = 1 / 130  # inches of a pixel of the page, whose letters are larger
 DPI = 300
 LETTER = 0.062  # inches of one in a title
+BAND, BAND_SHARE = GREY, 0.16  # colour of a margin, and how much of it shows
 WAY_OUT = "name another --figures"
 FORMATS = ("pdf", "svg", "png")
 Theme = Literal["light", "dark"]
@@ -185,6 +186,8 @@ def _axis(axes: Any, axis: Axis, letter: str, labelled: bool) -> None:
         (axes.axvline if letter == "x" else axes.axhline)(
             0, color=axes.spines["left"].get_edgecolor(), lw=0.7
         )
+    if axis.margin is not None:
+        axes.axvspan(-axis.margin, axis.margin, color=BAND, alpha=BAND_SHARE, lw=0, zorder=0)
     if axis.names:
         own.set_ticks([place for place, _ in axis.names], [name for _, name in axis.names])
         getattr(axes, f"set_{letter}lim")(0.3, max(place for place, _ in axis.names) + 0.7)

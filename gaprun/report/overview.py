@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gaprun.comparison.correlation import correlate
 from gaprun.comparison.values import Reached
 from gaprun.evaluation import catalogue
-from gaprun.palette import COLOURS, GREY, SYMBOLS
+from gaprun.palette import COLOURS, GREY, INK, SYMBOLS
 from gaprun.paper.settings import METHODS
 from gaprun.paper.settings import WORDS as METHOD_WORDS
 from gaprun.report.figure import Axis, Bounds, Figure, Ink, Mark, Panel
@@ -15,8 +15,9 @@ from gaprun.report.setups import GIVES, RETRIEVAL, WORDS, SetupRows, sure
 from gaprun.tables.numbers import bracketed, fixed, signed
 
 BASELINE = "baseline"
+ALIKE_SIGN = "≈"
 ROW, EDGES = 17, 40  # pixels of a row of the forest, and of its title and axis
-SHORT = {"gap": "gap (test)", RETRIEVAL: "retrieval", "zeroshot_top1": "zero-shot", "probe_top1": "probe"}
+SHORT = {"gap": "gap (test)", RETRIEVAL: "recall@1", "zeroshot_top1": "zero-shot", "probe_top1": "probe"}
 
 
 def family(setup: SetupRows, label: str) -> str:
@@ -53,7 +54,7 @@ def digits(measure: str) -> int:
 def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
     """For each row its difference from the baseline with its interval (without a baseline what it reached), by measure.
 
-    A filled symbol is a difference that is surely one.
+    A filled symbol is a difference that is surely one, a band the margin, ≈ a difference shown to be smaller.
     """
     compared = setup.baseline is not None
     labels = setup.methods if compared else setup.labels
@@ -62,6 +63,7 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
         return "no run was measured for its gap, retrieval or classification"
     looks = inks(setup)
     places = {label: float(len(labels) - number) for number, label in enumerate(labels)}
+    margins = setup.comparison.margins
     panels = []
     for measure in setup.measures:
         marks: dict[tuple[str, bool], list[tuple[str, Reached]]] = {}
@@ -70,20 +72,26 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
             if cell is not None and (cell.difference is not None or not compared):
                 marks.setdefault((family(setup, label), sure(cell) or not compared), []).append((label, cell))
         base = setup.cell(setup.baseline, measure) if setup.baseline else None
+        drawn = [
+            _row_marks(setup, measure, looks[of], of, filled, own, places)
+            for (of, filled), own in marks.items()
+        ]
+        margin = margins.get(measure) if compared else None
         panels.append(
             Panel(
                 SHORT[measure],
-                Axis(_about(measure, base), zero=compared),
+                Axis(_about(measure, base), zero=compared, margin=margin),
                 Axis("", names=[(place, label) for label, place in places.items()]),
-                [
-                    _row_marks(setup, measure, looks[of], of, filled, own, places)
-                    for (of, filled), own in marks.items()
-                ],
+                [*drawn, *_alike([one for own in marks.values() for one in own], places)],
             )
         )
     title = "Difference from the baseline, with 95 % intervals" if compared else "What each row reached"
     alt = f"{title}, by {', '.join(WORDS[m] for m in setup.measures)}, {len(labels)} rows. "
-    alt += "Filled: surely a difference (p < .05, corrected); open: not. " if compared else ""
+    note = "Filled: a difference is shown (p < .05, corrected); open: none is." if compared else ""
+    if stated := [f"{SHORT[m]} {margins[m]:g}" for m in setup.measures if compared and m in margins]:
+        note += f" Shaded: below the margin ({', '.join(stated)})"
+        note += f"; {ALIKE_SIGN}: no difference so large (two one-sided tests)."
+    alt += f"{note} " if note else ""
     alt += (
         "; ".join(f"{WORDS[m]} {place}" for m in setup.measures if (place := setup.places.get(m)))
         + "; recall@1 is the mean of both ways."
@@ -98,6 +106,7 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
         height=ROW * len(labels) + EDGES,
         shared=("y",),
         where=setup.words,
+        note=note,
     )
 
 
@@ -179,11 +188,22 @@ def _row_marks(
         lows.append(low)
         highs.append(high)
         interval = bracketed(ends, digits(measure), sign=found is not None)
-        texts.append(f"{label}: {show(value, digits(measure))} {interval}".rstrip())
+        said = f"; {cell.verdict}" if cell.verdict else ""
+        texts.append(f"{label}: {show(value, digits(measure))} {interval}".rstrip() + said)
     shape = ink.symbol if filled else f"{ink.symbol}-open"
     bounds: Bounds = (lows, highs)
     x, y = [p[0] for p in points], [p[1] for p in points]
     return Mark(of, x, y, Ink(ink.colour, shape), x_ends=bounds, text=texts, listed=True, size=8)
+
+
+def _alike(found: Sequence[tuple[str, Reached]], places: dict[str, float]) -> list[Mark]:
+    """The sign behind the interval of each row whose difference is shown to be smaller than the margin."""
+    own = [(label, cell.difference) for label, cell in found if cell.equivalent and cell.difference]
+    if not own:
+        return []
+    ends = [one.ci95[1] if one.ci95 else one.delta for _, one in own]
+    y = [places[label] for label, _ in own]
+    return [Mark("", ends, y, Ink(INK), "words", text=[ALIKE_SIGN] * len(own))]
 
 
 def _of_row(setup: SetupRows, label: str, x: str, y: str) -> list[tuple[float, float, str]]:

@@ -18,6 +18,7 @@ from gaprun.report.gather import Material
 from gaprun.report.sections import ReportSection, cloud_figures, every_figure, sections
 
 if TYPE_CHECKING:
+    from gaprun.comparison.margins import Margin
     from gaprun.report.pictures import RunPictures
     from gaprun.store import Store
 
@@ -31,9 +32,11 @@ def write_report(
     models: bool = True,
     at: str | None = None,
     folder: Path | None = None,
+    margin: Margin | None = None,
 ) -> Material:
     """Write the report on the finished runs that meet `where` to `out`; `models` False leaves checkpoints unread, `at`
-    is the moment of training whose values it shows (claims are of the end).
+    is the moment of training whose values it shows (claims are of the end), `margin` the difference that would matter
+    (`compare`).
 
     `folder`: each figure as files too (`on_paper`). Returns the material. Raises UserError when there is nothing to
     report, and where `out` or `folder` is there and not gaprun's.
@@ -44,7 +47,7 @@ def write_report(
     check_page(out)
     if folder is not None:
         on_paper.check_figures(folder)
-    material = gather(store, where, at)
+    material = gather(store, where, at, margin)
     pictures = read(store, material) if models else {"": "checkpoints were not read (--no-models)"}
     name = store.place.path.name if store.place.path else store.place.name
     title = f"Modality gap report: {name}"

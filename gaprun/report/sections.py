@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from gaprun.comparison import legend, views
+from gaprun.comparison import views
 from gaprun.comparison.health import SIGNS
 from gaprun.comparison.statistics import summarise
 from gaprun.paper.published import SOURCE, TABLES
 from gaprun.paper.tables import beside, cells_table, sizes_table
-from gaprun.report import blocks, curves, figures, groups, overview
+from gaprun.report import blocks, curves, figures, groups, opening, overview
+from gaprun.report.blocks import ReportSection
 from gaprun.report.figure import Figure
 from gaprun.report.files import filled
 from gaprun.report.gather import Material
-from gaprun.report.setups import MEASURES, WORDS, SetupRows, setups_of
+from gaprun.report.setups import BOTH, GIVES, MEASURES, RETRIEVAL, WORDS, SetupRows, setups_of
 from gaprun.tables import Heading, Table, html
 
 if TYPE_CHECKING:
@@ -26,26 +27,15 @@ if TYPE_CHECKING:
 MOST_OPEN = 12  # rows of a list that is shown without a click
 
 
-@dataclass(frozen=True)
-class ReportSection:
-    """One part of the page: `words` as plain text, `content` as HTML; what does not apply is folded away."""
-
-    name: str
-    title: str
-    words: str
-    content: Markup
-    applies: bool = True
-
-
 def sections(material: Material, pictures: Mapping[str, RunPictures | str]) -> list[ReportSection]:
     """Every section of the report, also those without data."""
     found = setups_of(material)
     return [
-        ReportSection("answer", "The answer", "", _joined(_setups(found))),
-        _compared(material),
+        *opening.answers(found),
+        opening.compared(material, found),
         _grouped(material, found),
         *_along(material, found),
-        _uniformity(material, found[0]),
+        _uniformity(found[0]),
         _drawn(
             "sweep",
             "Is there an inverted U? The sweep of fixed temperatures",
@@ -63,7 +53,7 @@ def every_figure(material: Material) -> list[Figure]:
     found = setups_of(material)
     drawn: list[Figure | str] = []
     for number, setup in enumerate(found):
-        drawn += _first_figures(setup, number)
+        drawn += opening.first_figures(setup, number)
     for number, setup in enumerate(found):
         drawn += _curves(material, setup, number)
     drawn += [curves.first_steps(material, found[0]), curves.closing(material, found)]
@@ -73,19 +63,6 @@ def every_figure(material: Material) -> list[Figure]:
         groups.parallel(material, found[0]),
     ]
     return [one for one in drawn if isinstance(one, Figure)]
-
-
-def _setups(found: Sequence[SetupRows]) -> Iterable[Markup]:
-    for number, setup in enumerate(found):
-        yield blocks.setup(setup, _first_figures(setup, number), not number)
-
-
-def _first_figures(setup: SetupRows, number: int) -> list[Figure | str]:
-    end = f"-{number}" if number else ""
-    return [
-        overview.forest(setup, f"answer{end}"),
-        overview.scatter(setup, name=f"against-gap{end}"),
-    ]
 
 
 def _curves(material: Material, setup: SetupRows, number: int) -> list[Figure | str]:
@@ -103,22 +80,6 @@ def _drawn(
     drawn = [one for one in found if isinstance(one, Figure)]
     content = _joined(blocks.figure(one) for one in drawn or list(found)[:1])
     return ReportSection(name, title, words, (more or Markup("")) + content, bool(drawn))
-
-
-def _compared(material: Material) -> ReportSection:
-    flagged = replace(material.comparison, marks=_flags(material))
-    said = " ".join(legend.about(material.comparison) + [f"{note}." for note in material.notes])
-    words = (
-        "Small print in a cell: Δ, the difference from the baseline with its 95 % interval and corrected p. Click a "
-        "column to sort."
-    )
-    told = filled("legend.html", words=said)
-    return ReportSection(
-        "compare",
-        "Every method in numbers",
-        words,
-        blocks.compared(flagged) + told,
-    )
 
 
 def _grouped(material: Material, found: Sequence[SetupRows]) -> ReportSection:
@@ -169,7 +130,7 @@ def _along(material: Material, found: Sequence[SetupRows]) -> list[ReportSection
     ]
 
 
-def _uniformity(material: Material, setup: SetupRows) -> ReportSection:
+def _uniformity(setup: SetupRows) -> ReportSection:
     figure = overview.scatter(setup, "uniformity_w2_joint", "against-uniformity")
     return _drawn(
         "against",
@@ -177,7 +138,7 @@ def _uniformity(material: Material, setup: SetupRows) -> ReportSection:
         "Figs. 6 and 7 of the paper; of several set-ups the first. A large mark is a recipe's mean, small ones its "
         "runs.",
         [figure],
-        _correlations(material),
+        _correlations(setup),
     )
 
 
@@ -264,29 +225,16 @@ def _first_batches(material: Material) -> Markup:
     return blocks.folded("Row by row", html.render(table)) if len(rows) > 1 else Markup("")
 
 
-def _correlations(material: Material) -> Markup:
-    wanted = ("gap", "uniformity_w2_joint")
-    listed = ("image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")
-    comparison = replace(material.comparison, groups=material.main, notes=[])
-    predictors = [name for name in wanted if any(c.metric == name for c in comparison.columns)]
+def _correlations(setup: SetupRows) -> Markup:
+    measured = {column.metric for column in setup.comparison.columns}
+    predictors = [name for name in ("gap", "uniformity_w2_joint") if name in measured]
     if not predictors:
         return Markup("")
-    view = views.correlations(comparison, predictors)
-    rows = tuple(row for row in view.rows if row[0].lines[0] in listed)
+    view = views.correlations(setup.comparison, predictors)
+    rows = tuple(
+        row for row in view.rows if row[0].lines[0] in (*BOTH, *GIVES) and row[0].lines[0] != RETRIEVAL
+    )
     return html.render(replace(view, rows=rows))
-
-
-def _flags(material: Material) -> dict[str, str]:
-    """For each row with flagged runs, which signatures in how many of them."""
-    found = {}
-    for label in material.labels:
-        runs = material.runs_of(label)
-        signs = [finding.sign for run in runs for finding in material.health.get(run, ())]
-        if signs:
-            found[label] = ", ".join(
-                f"{s} in {signs.count(s)} of {len(runs)} runs" for s in SIGNS if s in signs
-            )
-    return found
 
 
 def _health(material: Material) -> ReportSection:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gaprun.comparison import table
+from gaprun.comparison.margins import sentence
 from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import RowName
 from gaprun.comparison.shown import SURE
@@ -25,6 +26,7 @@ WORDS = {
 }
 GIVES = MEASURES[1:]
 BOTH = ("image_recall@1", "text_recall@1")
+NOT_DRAWN = ("image_recall@5", "text_recall@5")
 Rows = list[dict[str, Any]]
 
 
@@ -58,6 +60,30 @@ class SetupRows:
     def measures(self) -> list[str]:
         """Those of MEASURES that were measured."""
         return [m for m in MEASURES if any(c.metric == m for c in self.comparison.columns)]
+
+    @property
+    def spoken(self) -> Comparison:
+        """What sentences are made of: of retrieval recall@1, as in the figures, where it was measured."""
+        columns = self.comparison.columns
+        if any(c.metric == RETRIEVAL for c in columns):
+            columns = [c for c in columns if c.metric not in NOT_DRAWN]
+        return replace(self.comparison, columns=columns)
+
+    def verdicts(self) -> list[str]:
+        """A sentence for each measure and metric with a margin: which rows stay below it, differ, are undecided."""
+        margins = self.comparison.margins
+        drawn = {*MEASURES, *(BOTH if RETRIEVAL in margins else ())}
+        shown = [*self.measures, *(metric for metric in margins if metric not in drawn)]
+        found = []
+        for measure in shown:
+            own = {
+                label: cell.verdict
+                for label in self.labels
+                if (cell := self.cell(label, measure)) and cell.verdict
+            }
+            if own:
+                found.append(sentence(WORDS.get(measure, measure), margins[measure], own))
+        return found
 
     def cell(self, label: str, measure: str) -> Reached | None:
         """What a row reached in a measure."""
@@ -124,7 +150,11 @@ def _rows_of(material: Material, labels: list[str]) -> SetupRows:
     names = {label: name.short if alone else label for label, name in whole.items()}
     settings = {names[label]: material.settings.get(material.runs_of(label)[0]) for label in labels}
     renamed = [row | {"group": (name := names[row["group"]]), "name": RowName(name, name)} for row in rows]
-    comparison = table.build(renamed, "recipe", None, (*METRICS, RETRIEVAL))
+    margins = {m: size for m, size in material.comparison.margins.items() if m in places}
+    both = {margins.get(name) for name in BOTH}
+    if RETRIEVAL in places and len(both) == 1 and (size := both.pop()):
+        margins[RETRIEVAL] = size  # of a mean of two, each of which must not differ by so much
+    comparison = table.build(renamed, "recipe", None, (*METRICS, RETRIEVAL), margin=margins or None)
     baselines = set(comparison.baselines.values())
 
     def place(label: str) -> tuple[Any, ...]:

@@ -26,7 +26,35 @@ COLOURS = {
     "fixed": palette.COLOURS[0],
     "schedule": palette.COLOURS[1],
 }
-IMAGE, TEXT, GREY = palette.IMAGE, palette.TEXT, "#8a949e"
+IMAGE, TEXT, GREY = palette.IMAGE, palette.TEXT, palette.FAINT
+
+
+_AXIS = {
+    "gridcolor": palette.GRID,
+    "linecolor": palette.SOFT,
+    "zerolinecolor": palette.SOFT,
+    "color": palette.INK,
+}
+_SPACE = _AXIS | {"backgroundcolor": palette.PAPER, "showbackground": True}
+# Every colour is one of the palette's, so that the page's script finds its twin on a dark page.
+TEMPLATE = {
+    "layout": {
+        "font": {"color": palette.INK, "family": "system-ui, sans-serif"},
+        "paper_bgcolor": palette.PAPER,
+        "plot_bgcolor": palette.PAPER,
+        "hoverlabel": {"bgcolor": palette.PAPER, "font": {"color": palette.INK}},
+        "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+        "xaxis": _AXIS | {"automargin": True},
+        "yaxis": _AXIS | {"automargin": True},
+        "scene": {axis: _SPACE for axis in ("xaxis", "yaxis", "zaxis")},
+    }
+}
+
+
+def columns_of(figure: go.Figure) -> int:
+    """How many panels stand side by side."""
+    across = {tuple(axis.domain or ()) for axis in figure.select_xaxes()}
+    return max(1, len(across), len({tuple(scene.domain.x or ()) for scene in figure.select_scenes()}))
 
 
 def gap_over_time(flows: Mapping[str, Flow]) -> go.Figure:
@@ -152,7 +180,7 @@ def snapshots(path: Path) -> go.Figure:
         pairs = np.full((3 * len(x), 3), np.nan)  # start, end, a gap: one broken line for all pairs
         pairs[0::3], pairs[1::3] = x, y
         figure.add_scatter3d(
-            **_columns(pairs), mode="lines", line_color="#cccccc", showlegend=False, row=1, col=column
+            **_columns(pairs), mode="lines", line_color=GREY, showlegend=False, row=1, col=column
         )
         for cloud, name, colour in ((x, "images", IMAGE), (y, "texts", TEXT)):
             figure.add_scatter3d(
@@ -247,9 +275,9 @@ def share_of_increases(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> go
 def overlay(t: Array, gap: Array, verdict: LawVerdict, title: str) -> go.Figure:
     """A recorded gap path with its log-spaced means and every fitted law."""
     figure = _figure("step", "gap of the training batch", title=title)
-    figure.add_scatter(x=t, y=gap, mode="lines", name="recorded", line={"color": "#cccccc", "width": 1})
+    figure.add_scatter(x=t, y=gap, mode="lines", name="recorded", line={"color": GREY, "width": 1})
     bin_t, bin_gap = log_bins(t[t >= START], gap[t >= START])
-    figure.add_scatter(x=bin_t, y=bin_gap, mode="markers", name="log-spaced means", marker_color="black")
+    figure.add_scatter(x=bin_t, y=bin_gap, mode="markers", name="log-spaced means", marker_color=palette.INK)
     times = bin_t[bin_t >= verdict.start * (1 - 1e-9)]
     for fit in verdict.fits:
         chosen = fit.law == verdict.law
@@ -284,10 +312,10 @@ def _figure(x: str, y: str, title: str | None = None) -> go.Figure:
 
 def _style(figure: go.Figure, **layout: Any) -> go.Figure:
     figure.update_layout(
-        template="plotly_white",
+        template=TEMPLATE,
         colorway=palette.COLOURS,
-        height=420,
-        margin={"l": 60, "r": 20, "t": 50, "b": 50},
+        height=440,
+        margin={"l": 60, "r": 20, "t": 50, "b": 90},
         hovermode="closest",
         **layout,
     )

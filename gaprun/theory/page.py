@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
+from gaprun import palette
 from gaprun.files import PAGE_MARK
 from gaprun.tables import Table, html
 from gaprun.theory import figures
@@ -15,6 +17,9 @@ from gaprun.theory.rates import ASSUMPTIONS, AppendixC
 from gaprun.theory.start import StartOutcome
 from gaprun.theory.study import Study
 from gaprun.theory.tables import rates_table, start_table
+
+PANEL = 300  # pixels of one of several panels side by side; where there is less room the figure scrolls
+PAGE_COLOURS = ("INK", "PAPER", "GRID", "SOFT")
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,21 @@ def render(title: str, sections: Iterable[PageSection]) -> str:
             elif isinstance(item, str):
                 items.append(Markup(item))
             else:
-                items.append(Markup(pio.to_html(item, full_html=False, include_plotlyjs=not script_written)))
+                drawn = pio.to_html(item, full_html=False, include_plotlyjs=not script_written)
+                least = PANEL * columns if (columns := figures.columns_of(item)) > 1 else 0
+                items.append(html.filled("gaprun.theory", "figure.html", figure=Markup(drawn), least=least))
                 script_written = True
         parts.append(PageSection(section.title, section.words, items))
-    return html.filled("gaprun.theory", "page.html", title=title, sections=parts, mark=Markup(PAGE_MARK))
+    return html.filled(
+        "gaprun.theory",
+        "page.html",
+        title=title,
+        sections=parts,
+        mark=Markup(PAGE_MARK),
+        light={name: getattr(palette, name) for name in PAGE_COLOURS},
+        dark={name: palette.DARK[getattr(palette, name)] for name in PAGE_COLOURS},
+        twins=Markup(json.dumps(palette.DARK)),
+    )
 
 
 def start_section(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> PageSection:

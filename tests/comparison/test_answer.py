@@ -50,8 +50,15 @@ def test_what_has_no_interval_says_why_and_alike_is_said_only_with_a_margin(stor
     assert "−0.300 [one value]" in closing and "1 seed a row: no interval" in sure
     fill(add, 5, other=(0.3, 50.01, 30.01))
     fill(add, 5, baseline=(0.6, 50, 30))
-    _, buying, _ = sentences(compare(METRICS, db=store.place.name, margin=1, where=["recipe!=swap"]))
-    assert buying.startswith("Nothing changes in retrieval (")
+    _, buying, _ = sentences(compare(METRICS, db=store.place.name, margin=1.5, where=["recipe!=swap"]))
+    assert buying.startswith("No difference of 1.5 points or more in retrieval (")
+
+
+def test_with_a_margin_it_is_counted_how_many_stay_within_it(store, add):
+    fill(add, 5, baseline=(0.6, 50, 30), near=(0.5, 50.1, 33), far=(0.2, 40, 30.01))
+    sure = sentences(compare(METRICS, db=store.place.name, margin={"recall@5": 1, "zeroshot_top1": 1}))[2]
+    assert "of these 0 gain, 1 lose and 1 differ by less than the margin in retrieval" in sure
+    assert "of these 1 gain, 0 lose and 1 differ by less than the margin in classification" in sure
 
 
 def test_no_row_closes_the_gap_and_nothing_to_say(store, add):

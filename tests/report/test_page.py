@@ -140,7 +140,9 @@ def test_curves_are_small_multiples_over_a_grey_baseline(page):
     text, material = page
     figure = figures_of(text)["train-gap"]
     assert figure["shared"] == ["x", "y"]
-    assert [panel["title"] for panel in figure["panels"]] == ["reparam"]  # who else recorded a path
+    assert [panel["title"] for panel in figure["panels"]] == [
+        "softplus temperature (reparam)"
+    ]  # who else recorded a path
     grey, *thin, mean, _ = figure["panels"][0]["marks"]
     assert (grey["name"], grey["colour"]) == ("baseline", GREY) and mean["colour"] != GREY
     assert len(thin) == 3 and all(mark["faint"] for mark in thin)
@@ -171,7 +173,7 @@ def test_no_law_is_fitted_to_a_curve_that_rises_again():
 def test_the_forest_shows_the_differences_of_compare(page):
     text, material = page
     figure = figures_of(text)["answer"]
-    assert [panel["title"] for panel in figure["panels"]] == ["gap (test)", "retrieval", "zero-shot", "probe"]
+    assert [panel["title"] for panel in figure["panels"]] == ["gap (test)", "recall@1", "zero-shot", "probe"]
     names = {place: name for place, name in figure["panels"][0]["y"]["names"]}
     drawn = {
         names[y]: (x, low, high)

@@ -45,6 +45,16 @@ function axisOf(axis, shared, letter, first, labelled) {
   return found;
 }
 
+/* Whole numbers at 1, 2 and 5 of a logarithmic axis; over many decades at their starts alone. */
+function logTicks(panels, letter) {
+  const values = panels.flatMap((panel) => panel.marks.flatMap((mark) => mark[letter])).filter((v) => v > 0);
+  const [low, high] = [Math.min(...values), Math.max(...values)].map(Math.log10);
+  const digits = high - low > 2.8 ? [1] : high - low < 1 ? [1, 2, 3, 4, 5, 7] : [1, 2, 5];
+  const found = [];
+  for (let power = Math.floor(low); power <= Math.ceil(high); power++) found.push(...digits.map((digit) => Number((digit * 10 ** power).toPrecision(1))));
+  return { tickmode: "array", tickvals: found, ticktext: found.map(String) };
+}
+
 // What stands in the legend: a mark a name, the first that is listed; one name alone needs no legend.
 function entries(figure) {
   const found = new Map();
@@ -62,18 +72,18 @@ function layoutOf(figure, width, saved) {
   const left = names.length ? Math.min(longest * size * 0.56 + 10, width * 0.4) : 54;
   const columns = figure.least ? Math.max(1, Math.min(figure.columns, Math.floor(width / figure.least))) : figure.columns;
   const rows = Math.ceil(panels.length / columns);
-  const worded = panels.some((p) => p.marks.some((m) => m.kind === "words"));
-  const between = one ? (phone ? 8 : worded ? 42 : 16) : 62;
+  const word = Math.max(0, ...panels.flatMap((p) => p.marks.filter((m) => m.kind === "words")).flatMap((m) => m.text.map((w) => w.length))) * 6;
+  const between = one ? (phone ? 8 : Math.max(16, word + 6)) : 62;
   const listed = entries(figure);
   const entry = Math.max(0, ...listed.map((one) => one.name.length)) * 6.2 + 4; // pixels of one in a saved picture's legend
   const legend = saved && listed.length ? Math.ceil(listed.length / Math.max(1, Math.floor(width / (entry + 44)))) * LINE + 6 : 0;
-  const margin = { l: left, r: worded ? 38 : 14, t: legend + 24, b: 44 };
+  const margin = { l: left, r: Math.max(14, word + 2), t: legend + 24, b: 44 };
   const lower = one && figure.shared.includes("x") ? 44 : 76; // between rows of panels: a title, and an axis' words where they are not shared
   const high = names.length ? Math.round((figure.height * (phone ? 13 : 17)) / 17) : figure.height;
   const inner = { w: width - margin.l - margin.r, h: rows * high + (rows - 1) * lower };
   const wide = (inner.w - (columns - 1) * between) / columns;
   const layout = {
-    width, height: inner.h + margin.t + margin.b, margin, hovermode: "closest", annotations: [], dragmode: "zoom",
+    width, height: inner.h + margin.t + margin.b, margin, hovermode: "closest", annotations: [], shapes: [], dragmode: "zoom",
     font: { family: "system-ui, sans-serif", size: 12, color: shade(INK) }, paper_bgcolor: shade(PAPER), plot_bgcolor: shade(PAPER),
     legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 1, yref: "container", yanchor: "top", font: { size: 11 }, entrywidth: entry, entrywidthmode: "pixels" },
     showlegend: !!saved, uirevision: figure.uirevision,
@@ -87,12 +97,14 @@ function layoutOf(figure, width, saved) {
     const last = n + columns >= panels.length;
     const x = axisOf(panel.x, figure.shared.includes("x"), "x", !n, last || !(one && figure.shared.includes("x")));
     const y = axisOf(panel.y, one, "y", !n, !one || column === 0);
+    for (const [axis, letter] of [[x, "x"], [y, "y"]]) if (panel[letter].log) Object.assign(axis, logTicks(figure.shared.includes(letter) ? panels : [panel], letter));
     Object.assign(x, { domain: [start, start + wide / inner.w], anchor: "y" + key });
     Object.assign(y, { domain: [Math.max(0, top - high / inner.h), top], anchor: "x" + key });
     if (names.length) y.tickfont = { size };
-    if (names.length && phone) Object.assign(x, { nticks: 3, tickangle: 0, tickfont: { size: 9 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
+    if (names.length && phone) Object.assign(x, { nticks: 2, tickangle: 0, tickfont: { size: 9 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
     if (one && column) y.showticklabels = false;
     if (figure.square) y.scaleanchor = "x" + key;
+    if (panel.x.margin) layout.shapes.push({ type: "rect", xref: "x" + key, yref: `y${key} domain`, x0: -panel.x.margin, x1: panel.x.margin, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shade(SOFT), opacity: 0.16 });
     layout["xaxis" + key] = x;
     layout["yaxis" + key] = y;
     layout.annotations.push({ text: `<b>${panel.title}</b>`, xref: `x${key} domain`, yref: `y${key} domain`, x: 0, y: 1, yshift: 3,
