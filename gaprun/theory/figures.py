@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,6 +15,7 @@ from gaprun.theory.particles import Path
 from gaprun.theory.rates import AppendixC, Rate
 from gaprun.theory.reduced import Flow
 from gaprun.theory.start import StartOutcome
+from gaprun.theory.style import styled
 
 Array = NDArray[np.float64]
 # The report's colours: grey for CLIP's own rule, each method's own for the others.
@@ -29,37 +29,9 @@ COLOURS = {
 IMAGE, TEXT, GREY = palette.IMAGE, palette.TEXT, palette.FAINT
 
 
-_AXIS = {
-    "gridcolor": palette.GRID,
-    "linecolor": palette.SOFT,
-    "zerolinecolor": palette.SOFT,
-    "color": palette.INK,
-}
-_SPACE = _AXIS | {"backgroundcolor": palette.PAPER, "showbackground": True}
-# Every colour is one of the palette's, so that the page's script finds its twin on a dark page.
-TEMPLATE = {
-    "layout": {
-        "font": {"color": palette.INK, "family": "system-ui, sans-serif"},
-        "paper_bgcolor": palette.PAPER,
-        "plot_bgcolor": palette.PAPER,
-        "hoverlabel": {"bgcolor": palette.PAPER, "font": {"color": palette.INK}},
-        "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
-        "xaxis": _AXIS | {"automargin": True},
-        "yaxis": _AXIS | {"automargin": True},
-        "scene": {axis: _SPACE for axis in ("xaxis", "yaxis", "zaxis")},
-    }
-}
-
-
-def columns_of(figure: go.Figure) -> int:
-    """How many panels stand side by side."""
-    across = {tuple(axis.domain or ()) for axis in figure.select_xaxes()}
-    return max(1, len(across), len({tuple(scene.domain.x or ()) for scene in figure.select_scenes()}))
-
-
 def gap_over_time(flows: Mapping[str, Flow]) -> go.Figure:
     """Delta against t, both logarithmic, one line a temperature rule."""
-    figure = _figure("time t (gradient flow)", "modality gap Δ")
+    figure = _figure("time t (gradient flow)", "modality gap Δ", "Gap along time")
     for name, flow in flows.items():
         keep = (flow.t >= 1) & (flow.delta > 1e-14)
         figure.add_scatter(x=flow.t[keep], y=flow.delta[keep], name=flow.rule.name, line_color=COLOURS[name])
@@ -70,7 +42,7 @@ def gap_over_time(flows: Mapping[str, Flow]) -> go.Figure:
 
 def temperature_over_time(flows: Mapping[str, Flow]) -> go.Figure:
     """tau = 1/beta against t: why the gap freezes under a rule whose temperature collapses."""
-    figure = _figure("time t (gradient flow)", "temperature 1/β")
+    figure = _figure("time t (gradient flow)", "temperature 1/β", "Temperature along time")
     for name, flow in flows.items():
         keep = flow.t >= 1
         figure.add_scatter(
@@ -97,12 +69,12 @@ def freezing(flows: Mapping[str, Flow]) -> go.Figure:
     figure.update_xaxes(title_text="ln β", row=1, col=1)
     figure.update_xaxes(title_text="β²", row=1, col=2)
     figure.update_yaxes(title_text="ln γ")
-    return _style(figure)
+    return styled(figure)
 
 
 def local_slopes(slopes: Sequence[Rate]) -> go.Figure:
     """Local slopes of ln gamma against ln ln t by window, with intervals, and the published limit."""
-    figure = _figure("window of time", "d ln γ / d ln ln t")
+    figure = _figure("window of time", "d ln γ / d ln ln t", "Slope of the gap under exp")
     labels = [f"10^{np.log10(rate.window[0]):.0f} … 10^{np.log10(rate.window[1]):.0f}" for rate in slopes]
     figure.add_scatter(
         x=labels,
@@ -119,7 +91,7 @@ def local_slopes(slopes: Sequence[Rate]) -> go.Figure:
 def fig_4a(flow: Flow, start: float = 10.0) -> go.Figure:
     """The paper's Fig. 4a: Delta against -1/log(t)^2 under exp; a straight line would be the law."""
     keep = flow.t >= start
-    figure = _figure("−1 / log(t)²", "modality gap Δ")
+    figure = _figure("−1 / log(t)²", "modality gap Δ", "Gap under exp against −1/log(t)²")
     figure.add_scatter(
         x=-1 / np.log(flow.t[keep]) ** 2,
         y=flow.delta[keep],
@@ -160,8 +132,8 @@ def softplus_claim(claim: AppendixC) -> go.Figure:
         col=2,
     )
     figure.update_xaxes(type="log", title_text="time t", exponentformat="power")
-    figure.update_yaxes(type="log", title_text="minus the slope", row=1, col=1)
-    return _style(figure)
+    figure.update_yaxes(type="log", dtick=1, title_text="minus the slope", row=1, col=1)
+    return styled(figure)
 
 
 def snapshots(path: Path) -> go.Figure:
@@ -194,7 +166,7 @@ def snapshots(path: Path) -> go.Figure:
             )
     cube = {"range": [-1.05, 1.05], "showticklabels": False, "title": ""}
     figure.update_scenes(xaxis=cube, yaxis=cube, zaxis=cube, aspectmode="cube")
-    return _style(figure)
+    return styled(figure)
 
 
 def project(clouds: Sequence[tuple[float, Array, Array]]) -> list[tuple[float, Array, Array]]:
@@ -229,12 +201,12 @@ def particle_series(paths: Mapping[str, Path], names: Sequence[str], log_time: b
     figure.update_xaxes(title_text="time t")
     if log_time:
         figure.update_xaxes(type="log", exponentformat="power")
-    return _style(figure)
+    return styled(figure)
 
 
 def agreement(path: Path, flow: Flow) -> go.Figure:
     """gamma of particles on the simplex over gamma of the reduced flow of the same case."""
-    figure = _figure("time t (gradient flow)", "γ")
+    figure = _figure("time t (gradient flow)", "γ", "γ of particles and of the flow")
     keep = flow.t >= 0.1
     figure.add_scatter(x=flow.t[keep], y=flow.gamma[keep], name="two-variable flow", line_color=GREY)
     dots = path["t"] >= 0.1
@@ -252,12 +224,12 @@ def first_step_histogram(outcomes: Mapping[str, StartOutcome]) -> go.Figure:
         figure.add_vline(x=0, line_dash="dash", line_color=GREY, row=1, col=column)
     figure.update_xaxes(title_text="change of Δ")
     figure.update_yaxes(title_text="inits", row=1, col=1)
-    return _style(figure)
+    return styled(figure)
 
 
 def share_of_increases(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> go.Figure:
     """Share of inits whose gap grew, with its exact 95 % interval, by kind of start."""
-    figure = _figure("start", "share of inits whose gap grew")
+    figure = _figure("start", "share of inits whose gap grew", "In how many inits the gap grew")
     for features, by_start in outcomes.items():
         shares = np.array([outcome.share for outcome in by_start.values()])
         bounds = np.array([outcome.interval for outcome in by_start.values()])
@@ -274,7 +246,7 @@ def share_of_increases(outcomes: Mapping[str, Mapping[str, StartOutcome]]) -> go
 
 def overlay(t: Array, gap: Array, verdict: LawVerdict, title: str) -> go.Figure:
     """A recorded gap path with its log-spaced means and every fitted law."""
-    figure = _figure("step", "gap of the training batch", title=title)
+    figure = _figure("step", "gap of the training batch", title)
     figure.add_scatter(x=t, y=gap, mode="lines", name="recorded", line={"color": GREY, "width": 1})
     bin_t, bin_gap = log_bins(t[t >= START], gap[t >= START])
     figure.add_scatter(x=bin_t, y=bin_gap, mode="markers", name="log-spaced means", marker_color=palette.INK)
@@ -301,22 +273,9 @@ def _columns(points: Array) -> dict[str, Array]:
     return {"x": points[:, 0], "y": points[:, 1], "z": points[:, 2]}
 
 
-def _figure(x: str, y: str, title: str | None = None) -> go.Figure:
+def _figure(x: str, y: str, title: str) -> go.Figure:
     figure = go.Figure()
     figure.update_xaxes(title_text=x)
     figure.update_yaxes(title_text=y)
-    if title:
-        figure.update_layout(title=title)
-    return _style(figure)
-
-
-def _style(figure: go.Figure, **layout: Any) -> go.Figure:
-    figure.update_layout(
-        template=TEMPLATE,
-        colorway=palette.COLOURS,
-        height=440,
-        margin={"l": 60, "r": 20, "t": 50, "b": 90},
-        hovermode="closest",
-        **layout,
-    )
-    return figure
+    figure.update_layout(title=title)
+    return styled(figure)

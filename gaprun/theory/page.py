@@ -12,10 +12,12 @@ from markupsafe import Markup
 from gaprun import palette
 from gaprun.files import PAGE_MARK
 from gaprun.tables import Table, html
+from gaprun.tables.numbers import significant
 from gaprun.theory import figures
 from gaprun.theory.rates import ASSUMPTIONS, AppendixC
 from gaprun.theory.start import StartOutcome
 from gaprun.theory.study import Study
+from gaprun.theory.style import columns_of
 from gaprun.theory.tables import rates_table, start_table
 
 PANEL = 300  # pixels of one of several panels side by side; where there is less room the figure scrolls
@@ -45,8 +47,10 @@ def render(title: str, sections: Iterable[PageSection]) -> str:
             elif isinstance(item, str):
                 items.append(Markup(item))
             else:
-                drawn = pio.to_html(item, full_html=False, include_plotlyjs=not script_written)
-                least = PANEL * columns if (columns := figures.columns_of(item)) > 1 else 0
+                drawn = pio.to_html(
+                    item, {"displaylogo": False}, full_html=False, include_plotlyjs=not script_written
+                )
+                least = PANEL * columns if (columns := columns_of(item)) > 1 else 0
                 items.append(html.filled("gaprun.theory", "figure.html", figure=Markup(drawn), least=least))
                 script_written = True
         parts.append(PageSection(section.title, section.words, items))
@@ -209,8 +213,8 @@ def _claim_sections(claim: AppendixC | None) -> list[PageSection]:
                 Markup(
                     "As others report it, Appendix C claims γ(t) = Θ(1/(t log t)) for softplus; we could not read the "
                     f"appendix. Assumptions here: {ASSUMPTIONS}. The measured slope against log t is "
-                    f"{claim.softplus_slope[-1]:.4g} at t = {claim.t[-1]:.2g}, where 1/(t log t) would give "
-                    f"{claim.claimed_slope[-1]:.4g}. The claim {verdict}."
+                    f"{significant(claim.softplus_slope[-1])} at t = {claim.t[-1]:.2g}, where 1/(t log t) would give "
+                    f"{significant(claim.claimed_slope[-1])}. The claim {verdict}."
                 ),
                 Markup(
                     "Our reading: what behaves like 1/(t log t) is the relative rate ½ |d ln γ/dt| under <i>exp</i> "

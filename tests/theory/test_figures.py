@@ -1,10 +1,13 @@
 """The page: complete, self-contained, and its figures show the measured values."""
 
+import re
+
 import numpy as np
 import pytest
 
+from gaprun import palette
 from gaprun.tables import Table
-from gaprun.theory import figures
+from gaprun.theory import figures, style
 from gaprun.theory.fits import judge, log_bins
 from gaprun.theory.page import PageSection, render, start_section, study_page
 from gaprun.theory.rates import flow_rates
@@ -24,8 +27,35 @@ def test_the_page_needs_no_network_and_explains_each_figure(study):
     assert page.count("<h2>") == 10
     head, *sections = page.split("<h2>")
     assert all(section.split("</h2>")[1].lstrip().startswith("<p>") for section in sections)
-    assert "<script src=" not in page and "<link" not in page
+    assert "<script src=" not in page and re.findall("<link .*?>", page) == [
+        '<link rel="icon" href="data:,">'
+    ]
     assert "not</b> hold" in page and "App. C" in page
+
+
+def test_every_colour_has_a_twin_for_the_dark_page(study):
+    page = study_page(study)
+    for place, twin in (
+        (palette.INK, palette.DARK[palette.INK]),
+        (palette.PAPER, palette.DARK[palette.PAPER]),
+    ):
+        assert f": {place}" in page and f": {twin}" in page
+    start = next(iter(study.starts.values()))["random"]
+    for drawn in (
+        figures.gap_over_time(study.near),
+        figures.freezing(study.flows),
+        figures.snapshots(study.particles["exp"]),
+        figures.agreement(study.particle_simplex, study.particle_reduced),
+        figures.first_step_histogram({"parallel": start}),
+    ):
+        used = set(re.findall("#[0-9a-fA-F]{6}|rgba?[(][^)]*[)]", drawn.to_json()))
+        assert used and used <= {*palette.DARK, palette.FAINT}
+
+
+def test_panels_side_by_side_are_counted(study):
+    assert style.columns_of(figures.gap_over_time(study.near)) == 1
+    assert style.columns_of(figures.freezing(study.flows)) == 2
+    assert style.columns_of(figures.snapshots(study.particles["exp"])) == 3
 
 
 def test_the_study_measures_what_the_issue_asks(study):
