@@ -58,18 +58,19 @@ def chosen_runs(
 
 
 def list_table(runs: Sequence[Run], columns: Sequence[ListColumn] = ()) -> Table:
-    """The recipe stands in a column of its own unless every id begins with it, tags where a run has any.
+    """The recipe stands in a column of its own unless every id begins with it, tags and notes where a run has any.
 
     Columns of metrics take the place of progress and times.
     """
     named = all(run.id.startswith(run.recipe) for run in runs)
-    tagged = any(run.tags for run in runs)
+    tagged, noted = any(run.tags for run in runs), any(run.note for run in runs)
     seed, done, time = (Heading(name, right=True) for name in ("seed", "progress", "took"))
     heads: list[Heading | str] = ["id", *([] if named else ["recipe"]), seed, "status"]
     heads += [Heading(column.metric + metric(column.metric).arrow, right=True) for column in columns]
     if not columns:
         heads += [done, "started", time]
     heads += ["tags"] if tagged else []
+    heads += [Heading("note", wrap=True)] if noted else []
     rows: list[list[Cell | str]] = [
         [
             run.id,
@@ -79,6 +80,7 @@ def list_table(runs: Sequence[Run], columns: Sequence[ListColumn] = ()) -> Table
             *(_value(column, run) for column in columns),
             *([] if columns else [progress(run), minute(run.started), took(run)]),
             *([", ".join(run.tag)] if tagged else []),
+            *([run.note or ""] if noted else []),
         ]
         for run in runs
     ]

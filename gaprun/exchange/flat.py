@@ -73,13 +73,12 @@ class FlatRun:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What identifies the run, as text."""
+        """What identifies the run, and what was said of it, as text."""
         names = ("recipe", "kind", "seed", "recipe_hash", "status", "code_version", "checkpoint_hash")
         values = {name: getattr(self.run, name) for name in names}
         source = (self.run.environment or {}).get("source")
-        return {
-            name: str(value) for name, value in (values | {"source": source}).items() if value is not None
-        }
+        said = {"source": source, "tags": ", ".join(self.run.tag) or None, "note": self.run.note or None}
+        return {name: str(value) for name, value in (values | said).items() if value is not None}
 
 
 def flat_run(store: Store, run_id: str) -> FlatRun:

@@ -5,6 +5,7 @@ import pytest
 from gaprun.comparison import rundiff
 from gaprun.comparison.runlist import chosen_runs, list_table
 from gaprun.errors import UserError
+from gaprun.exchange.flat import flat_run
 from gaprun.tables import markdown
 
 TAU = {"temperature": {"rule": "fixed", "tau": 0.1}, "swap": {"rule": "none"}}
@@ -62,3 +63,22 @@ def test_runs_in_the_order_of_a_metric_or_a_key(store, add):
     assert "gap ↓" in text and "| 0.100 |" in text and "odd" in text and "scenes/test, protocol full." in text
     assert "took" not in text and "took" in markdown.render(list_table(runs))
     assert [record["gap"] for record in table.records] == [0.1, 0.2, 0.3, None]
+
+
+def test_what_was_said_of_a_run_stands_in_the_list_its_records_and_what_is_sent(store, add):
+    add("flt", 0, gap=0.3)
+    add("flt", 1, gap=0.2)
+    assert "note" not in markdown.render(list_table(chosen_runs(store, (), (), None)[0]))
+    store.retag("flt-s1", ["kept", "checked"])
+    store.set_note("flt-s1", "the one of the paper")
+    table = list_table(chosen_runs(store, (), (), "seed")[0])
+    assert [heading.text for heading in table.heads][-2:] == ["tags", "note"]
+    cells = [[cell.lines[0] for cell in row[-2:]] for row in table.rows]
+    assert cells == [["", ""], [", ".join(store.run("flt-s1").tag), "the one of the paper"]]
+    assert [(record["tags"], record["note"]) for record in table.records] == [
+        ([], ""),
+        (store.run("flt-s1").tag, "the one of the paper"),
+    ]
+    facts = flat_run(store, "flt-s1").facts
+    assert set(facts["tags"].split(", ")) == {"kept", "checked"} and facts["note"] == "the one of the paper"
+    assert not {"tags", "note"} & flat_run(store, "flt-s0").facts.keys()
