@@ -1,11 +1,12 @@
 """Figures as files for a paper: PDF, SVG and PNG by matplotlib, and their numbers as CSV.
 
-A figure of up to two panels side by side is as wide as a column of text, with its panels below each other; one of more
-is as wide as two columns.
+A figure of up to two panels side by side is as wide as a column of text, with its panels below each other; one of more,
+or with many names along its axis, is as wide as two columns.
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,10 @@ COLUMN, TEXT = 3.15, 6.5  # inches; LaTeX's article in two columns has 3.18 and 
 POINTS = 7  # size of the letters
 PIXEL = 1 / 130  # inches of a pixel of the page, whose letters are larger
 DPI = 300
-LETTER = 0.062  # inches of one in a title
+LETTER = 0.06  # inches of one in a title
+BESIDE = 0.36  # inches beside a panel, for its numbers
+MOST_DECADES = 2.6  # of a logarithmic axis that names 2 and 5 too
+MOST_NAMES = 5  # along an axis in a column of text
 BAND, BAND_SHARE = GREY, 0.16  # colour of a margin, and how much of it shows
 WAY_OUT = "name another --figures"
 FORMATS = ("pdf", "svg", "png")
@@ -113,10 +117,11 @@ def draw(figure: Figure, theme: Theme = "light", width: float | None = None) -> 
     from matplotlib.figure import Figure as Canvas
 
     columns = min(figure.columns, len(figure.panels))
-    columns = 1 if columns == 2 else columns  # below each other in a column of text
+    columns = 1 if len(figure.panels) <= 2 else columns  # below each other in a column of text
     lines = -(-len(figure.panels) // columns)
-    width = width or (COLUMN if columns == 1 else TEXT)
-    letters = int(width / columns / LETTER)  # of a panel's title in one line
+    crowded = any(len(panel.x.names) > MOST_NAMES for panel in figure.panels)
+    width = width or (COLUMN if columns == 1 and not crowded else TEXT)
+    letters = int((width / columns - BESIDE) / LETTER)  # of a panel's title in one line
     ink, soft = _shade(INK, theme), _shade(SOFT, theme)
     colours = {
         "text.color": ink,
@@ -147,7 +152,7 @@ def draw(figure: Figure, theme: Theme = "light", width: float | None = None) -> 
             for mark in panel.marks:
                 drawn = _mark(axes, mark, theme)
                 if mark.listed:
-                    handles.setdefault(mark.name, drawn)
+                    handles.setdefault(mark.name, _handle(drawn, mark))
         if len(handles) > 1:
             room = max(len(name) for name in handles) * 0.055 + 0.3
             canvas.legend(
@@ -163,25 +168,32 @@ def draw(figure: Figure, theme: Theme = "light", width: float | None = None) -> 
 
 def _axes(axes: Any, figure: Figure, panel: Panel, first: bool, last: bool) -> None:
     axes.grid(True)
+    bins = 3 if figure.columns > 3 else 5  # numbers along an axis, at most one more
     for axis, letter in ((panel.x, "x"), (panel.y, "y")):
         labelled = letter not in figure.shared or (first if letter == "y" else last)
-        _axis(axes, axis, letter, labelled)
+        panels = figure.panels if letter in figure.shared else [panel]
+        values = [
+            v for one in panels for mark in one.marks for v in (mark.x if letter == "x" else mark.y) if v > 0
+        ]
+        decades = math.log10(max(values) / min(values)) if values else 0.0
+        _axis(axes, axis, letter, labelled, bins, decades)
     if figure.square:
         axes.set_aspect("equal", adjustable="datalim")
 
 
-def _axis(axes: Any, axis: Axis, letter: str, labelled: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def _axis(axes: Any, axis: Axis, letter: str, labelled: bool, bins: int, decades: float) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     own = getattr(axes, f"{letter}axis")
     if labelled and axis.words:
         own.set_label_text(axis.words)
     if axis.log:
         getattr(axes, f"set_{letter}scale")("log")
+        own.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < MOST_DECADES else (1,)))
         own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         own.set_minor_formatter(NullFormatter())
     else:
-        axes.locator_params(axis=letter, nbins=5) if not axis.names else None
+        axes.locator_params(axis=letter, nbins=bins) if not axis.names else None
     if axis.zero:
         (axes.axvline if letter == "x" else axes.axhline)(
             0, color=axes.spines["left"].get_edgecolor(), lw=0.7
@@ -190,6 +202,8 @@ def _axis(axes: Any, axis: Axis, letter: str, labelled: bool) -> None:
         axes.axvspan(-axis.margin, axis.margin, color=BAND, alpha=BAND_SHARE, lw=0, zorder=0)
     if axis.names:
         own.set_ticks([place for place, _ in axis.names], [name for _, name in axis.names])
+        if letter == "x":
+            axes.tick_params(axis="x", rotation=20)
         getattr(axes, f"set_{letter}lim")(0.3, max(place for place, _ in axis.names) + 0.7)
         own.set_tick_params(length=0)
     if axis.ends:
@@ -224,6 +238,23 @@ def _mark(axes: Any, mark: Mark, theme: Theme) -> Any:
         capsize=1.2,
         capthick=0.7,
         alpha=0.4 if mark.faint else 1,
+    )
+
+
+def _handle(drawn: Any, mark: Mark) -> Any:
+    """What stands for a mark in the legend: a symbol alone is filled and has no interval."""
+    if mark.kind != "points":
+        return drawn
+    from matplotlib.lines import Line2D
+
+    line = drawn.lines[0]
+    return Line2D(
+        [],
+        [],
+        color=line.get_color(),
+        linestyle="none",
+        marker=line.get_marker(),
+        markersize=line.get_markersize(),
     )
 
 
