@@ -55,7 +55,7 @@ def setup(found: SetupRows, figures: Sequence[Figure | str], first: bool) -> Mar
     return filled(
         "setup.html",
         words=found.words,
-        sentences=[*(sentences(found.spoken) or [NO_BASELINE]), *found.verdicts()],
+        sentences=list(filter(None, [*(sentences(found.spoken) or [NO_BASELINE]), found.verdicts()])),
         figures=[figure(one) for one in figures],
         first=first,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,13 +10,13 @@ from markupsafe import Markup
 
 from gaprun.comparison import legend
 from gaprun.comparison.health import SIGNS
-from gaprun.comparison.values import Comparison
+from gaprun.comparison.values import Column, Comparison
 from gaprun.report import blocks, overview
 from gaprun.report.blocks import ReportSection
 from gaprun.report.figure import Figure
 from gaprun.report.files import filled
 from gaprun.report.gather import Material
-from gaprun.report.setups import SetupRows
+from gaprun.report.setups import SetupRows, plain_protocol
 from gaprun.tables.numbers import counted
 
 
@@ -72,12 +73,28 @@ def _parts(comparison: Comparison, found: Sequence[SetupRows]) -> list[tuple[str
     if not known:
         return [("", comparison)]
     rest = [group for group in comparison.groups if comparison.names[group].setup not in known]
-    shown = [(words, parts[words]) for words in known]
+    shown = [(words, _plain(parts[words])) for words in known]
     if rest:
         measured = {column for group, column in comparison.cells if group in rest}
         columns = [column for column in comparison.columns if column in measured]
         shown.append(("rows without a baseline", replace(comparison, groups=rest, columns=columns)))
     return shown
+
+
+def _plain(part: Comparison) -> Comparison:
+    """Protocols without what only tells them from those of other set-ups."""
+
+    def plain(column: Column) -> Column:
+        return replace(column, protocol=plain_protocol(column.protocol))
+
+    counts = Counter(plain(column) for column in part.columns)
+    names = {column: short if counts[short := plain(column)] == 1 else column for column in part.columns}
+    return replace(
+        part,
+        columns=list(names.values()),
+        cells={(group, names[column]): cell for (group, column), cell in part.cells.items()},
+        undefined={(group, names[column]): number for (group, column), number in part.undefined.items()},
+    )
 
 
 def _flags(material: Material) -> dict[str, str]:

@@ -87,7 +87,7 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
         )
     title = "Difference from the baseline, with 95 % intervals" if compared else "What each row reached"
     alt = f"{title}, by {', '.join(WORDS[m] for m in setup.measures)}, {len(labels)} rows. "
-    note = "Filled: a difference is shown (p < .05, corrected); open: none is." if compared else ""
+    note = "Filled: p < .05, corrected; open: no difference shown." if compared else ""
     if stated := [f"{SHORT[m]} {margins[m]:g}" for m in setup.measures if compared and m in margins]:
         note += f" Shaded: below the margin ({', '.join(stated)})"
         note += f"; {ALIKE_SIGN}: no difference so large (two one-sided tests)."

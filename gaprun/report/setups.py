@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gaprun.comparison import table
-from gaprun.comparison.margins import sentence
+from gaprun.comparison.margins import ALIKE, DIFFERENT, OPEN
 from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import RowName
 from gaprun.comparison.shown import SURE
@@ -26,6 +27,7 @@ WORDS = {
 }
 GIVES = MEASURES[1:]
 BOTH = ("image_recall@1", "text_recall@1")
+TOLD = {ALIKE: "with no difference so large", DIFFERENT: "different", OPEN: "undecided"}
 NOT_DRAWN = ("image_recall@5", "text_recall@5")
 Rows = list[dict[str, Any]]
 
@@ -69,21 +71,18 @@ class SetupRows:
             columns = [c for c in columns if c.metric not in NOT_DRAWN]
         return replace(self.comparison, columns=columns)
 
-    def verdicts(self) -> list[str]:
-        """A sentence for each measure and metric with a margin: which rows stay below it, differ, are undecided."""
+    def verdicts(self) -> str:
+        """For each measure with a margin how many rows are shown to stay below it, to differ, neither; "" without."""
         margins = self.comparison.margins
         drawn = {*MEASURES, *(BOTH if RETRIEVAL in margins else ())}
-        shown = [*self.measures, *(metric for metric in margins if metric not in drawn)]
-        found = []
-        for measure in shown:
-            own = {
-                label: cell.verdict
-                for label in self.labels
-                if (cell := self.cell(label, measure)) and cell.verdict
-            }
-            if own:
-                found.append(sentence(WORDS.get(measure, measure), margins[measure], own))
-        return found
+        parts = []
+        for measure in [*self.measures, *(metric for metric in margins if metric not in drawn)]:
+            cells = [self.cell(label, measure) for label in self.labels]
+            counts = Counter(cell.verdict for cell in cells if cell and cell.verdict)
+            told = ", ".join(f"{counts[one]} {words}" for one, words in TOLD.items() if counts[one])
+            if told:
+                parts.append(f"{WORDS.get(measure, measure)} ({margins[measure]:g}) {told}")
+        return f"Rows by margin: {'; '.join(parts)}." if parts else ""
 
     def cell(self, label: str, measure: str) -> Reached | None:
         """What a row reached in a measure."""
@@ -130,6 +129,11 @@ def values_of(material: Material, labels: Iterable[str]) -> tuple[Rows, dict[str
     return kept, places
 
 
+def plain_protocol(protocol: str) -> str:
+    """A protocol without what tells columns of several data or options apart."""
+    return protocol.partition(", ")[0]
+
+
 def by_run(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """The values of such rows by run and metric."""
     found: dict[str, dict[str, float]] = {}
@@ -149,7 +153,12 @@ def _rows_of(material: Material, labels: list[str]) -> SetupRows:
     alone = len({name.setup for name in whole.values()}) == 1  # else rows without a baseline, of any set-up
     names = {label: name.short if alone else label for label, name in whole.items()}
     settings = {names[label]: material.settings.get(material.runs_of(label)[0]) for label in labels}
-    renamed = [row | {"group": (name := names[row["group"]]), "name": RowName(name, name)} for row in rows]
+    renamed = [
+        row
+        | {"group": (name := names[row["group"]]), "name": RowName(name, name)}
+        | {"protocol": plain_protocol(row["protocol"])}  # one place a metric needs no more words
+        for row in rows
+    ]
     margins = {m: size for m, size in material.comparison.margins.items() if m in places}
     both = {margins.get(name) for name in BOTH}
     if RETRIEVAL in places and len(both) == 1 and (size := both.pop()):
@@ -168,7 +177,7 @@ def _rows_of(material: Material, labels: list[str]) -> SetupRows:
         sorted(names.values(), key=place),
         settings,
         comparison,
-        {metric: f"{p[0]}/{p[1]}, {p[2]}" for metric, p in places.items()},
+        {metric: f"{p[0]}/{p[1]}, {plain_protocol(p[2])}" for metric, p in places.items()},
         {names[label]: material.runs_of(label) for label in labels},
         by_run(rows),
     )

@@ -5,19 +5,21 @@ import html.parser
 import json
 import math
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from gaprun.comparison import compare, margins
 from gaprun.comparison.answer import sentences
 from gaprun.comparison.recipes import RowName
 from gaprun.errors import UserError
 from gaprun.palette import GREY
-from gaprun.report import blocks, curves, figures, overview, setups
+from gaprun.report import blocks, curves, figures, on_paper, opening, overview, setups
 from gaprun.report.gather import gather
 from gaprun.report.page import write_report
-from gaprun.report.sections import every_figure
+from gaprun.report.sections import every_figure, sections
 from gaprun.store import open_store
 from tests.conftest import REPO
 from tests.paper.conftest import add_run, build, recipe_of
@@ -191,10 +193,75 @@ def test_the_forest_shows_the_differences_of_compare(page):
     assert len(set(colours.values())) == len(colours) and GREY not in colours.values()
 
 
+MARGINS = {"gap": 0.1, "recall@1": 3.0}
+
+
+@pytest.fixture(scope="module")
+def with_margins(tmp_path_factory):
+    """The page of the same runs with margins stated, its one set-up, and the database."""
+    folder = tmp_path_factory.mktemp("margins")
+    store = open_store(str(folder / "bare.db"))
+    build(store, "support", 3)
+    material = write_report(store, folder / "report.html", models=False, margin=MARGINS)
+    (found,) = setups.setups_of(material)
+    return (folder / "report.html").read_text(), found, str(folder / "bare.db")
+
+
+def test_a_margin_gives_the_verdicts_of_compare(with_margins):
+    text, found, database = with_margins
+    panels = {panel.title: panel for panel in overview.forest(found).panels}
+    records = compare("gap", db=database, margin=MARGINS["gap"]).records()
+    told = {r["group"]: r["verdict"] for r in records if r["verdict"]}
+    names = dict(panels["gap (test)"].y.names)
+    signs = {names[y] for mark in panels["gap (test)"].marks if mark.kind == "words" for y in mark.y}
+    assert signs == {group for group, verdict in told.items() if verdict == margins.ALIKE} and signs
+    assert panels["gap (test)"].x.margin == 0.1 and panels["recall@1"].x.margin == 3.0
+    assert panels["probe"].x.margin is None
+    counts = Counter(told.values())
+    said = f"gap (0.1) {counts[margins.ALIKE]} with no difference so large, {counts[margins.DIFFERENT]} different"
+    assert said in found.verdicts() and found.verdicts() in html.unescape(text)
+    assert "Shaded: below the margin (gap (test) 0.1, recall@1 3); ≈" in text and "] ≈ p" in text
+
+
+def test_the_margin_of_both_recalls_is_that_of_their_mean(with_margins):
+    """Schuirmann's two one-sided tests of the paired differences, by scipy, and Holm's correction by hand."""
+    _, found, _ = with_margins
+
+    def values(label):
+        return np.array([found.values[run]["retrieval"] for run in found.runs[label]])
+
+    base = values("baseline")
+    p_values = {}
+    for label in found.methods:
+        d = values(label) - base
+        low = stats.ttest_1samp(d, -3.0, alternative="greater").pvalue
+        high = stats.ttest_1samp(d, 3.0, alternative="less").pvalue
+        p_values[label] = max(low, high)
+    running = 0.0
+    for rank, label in enumerate(sorted(p_values, key=p_values.get)):
+        running = max(running, min(1.0, p_values[label] * (len(p_values) - rank)))
+        cell = found.cell(label, "retrieval")
+        assert cell.p_equivalent == pytest.approx(running, rel=1e-6)
+        assert cell.equivalent == (running < 0.05)
+    assert {found.cell(label, "retrieval").equivalent for label in found.methods} == {True, False}
+
+
+def test_a_margin_is_shaded_on_paper_too_and_stands_in_the_numbers(with_margins):
+    _, found, _ = with_margins
+    forest = overview.forest(found)
+    shaded = [
+        sorted(patch.get_extents().transformed(axes.transData.inverted()).intervalx)
+        for axes in on_paper.draw(forest).axes
+        for patch in axes.patches
+    ]
+    assert shaded == [pytest.approx([-0.1, 0.1]), pytest.approx([-3, 3])]
+    assert "gap (test),margin,0.0,-0.1,0.1,,,," in on_paper.as_csv(forest)
+
+
 def test_the_answer_is_what_compare_says_and_its_retrieval_the_mean_of_both_ways(page):
     text, material = page
     (found,) = setups.setups_of(material)
-    said = sentences(found.comparison)
+    said = sentences(found.spoken)
     assert len(said) == 3 and all(html.escape(sentence, quote=False) in text for sentence in said)
     best = said[0].partition(" closes the gap most")[0]
     both = [(v["image_recall@1"] + v["text_recall@1"]) / 2
@@ -265,8 +332,39 @@ def test_a_longer_training_is_drawn_apart(bare):
     assert short.words == "1,000 steps"
 
 
-def test_no_legend_repeats_the_set_up():
-    material = gather(open_store(str(REPO / "results.db.example")))
+@pytest.fixture(scope="module")
+def example():
+    """The material of the example, whose set-ups are several."""
+    return gather(open_store(str(REPO / "results.db.example")))
+
+
+def test_each_set_up_has_a_table_of_its_own_without_empty_columns(example):
+    material = example
+    found = setups.setups_of(material)
+    section = opening.compared(material, found).content
+    tables = section.split("<table")[1:]
+    assert len(tables) == len(found) > 2 and "data_fingerprint" not in section
+    for own, table in zip(found, tables, strict=True):
+        rows = [
+            re.findall("<td.*?</td>", row, re.DOTALL)
+            for row in re.findall("<tr.*?</tr>", table, re.DOTALL)[1:]
+        ]
+        texts = [[re.sub("<[^>]+>", "", cell).strip() for cell in row] for row in rows]
+        assert {row[0].removesuffix(" †") for row in texts} == set(own.labels)
+        assert all(any(row[place] != "-" for row in texts) for place in range(len(texts[0])))
+
+
+def test_correlations_are_of_one_set_up_in_one_place(example):
+    found = setups.setups_of(example)
+    section = next(part for part in sections(example, {}) if part.name == "against").content
+    table = section[: section.index("</table>")]
+    cells = [re.sub("<[^>]+>", "", cell) for cell in re.findall("<td.*?</td>", table, re.DOTALL)]
+    counts = [int(cell) for cell in cells[3::6]]
+    assert len(counts) == 8 and set(counts) == {len(found[0].labels)}  # four metrics against two
+
+
+def test_no_legend_repeats_the_set_up(example):
+    material = example
     assert any("[" in label for label in material.labels)
     found = every_figure(material)
     assert len({figure.name for figure in found}) == len(found) >= 10

@@ -17,7 +17,7 @@ function trace(mark, n, named) {
   };
   if (mark.kind === "words") {
     return { ...found, mode: "text", text: mark.text.map((word) => " " + word), textposition: "middle right",
-      textfont: { size: 10.5, color: colour }, cliponaxis: false, hoverinfo: "skip" };
+      textfont: { size: mark.text.every((word) => word.length < 2) ? 14 : 10.5, color: colour }, cliponaxis: false, hoverinfo: "skip" };
   }
   found.mode = { line: "lines", points: "markers", both: "lines+markers" }[mark.kind];
   found.line = { color: colour, width: mark.faint ? 1 : 2.4, dash: mark.dash ?? "solid" };
@@ -101,7 +101,7 @@ function layoutOf(figure, width, saved) {
     Object.assign(x, { domain: [start, start + wide / inner.w], anchor: "y" + key });
     Object.assign(y, { domain: [Math.max(0, top - high / inner.h), top], anchor: "x" + key });
     if (names.length) y.tickfont = { size };
-    if (names.length && phone) Object.assign(x, { nticks: 2, tickangle: 0, tickfont: { size: 9 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
+    if (names.length && phone) Object.assign(x, { nticks: 3, tickangle: 0, tickfont: { size: 8 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
     if (one && column) y.showticklabels = false;
     if (figure.square) y.scaleanchor = "x" + key;
     if (panel.x.margin) layout.shapes.push({ type: "rect", xref: "x" + key, yref: `y${key} domain`, x0: -panel.x.margin, x1: panel.x.margin, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shade(SOFT), opacity: 0.16 });
