@@ -33,7 +33,9 @@ def started():
     ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    found = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    found.set_script_timeout(300)  # drawing all figures takes long on a machine that is busy
+    return found
 
 
 def on_screen(browser, width):
