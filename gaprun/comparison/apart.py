@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from gaprun.store.where import dotted_keys, lookup
 
 FIRST = ("kind", "data", "length")  # asked before any key
 NAMED = ("kind", "data.train", "schedule.steps", "schedule.epochs")  # the keys behind those
+HASH = re.compile(r"[0-9a-f]{40,64}")
 Facts = Mapping[str, str]
 
 
@@ -66,8 +68,13 @@ def _facts(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, Facts]:
         "kind": {name: str(recipe.get("kind", "")) for name, recipe in recipes.items()},
         "data": _data({name: lookup(recipe, "data.train") for name, recipe in recipes.items()}),
         "length": {name: _length(recipe) for name, recipe in recipes.items()},
-        **{k: {name: f"{names[k]}={as_text(v)}" for name, v in values[k].items()} for k in differing},
+        **{k: {name: f"{names[k]}={_short(as_text(v))}" for name, v in values[k].items()} for k in differing},
     }
+
+
+def _short(text: str) -> str:
+    """A hash by its beginning, which tells it from any other."""
+    return text[:12] if HASH.fullmatch(text) else text
 
 
 def _length(recipe: Mapping[str, Any]) -> str:

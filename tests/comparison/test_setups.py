@@ -164,3 +164,11 @@ def test_what_was_measured_on_other_pictures_is_a_column_of_its_own_and_within_a
         UserError, match=r"zeroshot_top1 on scenes/classes \(full\) is not comparable: the data"
     ):
         compare("zeroshot_top1", db=four)
+
+
+def test_a_hash_is_told_by_its_beginning():
+    first, second = "ab" * 32, "ac" * 20
+    assert what_differs({"one": {"content": first}, "other": {"content": second}}) == {
+        "one": "content=abababababab",
+        "other": "content=acacacacacac",
+    }
