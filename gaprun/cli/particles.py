@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gaprun.cli.laboratory import OutOption, SeedOption, one_thread, write_page
-from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, nothing_with, show
 from gaprun.cli.progress import waiting
 from gaprun.tables import Heading, Table
 from gaprun.tables.numbers import significant
@@ -24,6 +24,7 @@ class SwapName(StrEnum):
 
 
 MANY = 512  # pairs from which a second thread pays
+K, HORIZON, RATE = 2.0, 1e4, 0.05
 COLUMNS = ("t", "gap", "gamma", "beta", "margin", "loss", "alignment", "uniformity")
 
 
@@ -32,7 +33,7 @@ def particles(
     pairs: Annotated[int, typer.Option(help="Image-text pairs.")] = 64,
     dimension: Annotated[int, typer.Option(help="Dimension of the features.")] = 16,
     rule: Annotated[str, typer.Option(help="exp, scaled-exp, softplus, fixed or schedule.")] = "exp",
-    k: Annotated[float, typer.Option(help="k of exp(nu/k).")] = 2.0,
+    k: Annotated[float, typer.Option(help="k of exp(nu/k).")] = K,
     temperature: Annotated[float, typer.Option(help="Temperature at the start.")] = 0.07,
     gamma: Annotated[float, typer.Option(help="Half of the gap at the start.")] = 0.4,
     mismatched: Annotated[float, typer.Option(help="Share of mismatched pairs; 0 to 1.")] = 0.0,
@@ -40,11 +41,11 @@ def particles(
         SwapName, typer.Option(help="Swap modalities before the loss (needs --steps).")
     ] = SwapName.none,
     probability: Annotated[float, typer.Option(help="Probability that a step swaps.")] = 0.05,
-    horizon: Annotated[float, typer.Option(help="Last time of the gradient flow.")] = 1e4,
+    horizon: Annotated[float, typer.Option(help="Last time of the gradient flow.")] = HORIZON,
     steps: Annotated[
         int | None, typer.Option(help="Steps of plain gradient descent instead of the flow.")
     ] = None,
-    rate: Annotated[float, typer.Option(help="Learning rate of one particle (with --steps).")] = 0.05,
+    rate: Annotated[float, typer.Option(help="Learning rate of one particle (with --steps).")] = RATE,
     points: Annotated[int, typer.Option(help="Records along time.")] = 60,
     seed: SeedOption = 0,
     format: FormatOption = Format.table,
@@ -57,6 +58,9 @@ def particles(
     from gaprun.theory.study import simulate
 
     how = chosen(format, json)
+    nothing_with(f"--rule {rule}", {"--k": rule != "scaled-exp" and k != K})
+    nothing_with("a flow: give --steps too", {"--rate": steps is None and rate != RATE})
+    nothing_with("--steps", {"--horizon": steps is not None and horizon != HORIZON})
     setting = StartSetting(
         kind=features,
         pairs=pairs,

@@ -10,7 +10,7 @@ import typer
 from gaprun.cli import completion
 from gaprun.cli.laboratory import OutOption, RuleName, SeedOption, one_thread, write_page
 from gaprun.cli.options import DbOption, now_called
-from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
+from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, nothing_with, show
 from gaprun.cli.progress import waiting
 
 theory = typer.Typer(
@@ -72,7 +72,18 @@ def flow(
     from gaprun.theory.tables import flow_tables
 
     how = chosen(format, json)
-
+    scheduled = rule is RuleName.schedule
+    unused = {
+        "--k": rule is not RuleName.scaled_exp and k != FlowSetting.k,
+        "--schedule-end": not scheduled and schedule_end != FlowSetting.schedule_end,
+        "--duration": not scheduled and duration != FlowSetting.duration,
+        "--temperature": scheduled and temperature != FlowSetting.temperature,
+    }
+    if out is None:  # the page has every rule
+        nothing_with(f"--rule {rule.value}", unused)
+    if given is not None:
+        held = {"--pair-margin": margin != FlowSetting.margin, "--pairs": pairs != FlowSetting.pairs}
+        nothing_with("--given, whose arrays say it", held)
     setting = FlowSetting(
         gamma=gamma,
         temperature=temperature,

@@ -213,16 +213,13 @@ def load_studies(
         reverse=True,
     )
     words = what_differs({setup: json.loads(setup) for setup in studies})
-    return [
-        replace(
-            _study(
-                {name: run for name, run in runs.items() if setups[name] == chosen}, settings, rows, moment
-            ),
-            others=len(studies) - 1,
-            words=words[chosen],
-        )
-        for chosen in order[:most]
-    ]
+    found_studies, idle = [], tuple(store.idle(where))
+    for chosen in order[:most]:
+        own = {name: run for name, run in runs.items() if setups[name] == chosen}
+        study = _study(own, settings, rows, moment)
+        said = (*idle, *study.left_out)
+        found_studies.append(replace(study, others=len(studies) - 1, words=words[chosen], left_out=said))
+    return found_studies
 
 
 def _study(

@@ -54,7 +54,7 @@ class FixedMargin:
     pairs: int = 512
 
     def __post_init__(self) -> None:
-        if self.margin == 0 or abs(self.margin) > 2:
+        if not 0 < abs(self.margin) <= 2:
             raise UserError(f"the margin must be in [-2, 2] and not 0, not {self.margin}")
         if self.pairs < 2:
             raise UserError(f"a contrastive loss needs at least 2 pairs, not {self.pairs}")
@@ -161,6 +161,8 @@ def integrate(
         raise UserError(f"the horizon must lie between 0 and 1e300, not {horizon}")
     if not 1e-13 <= rtol <= 1e-3:
         raise UserError(f"the tolerance must lie between 1e-13 and 1e-3, not {rtol}")
+    if wrong := [one for one in thresholds if not 0 < one < 1]:
+        raise UserError(f"a threshold is a gamma, between 0 and 1, not {wrong[0]}")
     if points < 10:
         raise UserError(f"at least 10 points are needed to measure a rate, not {points}")
     solution = _solve(rule, landscape, gamma, beta, horizon, points, rtol, thresholds)

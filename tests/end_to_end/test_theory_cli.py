@@ -57,6 +57,29 @@ def test_flow_of_given_features_and_of_a_negative_margin(tmp_path):
         gaprun("flow", "--given", tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["flow", "--k", "3"], "--k does nothing with --rule exp"),
+        (["flow", "--rule", "softplus", "--duration", "10"], "--duration does nothing with --rule softplus"),
+        (
+            ["flow", "--rule", "schedule", "--temperature", "1"],
+            "--temperature does nothing with --rule schedule",
+        ),
+        (["flow", "--given", "uv.npz", "--pairs", "7"], "--pairs does nothing with --given"),
+        (["flow", "--pair-margin", "nan"], "the margin must be in"),
+        (["flow", "--threshold", "5"], "a threshold is a gamma, between 0 and 1, not 5.0"),
+        (["particles", "--k", "3"], "--k does nothing with --rule exp"),
+        (["particles", "--rate", "1"], "--rate does nothing with a flow"),
+        (["particles", "--steps", "5", "--horizon", "9"], "--horizon does nothing with --steps"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(words, said):
+    with pytest.raises(UserError) as refused:
+        gaprun(*words)
+    assert said in str(refused.value)
+
+
 def test_flow_table_names_what_is_published():
     shown = gaprun("flow", "--rule", "softplus")
     assert "App. C" in shown and "disagrees" in shown and "conserved quantity" in shown

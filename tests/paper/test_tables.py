@@ -84,6 +84,8 @@ def test_set_ups_are_kept_apart(made_up):
     other = load_study(store, ["schedule.steps=10000"])
     assert [r.run for r in other.results] == ["longer-s0"] and other.size()["length"] == "10000 steps"
     assert "set-up" not in other.size() and other.chosen == ""
+    said = "nothing has recipe=longr, so recipe!=longr leaves nothing out: did you mean longer?"
+    assert said in notes(beside("table2", load_study(store, ["recipe!=longr"])))
 
 
 def test_without_runs_the_published_numbers_stand_alone(tmp_path):
