@@ -60,11 +60,14 @@ def rows_at(
 ) -> tuple[Rows, Moment]:
     """`store.metric_rows` of the moment `at` (None: the furthest step), and that moment.
 
-    Raises UserError for what names no moment, and where no run that meets `where` was measured at it.
+    Raises UserError for what names no moment, for a `where` that names steps too, and where no run that meets `where`
+    was measured at it.
     """
     names = list(names)
     if at is None:
         return store.metric_rows(names, where, keys), Moment()
+    if chosen := [text for c in parse_conditions(where) if c.key == "step" for text in c.texts()]:
+        raise UserError(f"--at {at} says which step counts: leave --where {chosen[0]} out")
     every = store.metric_rows(names, where, every_step=True)
     moment = _moment(store, at, every, where)
     conditions = [*where, *(f"step={step}" for step in sorted(set(moment.steps.values())))]

@@ -155,7 +155,7 @@ def along_table(along: Sequence[dict[str, Any]]) -> Table:
             best = f"{value_text(name, value)} at {step}"
         steps, values = [step for step, _ in found], [value for _, value in found]
         (curve,) = chart(resample(steps, values, min(20, len(found))), 1)
-        ends = (value_text(name, found[0][1]), best, value_text(name, found[-1][1]))
+        ends = (value_text(name, one["values"][0]), best, value_text(name, one["values"][-1]))
         rows.append((f"{one['dataset']}/{one['split']}", one["protocol"], name, *ends, curve))
     right = (Heading(head, right=True) for head in ("first", "best", "last"))
     title = (

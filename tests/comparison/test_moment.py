@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from gaprun.cli.main import app
 from gaprun.comparison import compare
+from gaprun.comparison.runview import along_table
 from gaprun.errors import UserError
 from gaprun.paper.settings import load_study
 from gaprun.report.gather import gather
@@ -86,6 +87,14 @@ def test_the_end_counts_unless_a_moment_is_named(along):
     assert values["baseline", "gap"] == (pytest.approx(0.65), [200, 200])
     assert "every value is of the end of epoch 4 (step 200)" in notes
     assert table(along, at="epoch=6")[0] == table(along)[0]
+
+
+def test_a_step_beside_a_moment_is_refused_and_a_last_value_that_is_none_is_shown(along):
+    with pytest.raises(UserError, match="--at step=100 says which step counts: leave --where step=75 out"):
+        table(along, at="step=100", where=["step=75"])
+    path = {"metric": "gap", "dataset": "scenes", "split": "test", "protocol": "full", "steps": [1, 2, 3]}
+    (row,) = along_table([{**path, "values": [0.5, 0.25, None]}]).rows
+    assert [cell.lines[0] for cell in row[3:6]] == ["0.500", "0.250 at 2", "n/a"]
 
 
 def test_each_run_is_taken_at_its_own_best_step_and_the_output_says_which_and_of_what(along):
