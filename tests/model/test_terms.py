@@ -248,3 +248,24 @@ def test_only_distillation_asks_for_a_teacher() -> None:
     asking = [term for term in TERMS if term.needs_teacher]
     assert [term.__name__ for term in asking] == ["Distillation"]
     assert ClipLoss(terms=[{"name": "distillation"}]).needs_teacher and not ClipLoss().needs_teacher
+
+
+def test_random_alignment_of_unit_rows_pulls_nowhere_on_average() -> None:
+    """References come as z and -z alike, and their pulls along the sphere cancel: no mean is drawn anywhere."""
+
+    class Drawn:
+        def __init__(self, sign: int) -> None:
+            self.sign = sign
+
+        def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+            return self.sign * np.random.default_rng(4).standard_normal(shape)
+
+    def gradients(sign: int) -> torch.Tensor:
+        features = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        features.requires_grad_()
+        x, y = normalize(features, dim=-1)
+        term_of(("random-alignment",)).addend(x, y, slice(0, 6), 1.0, {}, StepInputs(Drawn(sign))).backward()
+        return features.grad
+
+    one, other = gradients(1), gradients(-1)
+    assert one.abs().max() > 0.01 and torch.allclose(one, -other, atol=1e-12)
