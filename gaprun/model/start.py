@@ -72,8 +72,9 @@ class Start:
             return []
         complaint = f"{named}: its weights do not fit {model.arch or 'model.inline'}"
         if self.content is None:
-            load_weights(clip, model_state(read_tensors(self.path), self.path), complaint)
-            return []
+            remarks: list[str] = []
+            load_weights(clip, model_state(read_tensors(self.path), self.path, remarks), complaint)
+            return remarks
         if model.pretrained_sha256 not in (None, _hash(self.path, self.content)):
             raise UserError(f"{named}: its weights changed since the jobs were made; start the command again")
         _check_architecture(named, self.content, architecture)

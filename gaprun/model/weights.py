@@ -108,7 +108,7 @@ def model_state(
     others = [name for name in sets if name != place and {*map(plain_tensor_name, sets[name])} & found.keys()]
     if others:
         remarks.append(
-            f"{path}: those under {place} are measured; it holds weights under {', '.join(others)} too"
+            f"{path}: those under {place} are taken; it holds weights under {', '.join(others)} too"
         )
     return _unwrapped(found, path, remarks)
 

@@ -52,6 +52,20 @@ GROUPS = {
         "SigLIP": "sigmoid",
         "SigLIP with relative bias": "relative-sigmoid",
     },
+    "AlignCLIP's shared tower": {
+        "own towers": "baseline [shared=none]",
+        "own towers, separation": "separation",
+        "shared tower": "baseline [shared=true]",
+        "AlignCLIP (both)": "alignclip",
+    },
+    "CLIP-Refine: one epoch from pretrained weights": {
+        "contrastive loss, 4e-6": "baseline [lr=4e-06]",
+        "CLIP-Refine, 4e-6": "clip-refine [lr=4e-06]",
+        "mean gap, 4e-6": "mean-gap [lr=4e-06]",
+        "contrastive loss, 2e-4": "baseline [lr=0.0002]",
+        "CLIP-Refine, 2e-4": "clip-refine [lr=0.0002]",
+        "mean gap, 2e-4": "mean-gap [lr=0.0002]",
+    },
     "The inverted U": {
         **SWEEP,
         "FLT 0.04": "flt",
@@ -202,6 +216,37 @@ def test_which_of_the_fields_methods_differ():
     }
     for said in ("+7.7 image, +4.8\ntext; zero-shot +20.7, probe +19.3", "(+5.5, +4.7; +14.3, +13.1)"):
         assert said in section
+
+
+def test_one_epoch_from_pretrained_weights():
+    section = sections()["CLIP-Refine: one epoch from pretrained weights"]
+    answers = ask(section)
+    assert different(answers) - {key for key in answers if key[1] == "temperature"} == {
+        ("mean-gap [lr=4e-06]", "gap", "full"),
+        ("mean-gap [lr=0.0002]", "gap", "full"),
+        ("mean-gap [lr=0.0002]", "text_recall@5", "full"),
+    }
+    for row, metric, places in (
+        ("mean-gap [lr=4e-06]", "gap", 3),
+        ("mean-gap [lr=0.0002]", "gap", 3),
+        ("mean-gap [lr=0.0002]", "text_recall@5", 1),
+        ("clip-refine [lr=0.0002]", "gap", 3),
+    ):
+        assert with_interval(answers[row, metric, "full"], places) in section
+
+
+def different(answers):
+    """What differs from its baseline after correction, of all queries."""
+    return {
+        key
+        for key, row in answers.items()
+        if key[2] in ("full", "final") and row["p_corrected"] is not None and row["p_corrected"] < 0.05
+    }
+
+
+def with_interval(row, places):
+    low, high = row["delta_ci95"]
+    return f"{row['delta']:+.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
 
 def test_the_verdicts():

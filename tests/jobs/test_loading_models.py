@@ -253,7 +253,7 @@ def test_averages_beside_the_weights_are_said_and_never_taken_for_them(store, tm
     torch.save({"ema": average, "state_dict": state, "optimizer": {"lr": torch.ones(1)}}, tmp_path / "w.pt")
     loaded = load_model(store, str(tmp_path / "w.pt"), f"local-dir:{tiny}", None)
     assert state_of(loaded.towers.clip) == state_of(built(tiny)[0])
-    assert "those under state_dict are measured; it holds weights under ema too" in loaded.remarks[0]
+    assert "those under state_dict are taken; it holds weights under ema too" in loaded.remarks[0]
     torch.save({"ema": average, "epoch": 3}, tmp_path / "w.pt")
     with pytest.raises(UserError, match="it holds weights under ema: save one of them alone"):
         load_model(store, str(tmp_path / "w.pt"), f"local-dir:{tiny}", None)
