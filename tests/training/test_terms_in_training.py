@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gaprun.errors import UserError
+from gaprun.jobs.run import run_job
 from gaprun.model.loss import ClipLoss
 from gaprun.model.saved import load_checkpoint, newest_checkpoint
 from gaprun.model.temperature import Exponential
@@ -16,6 +17,7 @@ from gaprun.recipe import load_jobs
 from gaprun.recipe.identity import hash_of, setup_part
 from gaprun.recipe.schema import Optimizer
 from gaprun.runtime.events import Interrupted
+from gaprun.store import open_store
 from gaprun.training.head import Head
 from gaprun.training.optimizer import parameter_groups
 from tests.conftest import RECIPES
@@ -145,6 +147,30 @@ def test_every_methods_recipe_trains(method: str, run_small: RunSmall) -> None:
     rows = store.trajectory(job.id)
     assert store.runs()[0].status == "finished" and len(rows) == 4 and job.recipe.name == method
     assert job.recipe.loss.terms or job.recipe.loss.name != "clip"
+
+
+def test_the_shared_towers_sweep_is_alignclip_beside_the_same_model(
+    tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models, each with its baseline, apart in whether the transformer is shared alone; the small one trains."""
+    monkeypatch.setenv("GAPRUN_DATA", str(scenes))
+    small = ["schedule.steps=2", "schedule.warmup_steps=1", "schedule.batch_size=32", "eval=[]"]
+    own, shared = (
+        {job.recipe.name: job for job in load_jobs(RECIPES / "sweeps" / f"{name}.yaml", small, [0])}
+        for name in ("own-towers", "shared-tower")
+    )
+    assert list(own) == ["baseline", "separation"] and list(shared) == ["baseline", "alignclip"]
+    assert shared["alignclip"].recipe.loss == load_jobs(RECIPES / "methods" / "alignclip.yaml")[0].recipe.loss
+    setups = [
+        [setup_part(job.recipe.model_dump(mode="json")) for job in jobs.values()] for jobs in (own, shared)
+    ]
+    assert all(one == other for one, other in setups)
+    alone, together = (parts[0] for parts in setups)
+    assert together["model"]["inline"].pop("shared") is True and together == alone
+    store = open_store(str(tmp_path / "results.db"))
+    run_job(shared["alignclip"], store, "cpu", lambda event: None)
+    clip = final(shared["alignclip"], store)["clip"]
+    assert torch.equal(clip["visual.proj"], clip["text_projection"])
 
 
 @pytest.mark.slow
