@@ -118,10 +118,10 @@ def sections():
     return {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
 
 
-def ask(section):
-    """What the section's `gaprun compare` command answers, by (row, metric, protocol)."""
+def ask(section, *more):
+    """What the section's `gaprun compare` command answers (with `more` words), by (row, metric, protocol)."""
     command = re.search(r"`gaprun (compare --db results\.db\.example [^`]+)`", section)[1]
-    done = run_gaprun(*shlex.split(command), "--format", "json", cwd=REPO)
+    done = run_gaprun(*shlex.split(command), *more, "--format", "json", cwd=REPO)
     assert done.returncode == 0, done.stderr
     return {(r["group"], r["metric"], r["protocol"]): r for r in json.loads(done.stdout)}
 
@@ -218,10 +218,33 @@ def test_which_of_the_fields_methods_differ():
         assert said in section
 
 
+def test_the_shared_tower():
+    section = sections()["AlignCLIP's shared tower"]
+    answers = ask(section)
+    assert {key for key in different(answers) if key[1] != "temperature"} == {
+        ("separation", "gap", "full"),
+        ("alignclip", "gap", "full"),
+        ("alignclip", "probe_top1", "full"),
+    }
+    mixed = ["--baseline", "baseline [shared=none]", "--allow-mixed"]
+    across = ask(section, *mixed)
+    assert f"`{mixed[0]} '{mixed[1]}' {mixed[2]}`" in section
+    for found, row, metric, places in (
+        (answers, "separation", "gap", 3),
+        (answers, "alignclip", "gap", 3),
+        (answers, "alignclip", "probe_top1", 1),
+        (across, "baseline [shared=true]", "gap", 3),
+        (across, "baseline [shared=true]", "image_recall@5", 1),
+        (across, "baseline [shared=true]", "text_recall@5", 1),
+        (across, "alignclip", "gap", 3),
+    ):
+        assert with_interval(found[row, metric, "full"], places) in section
+
+
 def test_one_epoch_from_pretrained_weights():
     section = sections()["CLIP-Refine: one epoch from pretrained weights"]
     answers = ask(section)
-    assert different(answers) - {key for key in answers if key[1] == "temperature"} == {
+    assert {key for key in different(answers) if key[1] != "temperature"} == {
         ("mean-gap [lr=4e-06]", "gap", "full"),
         ("mean-gap [lr=0.0002]", "gap", "full"),
         ("mean-gap [lr=0.0002]", "text_recall@5", "full"),
