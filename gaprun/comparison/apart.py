@@ -83,7 +83,7 @@ def _length(recipe: Mapping[str, Any]) -> str:
     words = {
         unit: f"{n:,}" if isinstance(n, int) else as_text(n) for unit, n in lengths.items() if n is not None
     }
-    return " and ".join(f"{number} {unit}" for unit, number in words.items())
+    return " and ".join(f"{number} {unit[:-1] if number == '1' else unit}" for unit, number in words.items())
 
 
 def _data(trained: Mapping[str, Any]) -> dict[str, str]:

@@ -223,6 +223,7 @@ def test_the_shared_tower():
     answers = ask(section)
     assert {key for key in different(answers) if key[1] != "temperature"} == {
         ("separation", "gap", "full"),
+        ("separation", "text_recall@5", "full"),
         ("alignclip", "gap", "full"),
         ("alignclip", "probe_top1", "full"),
     }
@@ -231,6 +232,7 @@ def test_the_shared_tower():
     assert f"`{mixed[0]} '{mixed[1]}' {mixed[2]}`" in section
     for found, row, metric, places in (
         (answers, "separation", "gap", 3),
+        (answers, "separation", "text_recall@5", 1),
         (answers, "alignclip", "gap", 3),
         (answers, "alignclip", "probe_top1", 1),
         (across, "baseline [shared=true]", "gap", 3),
