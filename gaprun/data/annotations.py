@@ -11,7 +11,7 @@ from typing import Any
 
 from gaprun.data.division import check_split_name, own_split
 from gaprun.data.tables import Entry
-from gaprun.data.text import read_text
+from gaprun.data.text import listed, read_text
 from gaprun.errors import UserError
 
 
@@ -53,7 +53,7 @@ def read_coco(path: Path, option: str = "--captions") -> list[Entry]:
         owner = _id(note.get("image_id"), path, "annotations")
         if owner not in entries:
             raise UserError(f"{option} {path}: a caption names the image {owner}, which 'images' lacks")
-        entries[owner].captions.append(_text(note["caption"], path, "annotations", "caption"))
+        entries[owner].captions += _captions(note["caption"], path, "annotations", "caption")
     return list(entries.values())
 
 
@@ -73,7 +73,9 @@ def read_karpathy(path: Path, option: str = "--karpathy") -> list[Entry]:
         entries.append(
             Entry(
                 file=f"{folder}/{name}" if folder else name,
-                captions=[_text(one.get("raw"), path, "sentences", "raw") for one in sentences],
+                captions=[
+                    c for one in sentences for c in _captions(one.get("raw"), path, "sentences", "raw")
+                ],
                 id=number if number is not None else image.get("imgid"),
                 number=number if isinstance(number, int) else None,
                 split="train" if split == "restval" else split,
@@ -98,6 +100,13 @@ def _text(value: Any, path: Path, where: str, name: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{path}: an entry of '{where}' has no text '{name}' (it is {value!r})")
     return value
+
+
+def _captions(value: Any, path: Path, where: str, name: str) -> list[str]:
+    """The caption, or several where the text is a list of them."""
+    text = _text(value, path, where, name)
+    several = listed(text)
+    return [text] if several is None else several
 
 
 def _id(value: Any, path: Path, where: str) -> int | str:

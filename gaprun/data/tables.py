@@ -36,7 +36,7 @@ _NO_TABLES = {
     ),
     *(".zst", ".zip", ".tar"),
 }
-CAPTION_COLUMNS = ("caption", "comment", "text", "title", "sentence")
+CAPTION_COLUMNS = ("caption", "captions", "raw", "comment", "text", "title", "sentence", "sentences")
 _PICTURE_ROW = re.compile(r"[^,\t|;\"]+\.(jpe?g|png|webp|bmp|gif|tiff?)\"?\s*[,\t|;]", re.IGNORECASE)
 _TOKEN = re.compile(r"(.+)#(\d+)", re.DOTALL)
 
@@ -88,6 +88,13 @@ def read_table(
     names = [name.strip() for name in next(rows, _Row(1, 1, "", [])).fields]
     image = _column(names, image_column, IMAGE_COLUMNS, path, "image")
     caption = _column(names, caption_column, CAPTION_COLUMNS, path, "caption")
+    if image == caption:
+        raise UserError(
+            f"--captions {path}: the column '{names[image]}' cannot hold both file names and captions"
+        )
+    for i, name in enumerate(names):
+        if caption_column is None and name in CAPTION_COLUMNS and i not in (image, caption):
+            tally.add("other_column", name)
     split = _split_column(names, image, caption, path)
     pairs: list[tuple[str, str]] = []
     splits: dict[str, str | None] = {}
@@ -189,5 +196,5 @@ def _column(names: list[str], wanted: str | None, usual: tuple[str, ...], path: 
     looked = wanted or " or ".join(usual[:2])
     raise UserError(
         f"--captions {path} has no column '{looked}' (it has: {', '.join(filter(None, names)) or 'none'}): "
-        f"name it with --{kind}-column"
+        f"name it with --{kind}-column of `gaprun data captions`"
     )

@@ -39,6 +39,7 @@ REASONS = {
     "not_enlarged": "kept; already below --size",
     "not_in_karpathy": "left out: the split file lacks the picture",
     "numbered_classes": "the file has no class_names: classes are called 0, 1, ..., and zero-shot asks for these words",
+    "other_column": "not read: the column could hold captions too; --caption-column of `data captions` names one",
     "recoded": "kept as PNG",
     "repeated_caption": "kept; the same caption twice for one picture",
     "repeated_class_name": "kept; zero-shot cannot tell classes of one name apart, and a tie is a miss",

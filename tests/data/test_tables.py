@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gaprun.data.annotations import read_coco
 from gaprun.data.readers.coco import coco_entries
 from gaprun.data.readers.flickr8k import flickr8k_entries
+from gaprun.data.readers.flickr30k import flickr_entries
 from gaprun.data.tables import read_table, read_tokens
 from gaprun.data.tally import Tally
 from gaprun.data.text import clean_caption, decode_text
@@ -222,3 +226,42 @@ def test_files_of_other_kinds_are_refused_by_their_kind(tmp_path, name):
     (tmp_path / name).write_text("image,caption\na.jpg,x\n")
     with pytest.raises(UserError, match=r"is not read: save it as CSV or TSV"):
         read_table(tmp_path / name)
+
+
+def test_columns_that_could_hold_captions_too_are_said(tmp_path):
+    tally = Tally()
+    content = "image,title,caption\na.jpg,Title,a dog\n"
+    assert table(tmp_path, content, tally) == {"a.jpg": ["a dog"]}
+    assert tally.examples == {"other_column": ["title"]}
+    tally = Tally()
+    assert (
+        table(tmp_path, content, tally, caption_column="title") == {"a.jpg": ["Title"]} and not tally.counts
+    )
+    with pytest.raises(UserError, match="'image' cannot hold both file names and captions"):
+        table(tmp_path, content, caption_column="image")
+
+
+def test_the_hubs_table_of_flickr30k_gives_pictures_captions_and_splits(tmp_path):
+    path = tmp_path / "flickr_annotations_30k.csv"
+    rows = ['"[""Two men"", ""Two guys""]","[0, 1]",train,1.jpg,0', '"[""A dog""]",[2],test,2.jpg,1']
+    path.write_text("\n".join(["raw,sentids,split,filename,img_id", *rows]))
+    assert [(entry.file, entry.captions, entry.split) for entry in flickr_entries(path)] == [
+        ("1.jpg", ["Two men", "Two guys"], "train"),
+        ("2.jpg", ["A dog"], "test"),
+    ]
+
+
+def test_a_list_in_cocos_caption_is_several_and_an_images_split_is_kept(tmp_path):
+    path = tmp_path / "c.json"
+    images = [{"id": 1, "file_name": "a.jpg", "split": "test"}, {"id": 2, "file_name": "b.jpg"}]
+    notes = [
+        {"id": 1, "image_id": 1, "caption": "['one', 'two']"},
+        {"id": 2, "image_id": 2, "caption": "three"},
+    ]
+    path.write_text(json.dumps({"images": images, "annotations": notes}))
+    assert [(e.captions, e.split) for e in read_coco(path)] == [(["one", "two"], "test"), (["three"], None)]
+    assert [entry.split for entry in coco_entries([path], None, True)] == ["test", None]
+    images[0]["split"] = "left"
+    path.write_text(json.dumps({"images": images, "annotations": notes}))
+    with pytest.raises(UserError, match="image 1: split 'left' is none of train, val and test"):
+        read_coco(path)
