@@ -185,7 +185,8 @@ def file_model(path: Path, content: dict[str, Any], arch: str | None) -> Foreign
     trained = trained_beside(path)
     known = arch or (trained.arch if trained else None)
     if known is None:
-        raise UserError(f"{path}: the file does not say which architecture it holds; add --model ARCH")
+        way_out = f"--ckpt {path.parent} does" if is_model(path.parent) else "add --model ARCH"
+        raise UserError(f"{path}: the file does not say which architecture it holds; {way_out}")
     remarks += trained.remarks if trained else ()
     if are_openai(state):
         remarks.append(f"{path}: OpenAI's weights, built with QuickGELU as they were trained")

@@ -315,6 +315,15 @@ def test_nothing_is_resized_or_left_out_in_silence(store, tmp_path, tiny):
         load_model(store, str(saved(tmp_path, tiny, half, run="less")), None, None)
 
 
+def test_a_file_in_a_model_folder_is_sent_to_its_folder(store, tmp_path, tiny):
+    torch.save(built(tiny)[0].state_dict(), tiny / "open_clip_pytorch_model.bin")
+    with pytest.raises(UserError, match=f"which architecture it holds; --ckpt {tiny} does"):
+        load_model(store, str(tiny / "open_clip_pytorch_model.bin"), None, None)
+    torch.save(built(tiny)[0].state_dict(), tmp_path / "w.pt")
+    with pytest.raises(UserError, match="which architecture it holds; add --model ARCH"):
+        load_model(store, str(tmp_path / "w.pt"), None, None)
+
+
 def test_the_users_architecture_wins_and_the_difference_is_said(store, tmp_path, tiny):
     path = saved(tmp_path, tiny, built(tiny)[0].state_dict(), model="RN50")
     loaded = load_model(store, str(path), f"local-dir:{tiny}", None)
