@@ -81,7 +81,7 @@ class SetupRows:
             counts = Counter(cell.verdict for cell in cells if cell and cell.verdict)
             told = ", ".join(f"{counts[one]} {words}" for one, words in TOLD.items() if counts[one])
             if told:
-                parts.append(f"{WORDS.get(measure, measure)} ({margins[measure]:g}) {told}")
+                parts.append(f"{WORDS.get(measure, measure)} ({margins[measure]:g}): {told}")
         return f"Rows by margin: {'; '.join(parts)}." if parts else ""
 
     def cell(self, label: str, measure: str) -> Reached | None:

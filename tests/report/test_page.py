@@ -218,7 +218,7 @@ def test_a_margin_gives_the_verdicts_of_compare(with_margins):
     assert panels["gap (test)"].x.margin == 0.1 and panels["recall@1"].x.margin == 3.0
     assert panels["probe"].x.margin is None
     counts = Counter(told.values())
-    said = f"gap (0.1) {counts[margins.ALIKE]} with no difference so large, {counts[margins.DIFFERENT]} different"
+    said = f"gap (0.1): {counts[margins.ALIKE]} with no difference so large, {counts[margins.DIFFERENT]} different"
     assert said in found.verdicts() and found.verdicts() in html.unescape(text)
     assert "Shaded: below the margin (gap (test) 0.1, recall@1 3); ≈" in text and "] ≈ p" in text
 
