@@ -13,6 +13,7 @@ from gaprun.errors import UserError
 from gaprun.metrics import UP
 from gaprun.tables import Table
 
+OWN = "own runs"  # what a set-up is called that only the kind of its runs tells from others: they are not imported
 MOST_ROWS = 40  # of all set-ups together
 Lane = Mapping[str, Column]
 Place = tuple[str, str, str]
@@ -55,6 +56,7 @@ def line_above(words: str, lanes: Sequence[Lane], places: bool) -> str:
     for lane in lanes:
         if words in lane and is_alone(lane, lanes):
             by_place.setdefault(place_of(lane[words]), []).append(lane[words].metric)
+    words = words or OWN
     if not places or not by_place:
         return f"{words}:"
     texts = [f"{dataset}/{split}, {protocol}" for dataset, split, protocol in by_place]
@@ -101,7 +103,7 @@ def each_setup(comparison: Comparison, view: Callable[[Comparison], Table]) -> l
             refused.append(error)
             continue
         records = tuple({"setup": words, **record} for record in table.records)
-        found.append(replace(table, title=f"{words}:", records=records))
+        found.append(replace(table, title=f"{words or OWN}:", records=records))
     if not found:
         raise refused[0]
     return found

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gaprun.errors import GaprunError, UserError
 from gaprun.store import Store, open_store
 from gaprun.store.content import Rows
-from gaprun.store.copying import CopyReport, copy_database, write_rows
+from gaprun.store.copying import CopyReport, OtherContent, copy_database, write_rows
 
 
 def import_export(store: Store, rows: Rows, source: str) -> CopyReport:
@@ -35,6 +35,10 @@ def import_export(store: Store, rows: Rows, source: str) -> CopyReport:
             raise UserError(f"{source}: its tables do not fit each other ({reason})") from None
         try:
             return copy_database(between, store)
+        except OtherContent as error:
+            raise UserError(
+                f"{source}: {error.held}; nothing came in: `gaprun runs rm` those first, or name another --db"
+            ) from None
         except GaprunError as error:
             raise UserError(f"{source}: {error}") from None
         finally:

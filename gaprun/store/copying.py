@@ -26,6 +26,15 @@ Conflict = Literal["error", "keep", "replace"]
 Progress = Callable[[int, int], None]
 
 
+class OtherContent(UserError):
+    """The target holds some of the runs, and they differ: nothing was copied. `held` says which."""
+
+    def __init__(self, held: str) -> None:
+        self.held = held
+        way_out = "say --on-conflict keep (what it has) or --on-conflict replace; nothing was copied"
+        super().__init__(f"{held}: {way_out}")
+
+
 @dataclass
 class CopyReport:
     """What a copy did to the target: ids of runs by their fate, and the content that was verified there."""
@@ -44,8 +53,8 @@ def copy_database(
 
     The source is read as it was at one moment, the target changes wholly or not at all. What was written is read
     back and must have the source's content hashes. Runs that are `kept` are outside the verified content. Raises
-    UserError for runs that differ (with `error`), a target that cannot be written and a copy onto itself; Failure
-    when the hashes differ.
+    OtherContent for runs that differ (with `error`), UserError for a target that cannot be written and a copy onto
+    itself; Failure when the hashes differ.
     """
     if source.place.url == target.place.url:
         raise UserError(f"{source.place.name} cannot be copied onto itself: name another database")
@@ -82,9 +91,8 @@ class _Copy:
                 progress(done, len(ids))
         if self.conflicts:
             names = ", ".join(self.conflicts[:5]) + (", ..." if len(self.conflicts) > 5 else "")
-            raise UserError(
-                f"{self.name} holds {len(self.conflicts)} of these runs with other content ({names}): "
-                "say --on-conflict keep (what it has) or --on-conflict replace; nothing was copied"
+            raise OtherContent(
+                f"{self.name} holds {len(self.conflicts)} of these runs with other content ({names})"
             )
         return self.report
 

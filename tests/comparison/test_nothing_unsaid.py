@@ -11,7 +11,7 @@ from gaprun.comparison.legend import about_differences
 from gaprun.comparison.rundiff import differing
 from gaprun.comparison.runlist import chosen_runs, list_table
 from gaprun.errors import UserError
-from gaprun.store import EvaluationKey
+from gaprun.store import EvaluationKey, NewRun
 from tests.protocols import named
 
 SETUP = {"schedule": {"steps": 100}, "data": {"train": ["a/train"]}}
@@ -77,6 +77,19 @@ def test_a_difference_over_some_of_the_seeds_says_so(store, add):
     assert "paired by seed where enough are shared (of the seeds that both have)" in line
     said = CliRunner().invoke(app, ["compare", "--db", path_of(store), "--summary"]).stdout
     assert "over the 3 seeds that both have" in " ".join(said.split())
+
+
+def test_own_runs_beside_imported_ones_have_a_heading(store, add):
+    """Only the kind of its runs tells that set-up from the other: no word of the recipe does."""
+    for seed in range(3):
+        add("baseline", seed, gap=0.5 + seed / 90, resolved=EXP)
+    imported = NewRun("clip-1", "clip", "external", None, "h", {"name": "clip"}, {}, "0", "", 0)
+    store.begin_run(imported)
+    key = EvaluationKey("c-clip", 0, "gap", "scenes", "test", "f1", named("full"))
+    store.add_evaluation("clip-1", key, {"gap": 0.75}, 512, 64)
+    store.finish_run("clip-1", "finished")
+    said = CliRunner().invoke(app, ["compare", "--db", path_of(store), "--metric", "gap"]).stdout
+    assert "own runs:" in said and "external:" in said and "\n:" not in said
 
 
 @pytest.mark.parametrize(

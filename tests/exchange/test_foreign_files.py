@@ -83,6 +83,16 @@ def test_what_is_here_under_another_name_of_its_data_is_not_taken_for_imported(
     assert stored(store, "image_recall@5") == {("ViT-B-32-openai@CLIP_benchmark", "flickr30k"): 50.0}
 
 
+def test_an_export_that_says_otherwise_is_refused_with_a_way_out(store: Store, tmp_path: Path) -> None:
+    import_files(lambda: store, [benchmark(tmp_path / "one.json", RECALL)])
+    export(store, tmp_path / "out.zip", None)
+    (run,) = store.runs()
+    store.set_note(run.id, "changed")
+    report = import_files(lambda: store, [tmp_path / "out.zip"])
+    assert report.done == [] and "gaprun runs rm" in report.refused[0] and run.id in report.refused[0]
+    assert "--on-conflict" not in report.refused[0]
+
+
 @pytest.mark.parametrize("words", [{"name": "mine"}, {"data": "coco/test"}])
 def test_an_export_of_our_own_keeps_its_names(store: Store, tmp_path: Path, words: dict[str, str]) -> None:
     import_files(lambda: store, [benchmark(tmp_path / "one.json", RECALL)])
