@@ -82,8 +82,9 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} holds no {INDEX}: it is not a finished split") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): write the split again with --force") from None
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        found = index.get("format") if isinstance(index, dict) else type(index).__name__
+    if not isinstance(index, dict) or "format" not in index:
+        raise UserError(f"{path} was not written by gaprun: it is no index of a split")
+    if (found := index["format"]) != FORMAT:
         raise UserError(f"{path} has format {found!r} and this gaprun reads {FORMAT}: write the split again")
     missing = {"dataset", "split", "samples", "shards", "fingerprint"} - index.keys()
     if missing:

@@ -30,7 +30,7 @@ REASONS = {
     "hidden": "left out: hidden files and folders, __MACOSX, @eaDir",
     "integer_pixels": "left out: pixels are 32-bit integers of unknown range; save them with 8 bits",
     "label_without_name": "kept; no classnames.txt beside the shards names the classes, zero-shot needs one",
-    "json_without_caption": "the .json has no caption, captions, sentences, text or TEXT",
+    "json_without_caption": "the .json has no text, or list of texts, under caption, captions, sentences, text or TEXT",
     "label_from_json": "the label of the .json is taken; the .cls beside it says something else",
     "listed_captions": "read as several captions: the text is a list of texts",
     "no_caption": "no caption belongs to the picture",

@@ -54,8 +54,10 @@ def sample_words(texts: Mapping[str, bytes], others: Sequence[bytes] = ()) -> Sa
         words.reasons += ["caption_from_other"] if words.captions else []
     elif others:
         words.reasons += ["unread_text"] * len(others)
-    if meta and not words.captions and not {"label", *_CAPTION_KEYS} & meta.keys():
-        words.reasons.append("json_without_caption")
+    if meta and not words.captions and "label" not in meta:
+        held = [meta[key] for key in _CAPTION_KEYS if key in meta]
+        if not held or any(not isinstance(value, str | list | None) for value in held):
+            words.reasons.append("json_without_caption")
     return words
 
 

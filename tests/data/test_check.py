@@ -255,6 +255,7 @@ def test_folders_without_usable_shards_are_refused(tmp_path):
     (tmp_path / "0.tar.gz").write_bytes(b"x")
     with pytest.raises(UserError, match="unpacked to .tar"):
         index_folder(tmp_path)
+    (tmp_path / "0.tar.gz").unlink()
     (tmp_path / "0.tar").write_bytes(b"this is no tar")
     with pytest.raises(UserError, match="no usable picture.*truncated_shard 1"):
         index_folder(tmp_path)

@@ -95,7 +95,7 @@ def test_unindexed_and_unfinished_folders_say_what_to_do(tmp_path):
     ("change", "message"),
     [
         (lambda text: "{", "cannot be read"),
-        (lambda text: "[]", "format 'list'"),
+        (lambda text: "[]", "was not written by gaprun"),
         (lambda text: text.replace('"format": 1', '"format": 99'), "format 99"),
         (lambda text: text.replace('"fingerprint"', '"fingreprint"'), "lacks fingerprint"),
         (lambda text: text.replace("00000.tar", "../00000.tar"), "outside its own folder"),
