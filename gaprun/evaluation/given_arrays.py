@@ -12,6 +12,8 @@ import numpy as np
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array
 
+COLUMNS = ("modality", "embedding", "owner", "label", "name")  # of a table
+
 
 def arrays_of(path: Path) -> dict[str, Array]:
     """Every array by its name. Raises UserError for what cannot be read."""
@@ -22,7 +24,7 @@ def arrays_of(path: Path) -> dict[str, Array]:
         )
     try:
         if path.is_dir():
-            return {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))}
+            return {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("[!.]*.npy"))}
         if path.suffix == ".parquet":
             return _table(path)
         with np.load(path, allow_pickle=False) as found:
@@ -53,6 +55,7 @@ def _table(path: Path) -> dict[str, Array]:
         if modality not in places:
             raise ValueError(f"row {row}: modality {modality!r} is none of image, text, class")
         places[modality].append(row)
+    _check_table(table, places)
 
     def column(name: str, rows: list[int]) -> list[Any] | None:
         values = [table[name][row] for row in rows] if name in table else []
@@ -70,11 +73,29 @@ def _table(path: Path) -> dict[str, Array]:
 
 
 def _whole(values: list[Any] | None) -> list[Any] | None:
-    """Whole numbers as such, which pandas keeps as floats beside empty cells; those as -1, for no class."""
+    """Whole numbers as such, which pandas keeps as floats beside empty cells; those as -1, for none."""
     if values is None:
         return None
-    empty = [value is None or value != value for value in values]
-    whole = all(none or float(value).is_integer() for none, value in zip(empty, values, strict=True))
-    return (
-        [-1 if none else int(value) for none, value in zip(empty, values, strict=True)] if whole else values
-    )
+    filled = [-1 if value is None or value != value else value for value in values]
+    whole = all(isinstance(value, int | float) and float(value).is_integer() for value in filled)
+    return [int(value) for value in filled] if whole else values
+
+
+def _check_table(table: dict[str, list[Any]], places: dict[str, list[int]]) -> None:
+    """Raise ValueError for columns that would be passed over in silence, and rows of different lengths."""
+    unknown = sorted(name for name in table if name not in COLUMNS and not name.startswith("__index_level_"))
+    if unknown:
+        raise ValueError(
+            f"unknown columns {', '.join(unknown)}; known are {', '.join(COLUMNS)}: leave them out"
+        )
+    lengths = [len(one) if isinstance(one, list) else None for one in table["embedding"]]
+    odd = next((row for row, length in enumerate(lengths) if length != lengths[0] or not length), None)
+    if odd is not None:
+        raise ValueError(f"row {odd}: its embedding has {lengths[odd]} numbers, row 0 has {lengths[0]}")
+    owners = [table["owner"][row] for row in places["image"]] if "owner" in table else []
+    for number, owner in enumerate(owners):
+        if owner is not None and owner == owner and owner != number:
+            raise ValueError(
+                f"row {places['image'][number]}: image {number} has owner {owner}; owner is a text's, the number of "
+                "its image from 0 in the order of the rows"
+            )

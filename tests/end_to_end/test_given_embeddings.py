@@ -232,6 +232,33 @@ def test_a_table_of_pandas_with_empty_cells(tmp_path):
     assert given.labels.tolist() == [0, -1] and given.rows.owner.tolist() == [1] and given.classes == ["cat"]
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows[0].update(id=3), "unknown columns id; known are modality"),
+        (lambda rows: rows[1].update(embedding=[1.0]), "row 1: its embedding has 1 numbers, row 0 has 2"),
+        (lambda rows: rows[1].update(embedding=None), "row 1: its embedding has None numbers"),
+        (lambda rows: rows[0].update(owner=1), "row 0: image 0 has owner 1.0; owner is a text's"),
+        (lambda rows: rows[0].update(modality="audio"), "modality 'audio' is none of"),
+        (lambda rows: [row.update(label="cat") for row in rows], "`labels` must be 2 whole numbers"),
+        (lambda rows: rows[0].update(label=0.5), "`labels` must be 2 whole numbers"),
+    ],
+)
+def test_tables_that_could_mean_something_else_are_refused(tmp_path, change, said):
+    pandas = pytest.importorskip("pandas")
+    rows = [
+        {"modality": kind, "embedding": [1.0, float(i)], **({"owner": i} if kind == "text" else {})}
+        for kind in ("image", "text")
+        for i in range(2)
+    ]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "mine.parquet")
+    assert read_given(tmp_path / "mine.parquet").rows.owner.tolist() == [0, 1]
+    change(rows)
+    pandas.DataFrame(rows).to_parquet(tmp_path / "mine.parquet")
+    with pytest.raises(UserError, match=said):
+        read_given(tmp_path / "mine.parquet")
+
+
 @pytest.mark.parametrize("name", ["mine.npy", "mine.pt", "mine.safetensors", "mine.h5", "mine.pkl"])
 def test_files_of_other_kinds_are_named_with_the_way_out(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
