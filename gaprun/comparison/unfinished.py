@@ -12,6 +12,7 @@ from gaprun.store.where import parse_conditions
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
+    from gaprun.store.models import Run
 
 MOST_NAMED = 6
 
@@ -21,17 +22,15 @@ def left_out(store: Store, rows: Sequence[Row], where: Sequence[str], baseline: 
     row is called so; none for others, which nobody asked for.
     """
     of_runs = [text for c in parse_conditions(where) if c.key not in METRIC_KEYS for text in c.texts()]
-    runs = store.unfinished(of_runs)
-    if not runs:
-        return []
     trained = {row["recipe_hash"] for row in rows}
     have = {(row["recipe_hash"], row["seed"]) for row in rows}
-    wanted = {baseline or BASELINE} - {row["recipe"] for row in rows}
-    missing = [
-        run
-        for run in runs
-        if (run.recipe_hash in trained or run.recipe in wanted) and (run.recipe_hash, run.seed) not in have
-    ]
+    lacking = {baseline or BASELINE} - {row["recipe"] for row in rows}
+
+    def belongs(run: Run) -> bool:
+        known = run.recipe_hash in trained or run.recipe in lacking
+        return known and (run.recipe_hash, run.seed) not in have
+
+    missing = store.unfinished(of_runs, belongs)
     missing.sort(key=lambda run: (run.recipe, run.seed is None, run.seed or 0))
     named = [f"{run.recipe} seed {run.seed} ({run.status})" for run in missing[:MOST_NAMED]]
     more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,28 +25,43 @@ from gaprun.store.selecting import (
     row_holds,
     split_by_key,
 )
-from gaprun.store.standing import LOST, lost_runs, stand
+from gaprun.store.standing import GOING, LOST, lost_runs, stand
 from gaprun.store.where import Condition, dotted_keys, lookup
 
+PART = 500  # ids in one statement
+LIGHT = tuple(defer(column, raiseload=True) for column in (Run.resolved_recipe, Run.environment, Run.notes))
 
-def runs(
-    session: Session, conditions: Sequence[Condition], light: bool = False, unfinished: bool = False
-) -> list[Run]:
-    """Runs that satisfy every condition, newest first; `light` leaves the large documents unread; `unfinished`: but
-    for the finished."""
+
+def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
+    """Runs that satisfy every condition, newest first; `light` leaves the large documents unread."""
     query = select(Run).order_by(Run.created.desc(), Run.id)
-    if unfinished:
-        query = query.where(Run.status != "finished")
-    if light:
-        large = (Run.resolved_recipe, Run.environment, Run.notes)
-        query = query.options(*(defer(column, raiseload=True) for column in large))
+    query = query.options(*LIGHT) if light else query
     own, dotted = split_by_key(conditions, RUN_KEYS)
     lost = lost_runs(session)
     found = list(session.scalars(query.where(*prefilter(in_sql(own, lost), RUN_KEYS))))
-    if unfinished and not found:
-        return []
     for run in found:
         stand(run, lost)
+    return _that_hold(session, found, own, dotted)
+
+
+def unfinished(session: Session, conditions: Sequence[Condition], wanted: Callable[[Run], bool]) -> list[Run]:
+    """The `wanted` of the runs that are not finished and satisfy every condition, newest first and light.
+
+    Whether one that says that it goes on is lost is asked of these alone: that may be a question to a cluster.
+    """
+    query = select(Run).where(Run.status != "finished").order_by(Run.created.desc(), Run.id)
+    found = [run for run in session.scalars(query.options(*LIGHT)) if wanted(run)]
+    if going := [run.id for run in found if run.status in GOING]:
+        lost = lost_runs(session, going if len(going) <= PART else None)
+        for run in found:
+            stand(run, lost)
+    return _that_hold(session, found, *split_by_key(conditions, RUN_KEYS)) if found else []
+
+
+def _that_hold(
+    session: Session, found: Sequence[Run], own: Sequence[Condition], dotted: Sequence[Condition]
+) -> list[Run]:
+    """Those of `found` that satisfy conditions on their own columns and on dotted keys of their recipes."""
     values = recipe_values(session, [c.key for c in dotted], RUN_KEYS)
 
     def holds(run: Run) -> bool:
@@ -225,7 +240,7 @@ def steps_per_epoch(session: Session, run_ids: Sequence[str]) -> dict[str, float
     return found
 
 
-def _parts(run_ids: Sequence[str], size: int = 500) -> list[Sequence[str]]:
+def _parts(run_ids: Sequence[str], size: int = PART) -> list[Sequence[str]]:
     """Databases limit the parameters of a statement."""
     return [run_ids[start : start + size] for start in range(0, len(run_ids), size)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -58,10 +58,10 @@ class Reading(OpenDatabase):
         conditions = parse_conditions(where)
         return self._read(lambda session: queries.runs(session, conditions, light))
 
-    def unfinished(self, where: Iterable[str]) -> list[Run]:
-        """The runs for which every condition holds and that are not finished, as `runs` gives them, light."""
+    def unfinished(self, where: Iterable[str], wanted: Callable[[Run], bool]) -> list[Run]:
+        """The `wanted` runs for which every condition holds and that are not finished; see `queries.unfinished`."""
         conditions = parse_conditions(where)
-        return self._read(lambda session: queries.runs(session, conditions, light=True, unfinished=True))
+        return self._read(lambda session: queries.unfinished(session, conditions, wanted))
 
     def unmet(self, where: Iterable[str]) -> str:
         """Which condition no stored value meets, and the nearest that one does; "" where each has one."""
