@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -35,7 +36,8 @@ def activation_bytes(recipe: Recipe, pairs: int | None = None) -> int:
         return tensor
 
     with FakeTensorMode(allow_non_fake_inputs=True):
-        clip = towers.clip.to_empty(device=kind).train()
+        clip = towers.clip.train()
+        _move(clip, kind)
         freeze(clip, recipe.model.freeze)
         weights = {p.untyped_storage()._cdata for p in clip.parameters()}
         size = towers.image_size
@@ -47,6 +49,19 @@ def activation_bytes(recipe: Recipe, pairs: int | None = None) -> int:
             features = clip.encode_image(images), towers.encode_text(tokens)
         del features
         return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
+
+
+def _move(module: nn.Module, kind: str) -> None:
+    """Put parameters and buffers on `kind`, without values; what parts share stays shared (`to_empty` fails on it)."""
+    moved: dict[Any, Any] = {}
+    for part in module.modules():
+        for values in (part._parameters, part._buffers):
+            for name, value in values.items():
+                if value is not None and value not in moved:
+                    empty = torch.empty_like(value, device=kind)
+                    learned = isinstance(value, nn.Parameter)
+                    moved[value] = nn.Parameter(empty, value.requires_grad) if learned else empty
+                values[name] = moved.get(value)
 
 
 @contextmanager

@@ -26,8 +26,18 @@ def recipe(batch: int, model: dict, **compute) -> Recipe:
     )
 
 
-def test_the_count_is_what_a_real_forward_pass_keeps() -> None:
-    chosen = recipe(16, {"inline": SMALL})
+TEXT = {"context_length": 24, "width": 16, "heads": 2, "layers": 2}
+VIT = {
+    "vision": {"image_size": 32, "layers": 2, "width": 16, "head_width": 8, "patch_size": 8},
+    "embed_dim": 8,
+}
+
+
+@pytest.mark.parametrize(
+    "model", [SMALL, VIT | {"text": TEXT, "shared": True}], ids=["resnet", "shared tower"]
+)
+def test_the_count_is_what_a_real_forward_pass_keeps(model: dict) -> None:
+    chosen = recipe(16, {"inline": model})
     towers = build_towers(chosen.model)
     weights = {p.untyped_storage().data_ptr() for p in towers.clip.parameters()}
     kept: dict[int, torch.Tensor] = {}
