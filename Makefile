@@ -23,7 +23,7 @@ quickstart: $(VENV)/.gaprun
 	@echo "Curves, clouds and examples: report.html. All methods, more seeds and real photos: docs/findings.md."
 
 # Makes results.db.example again: the small tables and sweeps on drawn scenes (about four hours on two quiet cores) and, where
-# data/flickr8k and data/cifar10 are there, the tables on photos (about six hours more). What CLIP-Refine starts from is a
+# data/flickr8k and data/cifar10 are there, the tables on photos (about five hours more). What CLIP-Refine starts from is a
 # baseline of its own, kept apart in start.db.
 SMALL := paper/small/table2 paper/small/table2-scaled paper/small/table3 paper/small/table5 paper/small/same-end \
 	paper/small/soft-swap paper/small/longer sweeps/methods sweeps/own-towers sweeps/shared-tower
