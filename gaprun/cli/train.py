@@ -74,6 +74,10 @@ def train(
     if is_follower():
         _follow(db, device, dry_run)
         return
+    if is_shared() and (side_by_side or processes):
+        raise UserError("under torchrun, leave out --jobs and --nproc-per-node")
+    if side_by_side and processes is not None and processes > 1:
+        raise UserError("--nproc-per-node trains one job at a time: leave out --jobs")
     jobs = _jobs(recipe, resume, overrides or [], seeds, db)
     if dry_run:
         from gaprun.jobs.plan import plan_rows, plan_table
@@ -106,12 +110,8 @@ def train(
         err_console.print(f"{done} of {counted(len(jobs), 'run')} {verb} finished already", highlight=False)
         say_other_names(known)
     if is_shared():
-        if side_by_side or processes:
-            raise UserError("under torchrun, leave out --jobs and --nproc-per-node")
         run_together(waiting, store, db, device, refused, fail_fast)
     elif waiting and processes is not None and processes > 1:
-        if side_by_side:
-            raise UserError("--nproc-per-node trains one job at a time: leave out --jobs")
         again = ["train", *_same(recipe, db, seeds, overrides, resume, device)]
         again += ["--fail-fast"] if fail_fast else []
         code = launch(again, processes)

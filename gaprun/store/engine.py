@@ -60,9 +60,11 @@ class Place:
 def locate(url: str | None) -> Place:
     """The database meant by `url`: a path, a `sqlite:///` or a `postgresql://` URL.
 
-    None means GAPRUN_DB, then results.db. Touches no file. Raises UserError for a scheme that gaprun has no
-    code for.
+    None means GAPRUN_DB, then results.db. Touches no file. Raises UserError for an empty name, as a shell's unset
+    variable leaves, and for a scheme that gaprun has no code for.
     """
+    if url is not None and not url.strip():
+        raise UserError("the name of the database is empty: give a file or a URL, or leave it out")
     text = url or os.environ.get("GAPRUN_DB") or "results.db"
     if "://" not in text:
         if text.startswith(("sqlite:", "postgresql:", "postgres:")):

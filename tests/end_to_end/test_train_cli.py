@@ -31,6 +31,8 @@ def test_train_compare_and_find_again(gaprun: Gaprun, tmp_path: Path) -> None:
     plan = parsed(gaprun("train", str(sweep), "--dry-run", "--json"))
     assert [row["steps"] for row in plan] == [40] * 4 and {row["status"] for row in plan} == {"new"}
     assert all(row["images"] == 256 and row["parameters"] > 1e5 for row in plan)
+    both = gaprun("train", str(sweep), "--dry-run", "--jobs", "2", "--nproc-per-node", "2")
+    assert both.returncode == 2 and "leave out --jobs" in both.stderr
 
     done = gaprun("train", str(sweep), "--jobs", "2")
     assert done.returncode == 0, done.stderr

@@ -65,6 +65,7 @@ def wrong_places(folder):
         "https://host/name": "no support for 'https' databases",
         "sqlite://": "names no file",
         "sqlite:///:memory:": "names no file",
+        "": "is empty: give a file or a URL",
         "sqlite:/results.db": "is not a database URL",
         "postgresql://host:port/name": "is not a database URL",
         "postgresql+nosuchdriver://host/name": "driver of postgresql+nosuchdriver://host/name is not installed",
