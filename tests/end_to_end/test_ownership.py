@@ -134,7 +134,6 @@ COMMANDS: dict[str, tuple[list[str], list[str], str | None]] = {
             "--db",
             "EXAMPLE",
             "RUN",
-            "--force",
             "--out",
             "TARGET",
         ],
