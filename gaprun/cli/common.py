@@ -76,7 +76,8 @@ def print_json(value: Any) -> None:
         print(json.dumps(jsonable(value), indent=2, default=str))
         return
     try:
-        lines = [json.dumps(one, default=str, allow_nan=False) for one in value]
+        encoder = json.JSONEncoder(default=str, allow_nan=False)
+        lines = [encoder.encode(one) for one in value]
     except ValueError:  # a number that JSON does not have
         lines = [json.dumps(jsonable(one), default=str) for one in value]
     print("[\n" + ",\n".join(lines) + "\n]" if lines else "[]")

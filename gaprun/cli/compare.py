@@ -26,6 +26,7 @@ from gaprun.cli.output import (
     say,
     show,
 )
+from gaprun.comparison import uncollected
 from gaprun.errors import UserError
 
 
@@ -40,7 +41,7 @@ class FamilyName(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add `compare` to `app`."""
     app.command(epilog="Example: gaprun compare --metric gap --metric recall@5 --db results.db.example")(
-        compare
+        uncollected()(compare)
     )
 
 

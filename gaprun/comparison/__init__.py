@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gaprun.comparison.margins import Margin
     from gaprun.comparison.values import Comparison
 
-__all__ = ["compare", "listed"]
+__all__ = ["compare", "listed", "uncollected"]
 HEALTH_RUNS = 200
 
 
@@ -62,14 +62,14 @@ def compare(
         *(f"protocol={name}" for name in listed(protocol)),
         *(f"dataset={name}" for name in listed(dataset)),
     ]
-    with _uncollected():
+    with uncollected():
         rows, notes = select.load(store, names, by, conditions, all_statuses, allow_mixed, baseline, at=at)
         result = table.build(rows, by, baseline, names, sort, notes, family, allow_mixed, margin)
     if queries:
         from gaprun.comparison.querytests import add_query_tests
 
-        add_query_tests(store, result, rows)
-    runs = {row["id"]: row["group"] for row in rows}
+        add_query_tests(store, result, rows.rows())
+    runs: dict[str, str] = dict(rows.entries("id", "group"))
     if health or (health is None and len(runs) <= HEALTH_RUNS):
         from gaprun.comparison.health import mark
 
@@ -92,8 +92,10 @@ def listed(value: str | Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Python's search for circles put off: over 100,000 rows it takes a third of the time, and there are none."""
+def uncollected() -> Iterator[None]:
+    """Python's search for circles put off, also as a decorator: over 100,000 values it takes a third of the time, of
+    a command's start a tenth, and there are none to speak of.
+    """
     on = gc.isenabled()
     gc.disable()
     try:

@@ -1,36 +1,40 @@
-"""The rows of one group and one column of a comparison, gathered in one pass over what may be 100,000 of them."""
+"""The values of one group in one column of a comparison, gathered from what may be 100,000 rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from gaprun.comparison.places import PLACE
+from gaprun.store.columns import Columns, Entries
 
 
 @dataclass(slots=True)
 class Gathered:
     """What the rows of one group say of one column.
 
-    values, steps: by unit; recipes: their names in order; sizes: how many items were measured; undefined: how many
-    values are not defined (NaN).
+    values, steps: by unit; recipes: their names in order; undefined: how many values are not defined (NaN).
     """
 
     values: dict[Any, list[float]] = field(default_factory=dict)
     steps: dict[Any, int] = field(default_factory=dict)
     recipes: dict[str, None] = field(default_factory=dict)
-    sizes: set[int | None] = field(default_factory=set)
     mixed: str = ""
     undefined: int = 0
 
-    def enter(self, row: Mapping[str, Any]) -> None:
-        """Add one row."""
-        self.sizes.add(row["n"])
-        self.recipes[row["recipe"]] = None
-        if row["mixed"]:
-            self.mixed = row["mixed"]
-        value, unit = row["value"], row["unit"]
+
+def gathered(rows: Columns) -> dict[Entries, Gathered]:
+    """By group, metric, data set, split and protocol."""
+    codes, found = rows.kinds("group", *PLACE)
+    cells = [Gathered() for _ in found]
+    for code, value, unit, step in rows.entries(codes, "value", "unit", "step"):
+        cell = cells[code]
         if value is None:
-            self.undefined += 1
-            return
-        self.values.setdefault(unit, []).append(value)
-        self.steps[unit] = row["step"]
+            cell.undefined += 1
+            continue
+        cell.values.setdefault(unit, []).append(value)
+        cell.steps[unit] = step
+    for code, recipe, mixed in dict.fromkeys(rows.entries(codes, "recipe", "mixed")):
+        cells[code].recipes[recipe] = None
+        cells[code].mixed = mixed or cells[code].mixed
+    return dict(zip(found, cells, strict=True))

@@ -7,7 +7,7 @@ was made, and the note below the table says where values of the same data are sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from gaprun.comparison.statistics import settled
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import expand_metric, metric
 from gaprun.metrics import NONE, UP
+from gaprun.store.columns import Columns
 from gaprun.store.selecting import METRIC_KEYS
 from gaprun.store.where import parse_conditions
 
@@ -39,14 +40,13 @@ class Moment:
     best: bool = False
     chosen_on: frozenset[str] = frozenset()
 
-    def told(self, rows: Rows) -> list[str]:
-        """The notes below values of `rows`, each with its `group`."""
+    def told(self, columns: Columns) -> list[str]:
+        """The notes below these values, each with its `group`."""
         lines = list(self.notes)
         if self.best:
-            lines.append(f"steps taken: {_by_group(rows)}")
-        flattered = sorted(
-            {f"{r['dataset']}/{r['split']}" for r in rows if r["data_fingerprint"] in self.chosen_on}
-        )
+            lines.append(f"steps taken: {_by_group(columns)}")
+        shown = columns.kinds("dataset", "split", "data_fingerprint")[1]
+        flattered = sorted({f"{dataset}/{split}" for dataset, split, data in shown if data in self.chosen_on})
         if flattered:
             lines.append(
                 f"optimistic: the steps were chosen on {' and '.join(flattered)}, which is shown too; choose on other "
@@ -56,37 +56,42 @@ class Moment:
 
 
 def rows_at(
-    store: Store, at: str | None, names: Iterable[str], where: Sequence[str] = (), keys: Sequence[str] = ()
-) -> tuple[Rows, Moment]:
-    """`store.metric_rows` of the moment `at` (None: the furthest step), and that moment.
+    store: Store,
+    at: str | None,
+    names: Iterable[str],
+    where: Sequence[str] = (),
+    keys: Sequence[str] = (),
+    only: Collection[str] | None = None,
+) -> tuple[Columns, Moment]:
+    """`store.metric_columns` of the moment `at` (None: the furthest step), and that moment.
 
     Raises UserError for what names no moment, for a `where` that names steps too, and where no run that meets `where`
     was measured at it.
     """
     names = list(names)
     if at is None:
-        return store.metric_rows(names, where, keys), Moment()
+        return store.metric_columns(names, where, keys, only=only), Moment()
     if chosen := [text for c in parse_conditions(where) if c.key == "step" for text in c.texts()]:
         raise UserError(f"--at {at} says which step counts: leave --where {chosen[0]} out")
-    every = store.metric_rows(names, where, every_step=True)
+    every = store.metric_columns(names, where, every_step=True, only=())
     moment = _moment(store, at, every, where)
     conditions = [*where, *(f"step={step}" for step in sorted(set(moment.steps.values())))]
-    rows = store.metric_rows(names, conditions, keys, every_step=True) if moment.steps else []
-    rows = [row for row in rows if moment.steps.get(row["id"]) == row["step"]]
-    if every and not rows:
-        steps = sorted({row["step"] for row in every})
+    taken = store.metric_columns(names, conditions, keys, every_step=True, only=only)
+    taken = taken.kept([moment.steps.get(run) == step for run, step in taken.entries("id", "step")])
+    if every and not taken:
+        steps = sorted(set(every["step"]))
         listed = ", ".join(map(str, steps[:MOST_LISTED])) + (", ..." if len(steps) > MOST_LISTED else "")
         raise UserError(f"--at {at}: no run was measured then; there are values of steps {listed}")
-    missing = len({row["id"] for row in every} - {row["id"] for row in rows})
+    missing = len({*every["id"]} - {*taken["id"]})
     if missing:
         moment.notes.append(f"{missing} run(s) without a value of that step are left out")
-    return rows, moment
+    return taken, moment
 
 
-def _moment(store: Store, at: str, every: Rows, where: Sequence[str]) -> Moment:
+def _moment(store: Store, at: str, every: Columns, where: Sequence[str]) -> Moment:
     if at.startswith("best:"):
         return _best(store, at, where)
-    runs = sorted({row["id"] for row in every})
+    runs = sorted(set(every["id"]))
     kind, _, text = at.partition("=")
     try:
         number = float(text)
@@ -201,12 +206,11 @@ def _listed(rows: Rows) -> str:
     return " and ".join(sorted({_data(row) for row in rows})) or "nothing"
 
 
-def _by_group(rows: Rows) -> str:
+def _by_group(columns: Columns) -> str:
     """`baseline 200, 400; flt 600, 600`: each group's steps by seed; from where to where, if they are many."""
     taken: dict[str, dict[tuple[Any, ...], int]] = {}
-    for row in rows:
-        by_seed = row["seed"] is None, row["seed"] or 0, row["id"]
-        taken.setdefault(row["group"], {})[by_seed] = row["step"]
+    for group, seed, run, step in columns.entries("group", "seed", "id", "step"):
+        taken.setdefault(group, {})[seed is None, seed or 0, run] = step
     every = [step for steps in taken.values() for step in steps.values()]
     if len(taken) > MOST_LISTED or len(every) > 5 * MOST_LISTED:
         return f"{min(every)} to {max(every)} (JSON has them by row)"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+PLACE = "metric", "dataset", "split", "protocol"  # what values stand in one column by
 SAME = {
     "n": "number of items (gallery size)",
     "data_fingerprint": "data",

@@ -16,9 +16,9 @@ from gaprun.recipe.identity import METHOD, setup_part, training_part
 from gaprun.store.selecting import TAG
 
 if TYPE_CHECKING:
+    from gaprun.store.columns import Columns
     from gaprun.store.database import Store
 
-Row = dict[str, Any]
 Document = dict[str, Any]
 # recipe_hash; kind of the run; fingerprints of the training data, where runs of one hash differ in them.
 Key = tuple[str, str, str]
@@ -36,29 +36,27 @@ class RowName:
 
 
 class Recipes:
-    """What the recipes of some metric rows are; each row gets its `recipe_key`, and `identity`.
+    """What the recipes of some stored values are; each row gets its `identity`, and the number of what it tells of it.
 
     The identity is equal in runs that repeat one recipe: its name, the value of the key that groups, and what was
     trained. Recipes are not read while nobody needs them, that is while each name has one recipe and
-    none is a baseline (unless `always`); then all set-ups are "".
+    none is a baseline (unless `always`); then all set-ups are "". All is found out once a recipe, not once a row.
     """
 
-    def __init__(self, store: Store, rows: Sequence[Row], by: str = "recipe", always: bool = False) -> None:
+    def __init__(self, store: Store, columns: Columns, by: str = "recipe", always: bool = False) -> None:
         self.by = by
+        values = columns["recipe"] if by == "recipe" else [self._text(value) for value in columns[by]]
+        codes, told = columns.kinds("recipe", values, "recipe_hash", "kind", "trained_on")
         trained: dict[str, set[str]] = {}
-        for row in rows:
-            trained.setdefault(row["recipe_hash"], set()).add(row["trained_on"] or "")
+        for _, _, recipe, _, data in told:
+            trained.setdefault(recipe, set()).add(data or "")
         self._data = {recipe: data - {""} for recipe, data in trained.items()}
+        self._told = [(name, value, self._key(*parts)) for name, value, *parts in told]
         samples: dict[Key, str] = {}
         named: dict[str, dict[Key, None]] = {}
-        keys: dict[tuple[str, str, str, str | None], Key] = {}
-        for row in rows:
-            told = row["recipe"], row["recipe_hash"], row["kind"], row["trained_on"]
-            if told not in keys:
-                key = keys[told] = self._key(row)
-                samples.setdefault(key, row["id"])
-                named.setdefault(row["recipe"], {})[key] = None
-            row["recipe_key"] = keys[told]
+        for (name, _, key), run in zip(self._told, columns.first(codes, "id"), strict=True):
+            samples.setdefault(key, run)
+            named.setdefault(name, {})[key] = None
         self._documents: dict[Key, Document] = {}
         if always or by != "recipe" or "baseline" in named or any(len(keys) > 1 for keys in named.values()):
             found = store.resolved_recipes(list(samples.values()))
@@ -74,40 +72,38 @@ class Recipes:
             for name, keys in named.items()
             for key, found in self._named(name, list(keys)).items()
         }
-        known: dict[tuple[str, str, Key], str] = {}
-        for row in rows:
-            one = row["recipe"], row["recipe"] if by == "recipe" else self._value(row), row["recipe_key"]
-            if one not in known:
-                known[one] = "\n".join((*one[:2], self._contents[one[2]]))
-            row["identity"] = known[one]
+        self._identities = ["\n".join((name, value, self._contents[key])) for name, value, key in self._told]
+        columns["told"] = codes
+        columns["identity"] = map(self._identities.__getitem__, codes)
 
-    def group(self, rows: Sequence[Row], pooled: bool = False) -> None:
+    def group(self, columns: Columns, pooled: bool = False) -> None:
         """Set `group`, `name`, `unit` and `setup` of each row; `pooled`: one group a value of the key in any case."""
-        values: dict[str, dict[str, tuple[str, Key]]] = {}  # of the key that groups: its recipes
-        for row in rows if self.by != "recipe" else ():
-            found = values.setdefault(self._value(row), {})
-            found.setdefault(row["identity"], (row["recipe"], row["recipe_key"]))
-        groups = {value: self._within(value, same, pooled) for value, same in values.items()}
+        present = dict.fromkeys(columns["told"])
+        groups: dict[str, str] = {}  # by identity, of a key that groups
+        if self.by != "recipe":
+            values: dict[str, dict[str, tuple[str, Key]]] = {}  # their recipes
+            for code in present:
+                name, value, key = self._told[code]
+                values.setdefault(value, {}).setdefault(self._identities[code], (name, key))
+            for value, same in values.items():
+                groups |= self._within(value, same, pooled)
         known: dict[
             str, tuple[str, RowName, str]
         ] = {}  # by identity: the group, its name, the recipe's label
-        for row in rows:
-            identity = row["identity"]
+        by_code = {}
+        for code in present:
+            (recipe, value, key), identity = self._told[code], self._identities[code]
             if identity not in known:
-                label, name = self._names[row["recipe"], row["recipe_key"]]
-                group = label
-                if self.by != "recipe":
-                    value = self._value(row)
-                    group = groups[value][identity]
-                    name = RowName(value, group)
-                known[identity] = group, name, label
-            row["group"], row["name"], label = known[identity]
-            row["unit"] = label if self.by == "seed" else row["seed"]
-            row["setup"] = self._setups[row["recipe_key"]]
+                label, name = self._names[recipe, key]
+                group = groups.get(identity, label)
+                known[identity] = group, name if self.by == "recipe" else RowName(value, group), label
+            by_code[code] = *known[identity], self._setups[key]
+        of_row = [by_code[code] for code in columns["told"]]
+        columns["group"], columns["name"], labels, columns["setup"] = zip(*of_row, strict=True)
+        columns["unit"] = labels if self.by == "seed" else columns["seed"]
 
-    def _value(self, row: Row) -> str:
-        """The value of the key that groups, as text: tags with commas, an empty text as none."""
-        value = row[self.by]
+    def _text(self, value: Any) -> str:
+        """A value of the key that groups, as text: tags with commas, an empty text as none."""
         if isinstance(value, str):
             value = ", ".join(value.split()) if self.by == TAG else value
         return as_text(None if value == "" else value)
@@ -127,6 +123,8 @@ class Recipes:
     def _named(self, name: str, keys: Sequence[Key]) -> dict[Key, tuple[str, RowName]]:
         """Label and name of each recipe of one name: with its set-up where the name has several, and with what differs
         inside of one."""
+        if len(keys) == 1:
+            return {keys[0]: (name, RowName(name, name, self._words.get(self._setups[keys[0]], "")))}
         setups = {key: self._setups[key] if self.by == "recipe" else "" for key in keys}
         several = len(set(setups.values())) > 1
         found = {}
@@ -141,9 +139,8 @@ class Recipes:
                 found[key] = label, RowName(name, _bracketed(name, apart[text]), words)
         return found
 
-    def _key(self, row: Row) -> Key:
-        recipe, data = row["recipe_hash"], row["trained_on"] or ""
-        return recipe, row["kind"], data if len(self._data[recipe]) > 1 else ""
+    def _key(self, recipe: str, kind: str, data: str | None) -> Key:
+        return recipe, kind, data or "" if len(self._data[recipe]) > 1 else ""
 
     def _content(self, key: Key) -> str:
         document = self._documents.get(key)

@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.apart import as_text
 from gaprun.comparison.moment import rows_at
-from gaprun.comparison.places import SAME, Row
+from gaprun.comparison.places import PLACE, SAME
 from gaprun.comparison.recipes import Recipes
 from gaprun.comparison.unfinished import left_out
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import declared, expand_metric
-from gaprun.store.queries import nearest, recency
-from gaprun.store.selecting import METRIC_KEYS, RUN_KEYS
+from gaprun.store.columns import Columns, Entries
+from gaprun.store.queries import nearest
+from gaprun.store.selecting import METRIC_KEYS, RUN_KEYS, newest_of
 from gaprun.store.where import parse_conditions
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
 
-Rows = list[Row]
 MOST_NAMED = 6
+# What is read of each value, beside the key that groups.
+OF_RUN = "recipe", "recipe_hash", "kind", "seed", "trained_on"
+READ = {*PLACE, *SAME, *OF_RUN, "value", "step", "device", "pool", "transform"}
 
 
 def metric_names(store: Store, wanted: Iterable[str]) -> list[str]:
@@ -59,8 +62,8 @@ def load(
     separate: bool = False,
     setups: bool = False,
     at: str | None = None,
-) -> tuple[Rows, list[str]]:
-    """The metric rows to compare and notes for the reader.
+) -> tuple[Columns, list[str]]:
+    """The stored values to compare and notes for the reader.
 
     Each row has its `group` (the row of the table), `name` (what that is called), `unit` (what pairs it with other
     groups' rows), `setup` (equal in rows that may be subtracted; "" for all where nobody asks by `setups`, a baseline
@@ -77,27 +80,26 @@ def load(
             f"--by {by}: columns are apart by {by} anyway; group by recipe, seed or a recipe's key"
         )
     conditions = list(where) if all_statuses else finished(where)
-    rows, moment = rows_at(store, at, names, conditions, [] if by in RUN_KEYS else [by])
-    if not rows:
+    columns, moment = rows_at(store, at, names, conditions, [] if by in RUN_KEYS else [by], only={*READ, by})
+    if not columns:
         raise UserError(_nothing(store, names, where, "finished " if len(conditions) > len(where) else ""))
-    notes = [f"no results for {name}" for name in names if all(row["metric"] != name for row in rows)]
+    measured = set(columns["metric"])
+    notes = [f"no results for {name}" for name in names if name not in measured]
     notes += store.idle(where)
     if len(conditions) > len(where):
-        notes += left_out(store, rows, where, baseline)
-    for row in rows:
-        row["mixed"] = ""
-    recipes = Recipes(store, rows, by, always=setups or baseline is not None)
-    unique = latest_of_each_seed(rows)
-    if len(unique) < len(rows):
+        notes += left_out(store, columns, where, baseline)
+    columns["mixed"] = [""] * len(columns)
+    recipes = Recipes(store, columns, by, always=setups or baseline is not None)
+    unique = latest_of_each_seed(columns)
+    if len(unique) < len(columns):
         notes.append("of several runs of one recipe with one seed only the latest counts")
     recipes.group(unique, pooled=allow_mixed)
     if separate:
         notes += _columns_apart(unique)
     notes += moment.told(unique)
-    refuse = None if allow_mixed else UserError
     for reason in (*_mixed_columns(unique, allow_mixed), *_mixed_groups(unique, by, moment.best)):
-        if refuse:
-            raise refuse(reason)
+        if not allow_mixed:
+            raise UserError(reason)
         notes.append(f"mixed on request (--allow-mixed): {reason.partition('; choose one')[0]}")
     if not allow_mixed and not separate:
         notes += _columns_apart(unique)
@@ -105,15 +107,17 @@ def load(
     return unique, list(dict.fromkeys(notes))
 
 
-def _devices_in_one_cell(rows: Rows) -> list[str]:
+def _devices_in_one_cell(columns: Columns) -> list[str]:
     """A line for each group whose values of one column were measured on several kinds of device or in several
     precisions: such values differ by rounding, so they are averaged, and said."""
-    found: dict[str, dict[tuple[str, ...], set[str]]] = {}
-    for row in rows:
-        if row["device"]:
-            found.setdefault(row["group"], {}).setdefault(_place(row), set()).add(row["device"])
+    if len({*columns["device"]} - {""}) < 2:
+        return []
+    cells: dict[str, dict[Entries, set[str]]] = {}
+    for group, device, *place in columns.kinds("group", "device", *PLACE)[1]:
+        if device:
+            cells.setdefault(group, {}).setdefault(tuple(place), set()).add(device)
     lines = []
-    for group, places in found.items():
+    for group, places in cells.items():
         kinds = sorted({kind for devices in places.values() if len(devices) > 1 for kind in devices})
         if kinds:
             lines.append(
@@ -123,14 +127,16 @@ def _devices_in_one_cell(rows: Rows) -> list[str]:
     return lines
 
 
-def _devices_in_one_column(rows: Rows) -> list[str]:
+def _devices_in_one_column(columns: Columns) -> list[str]:
     """A line where rows of one set-up that stand in one column were measured on several kinds of device or in several
     precisions, and which has which."""
-    found: dict[tuple[str, ...], dict[str, dict[str, None]]] = {}
-    for row in rows:
-        if row["device"]:
-            kinds = found.setdefault((row["name"].setup, *_place(row)), {})
-            kinds.setdefault(row["device"], {})[row["group"]] = None
+    if len({*columns["device"]} - {""}) < 2:
+        return []
+    found: dict[Entries, dict[str, dict[str, None]]] = {}
+    setups = [name.setup for name in columns["name"]]
+    for group, device, *place in columns.kinds("group", "device", setups, *PLACE)[1]:
+        if device:
+            found.setdefault(tuple(place), {}).setdefault(device, {})[group] = None
     mixed = next((kinds for kinds in found.values() if len(kinds) > 1), None)
     if mixed is None:
         return []
@@ -149,109 +155,108 @@ def finished(where: Sequence[str]) -> list[str]:
     return [*where, *(() if said else ("status=finished",))]
 
 
-def latest_of_each_seed(rows: Iterable[Row]) -> Rows:
-    """Rows with one evaluation a recipe (`identity`), seed, task, place and protocol: the latest.
+def latest_of_each_seed(columns: Columns) -> Columns:
+    """One evaluation a recipe (`identity`), seed, task, place and protocol: the latest.
 
     Equal seeds repeat a run and are no further evidence; a run without a seed stands for itself.
     """
-    kept: dict[tuple[Any, ...], Row] = {}
-    lost: set[int] = set()  # evaluations
-    rows = list(rows)
-    for row in rows:
-        unit = row["id"] if row["seed"] is None else row["seed"]
-        key = row["identity"], unit, row["task"], row["dataset"], row["split"], row["protocol"]
-        old = kept.setdefault(key, row)
-        if old["evaluation"] == row["evaluation"]:
-            continue
-        if recency(row) > recency(old):
-            kept[key] = row
-        lost.add(min(row, old, key=recency)["evaluation"])
-    return [row for row in rows if row["evaluation"] not in lost] if lost else rows
+    trained = [run if seed is None else seed for run, seed in columns.entries("id", "seed")]
+    if len(set(columns.entries("identity", trained))) == len(set(columns["id"])):
+        return columns  # each seed of a recipe is one run
+    codes, _ = columns.kinds("identity", trained, "task", "dataset", "split", "protocol")
+    evaluations = columns["evaluation"]
+    counting = {evaluations[row] for row in newest_of(columns, codes)}
+    return columns.kept([evaluation in counting for evaluation in evaluations])
 
 
-def _place(row: Row) -> tuple[str, ...]:
-    return row["metric"], row["dataset"], row["split"], row["protocol"]
-
-
-def _mixed_columns(rows: Rows, across: bool) -> Iterable[str]:
+def _mixed_columns(columns: Columns, across: bool) -> list[str]:
     """For each column (metric, split, protocol) whose results differ in what was measured: what differs, and a way out.
 
     Those of one set-up are looked at, `across` all together. The rows of such a column are marked.
     """
-    columns: dict[tuple[str, ...], Rows] = {}
-    for row in rows:
-        columns.setdefault((*_place(row), "" if across else row["name"].setup), []).append(row)
-    for (metric, dataset, split, protocol, _), column in columns.items():
-        differing = [key for key in SAME if len({row[key] for row in column}) > 1]
-        for key in differing:
-            first = column[0]
-            other = next(row for row in column if row[key] != first[key])
-            value = first[key]
-            yield (
-                f"{metric} on {dataset}/{split} ({protocol}) is not comparable: the {SAME[key]} differs "
-                f"({_short(value)} in {first['id']}, {_short(other[key])} in {other['id']}); choose one with "
+    parts = ["" if across else name.setup for name in columns["name"]]
+    codes, found = columns.kinds(*PLACE, parts, *SAME)
+    runs = columns.first(codes, "id")
+    by_column: dict[Entries, list[int]] = {}
+    for code, entries in enumerate(found):
+        by_column.setdefault(entries[: -len(SAME)], []).append(code)
+    reasons = []
+    for (metric, dataset, split, protocol, _), own in by_column.items():
+        differing = []
+        for place, (key, what) in enumerate(SAME.items(), -len(SAME)):
+            value = found[own[0]][place]
+            other = next((code for code in own if found[code][place] != value), None)
+            if other is None:
+                continue
+            differing.append(what)
+            reasons.append(
+                f"{metric} on {dataset}/{split} ({protocol}) is not comparable: the {what} differs "
+                f"({_short(value)} in {runs[own[0]]}, {_short(found[other][place])} in {runs[other]}); choose one with "
                 f"--where {key}={_short(value)}{'*' if isinstance(value, str) and len(value) > 12 else ''}, "
                 "or mix them with --allow-mixed"
             )
-        for row in column if differing else ():
-            _mark(row, *(SAME[key] for key in differing))
+        _mark(columns, codes, set(own), differing)
+    return reasons
 
 
-def _mixed_groups(rows: Rows, by: str, any_step: bool) -> Iterable[str]:
+def _mixed_groups(columns: Columns, by: str, any_step: bool) -> list[str]:
     """For each group that pools several recipes or (unless `any_step`) steps: what it pools; its rows are marked."""
-    groups: dict[tuple[str, ...], Rows] = {}
-    for row in rows:
-        groups.setdefault((row["group"], *_place(row)), []).append(row)
-    for (group, metric, dataset, split, protocol), cell in groups.items():
-        if (
-            not any_step
-            and len({row["step"] for row in cell}) > 1
-            and len({row["identity"] for row in cell}) == 1
-        ):
-            first = cell[0]
-            other = next(row for row in cell if row["step"] != first["step"])
-            yield (
+    codes, found = columns.kinds("group", *PLACE, "identity", "step")
+    runs = columns.first(codes, "id")
+    cells: dict[Entries, list[int]] = {}
+    pooled: dict[str, dict[str, None]] = {}
+    for code, entries in enumerate(found):
+        cells.setdefault(entries[:-2], []).append(code)
+        pooled.setdefault(entries[0], {})[entries[-2]] = None
+    several = {cell: own for cell, own in cells.items() if len(own) > 1 and not any_step}
+    reasons = []
+    for (group, metric, dataset, split, protocol), own in several.items():
+        identities, steps = ([found[code][place] for code in own] for place in (-2, -1))
+        if len(set(identities)) == 1:
+            reasons.append(
                 f"{metric} of {group} on {dataset}/{split} ({protocol}) is of several steps of training "
-                f"({first['step']} in {first['id']}, {other['step']} in {other['id']}); choose one with "
-                f"--where step={first['step']}, or mix them with --allow-mixed"
+                f"({steps[0]} in {runs[own[0]]}, {steps[1]} in {runs[own[1]]}); choose one with "
+                f"--where step={steps[0]}, or mix them with --allow-mixed"
             )
-            for row in cell:
-                _mark(row, "step of training")
-    pooled: dict[str, set[str]] = {}
-    for row in rows:
-        pooled.setdefault(row["group"], set()).add(row["identity"])
+            _mark(columns, codes, set(own), ["step of training"])
     for group, recipes in pooled.items():
         if len(recipes) > 1:
-            yield f"{by} {group} averages {len(recipes)} recipes that differ in more than {by}"
-            for row in rows:
-                if row["group"] == group:
-                    _mark(row, "recipe")
+            reasons.append(f"{by} {group} averages {len(recipes)} recipes that differ in more than {by}")
+            _mark(columns, codes, {n for n, entries in enumerate(found) if entries[0] == group}, ["recipe"])
+    return reasons
 
 
-def _mark(row: Row, *reasons: str) -> None:
-    row["mixed"] = ", ".join(dict.fromkeys([*filter(None, row["mixed"].split(", ")), *reasons]))
+def _mark(columns: Columns, codes: Sequence[int], own: set[int], reasons: Sequence[str]) -> None:
+    """Add to `mixed`, what differs among the values of a cell, in the rows whose kind is one of `own`."""
+    if reasons:
+        columns["mixed"] = [
+            ", ".join(dict.fromkeys([*filter(None, said.split(", ")), *reasons])) if code in own else said
+            for code, said in zip(codes, columns["mixed"], strict=True)
+        ]
 
 
-def _columns_apart(rows: Rows) -> list[str]:
+def _columns_apart(columns: Columns) -> list[str]:
     """Give results of one column that differ in what was measured columns of their own, named by what differs."""
-    columns: dict[tuple[str, ...], dict[str, set[Any]]] = {}
-    for row in rows:
-        found = columns.setdefault(_place(row), {key: set() for key in SAME})
-        for key in SAME:
-            found[key].add(row[key])
-    notes = []
-    names: list[tuple[Row, str]] = []
-    for row in rows:
-        differing = [key for key, values in columns[_place(row)].items() if len(values) > 1]
+    codes, found = columns.kinds(*PLACE, *SAME)
+    by_column: dict[Entries, list[Entries]] = {}
+    for entries in found:
+        by_column.setdefault(entries[: len(PLACE)], []).append(entries[len(PLACE) :])
+    names, notes = [], []
+    for entries in found:
+        (metric, dataset, split, protocol), own = entries[: len(PLACE)], entries[len(PLACE) :]
+        several = by_column[entries[: len(PLACE)]]
+        differing = [n for n, values in enumerate(zip(*several, strict=True)) if len(set(values)) > 1]
+        names.append(protocol)
         if differing:
-            told = ", ".join(f"{key.removesuffix('_hash')}={_short(row[key])[:8]}" for key in differing)
-            names.append((row, f"{row['protocol']}, {told}"))
+            keys = list(SAME)
+            told = ", ".join(f"{keys[n].removesuffix('_hash')}={_short(own[n])[:8]}" for n in differing)
+            names[-1] = f"{protocol}, {told}"
             notes.append(
-                f"{row['metric']} on {row['dataset']}/{row['split']} ({row['protocol']}) was measured in several ways "
-                f"(they differ in {', '.join(SAME[key] for key in differing)}), which are kept apart"
+                f"{metric} on {dataset}/{split} ({protocol}) was measured in several ways "
+                f"(they differ in {', '.join(SAME[keys[n]] for n in differing)}), which are kept apart"
             )
-    for row, name in names:
-        row["protocol"] = name
+    if notes:
+        columns["protocol"] = (names[code] for code in codes)
     return list(dict.fromkeys(notes))
 
 

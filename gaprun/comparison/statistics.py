@@ -11,15 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 Interval = tuple[float, float]
 FEWEST_PAIRS = 3
 NO_SPREAD, ONE_VALUE = "no spread", "one value"
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """n values: their mean, sample standard deviation (n - 1) and 95 % Student-t interval of the mean."""
 
     n: int
@@ -56,7 +55,7 @@ def summarise(values: Sequence[float]) -> Summary:
     mean = math.fsum(values) / n
     if n == 1:
         return Summary(1, mean, None, None)
-    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    std = math.sqrt(math.fsum([(value - mean) ** 2 for value in values]) / (n - 1))
     half = t_quantile(0.975, n - 1) * std / math.sqrt(n)
     return Summary(n, mean, std, (mean - half, mean + half))
 

@@ -12,19 +12,21 @@ from typing import Any
 
 from gaprun.comparison.baselines import about_baselines, baselines_of
 from gaprun.comparison.families import Family, corrected
-from gaprun.comparison.gathered import Gathered
+from gaprun.comparison.gathered import Gathered, gathered
 from gaprun.comparison.margins import Margin, margins_of
+from gaprun.comparison.places import PLACE
 from gaprun.comparison.recipes import RowName
 from gaprun.comparison.statistics import Difference, difference, equivalence, settled, summarise
 from gaprun.comparison.values import Column, Comparison, Reached
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import expand_metric
 from gaprun.metrics import DOWN, UP
+from gaprun.store.columns import Columns, Entries
 from gaprun.tables.numbers import counted
 
 
 def build(
-    rows: Sequence[dict[str, Any]],
+    rows: Columns,
     by: str = "recipe",
     baseline: str | None = None,
     metrics: Sequence[str] = (),
@@ -34,7 +36,7 @@ def build(
     across: bool = False,
     margin: Margin | None = None,
 ) -> Comparison:
-    """The comparison of metric rows that carry their `group`, `name`, `unit`, `setup` and `mixed` (see `select.load`).
+    """The comparison of values that carry their `group`, `name`, `unit`, `setup` and `mixed` (see `select.load`).
 
     Differences pair groups by seed, or by recipe when the groups are seeds, and are from the baseline of the same
     set-up; `across`: a baseline that is named is that of all rows. `margin` (in the metrics' units) is tested for:
@@ -43,37 +45,32 @@ def build(
     Set-ups stay together, those with a baseline and with most rows first; the best mean is that of a set-up.
     Raises UserError for a baseline or a sort metric that is not there.
     """
-    gathered: dict[tuple[str, ...], Gathered] = {}  # by group, metric, data set, split, protocol
-    known: dict[tuple[str, ...], Column] = {}
-    key: tuple[str, ...]
-    for row in rows:
-        key = row["group"], row["metric"], row["dataset"], row["split"], row["protocol"]
-        if (cell := gathered.get(key)) is None:
-            cell = gathered[key] = Gathered()
-            if key[1:] not in known:
-                known[key[1:]] = Column.of(row)
-        cell.enter(row)
-    setups = {row["group"]: row["setup"] for row in rows}
-    names: dict[str, RowName] = {row["group"]: row["name"] for row in rows}
-    groups = sorted(setups, key=natural)
+    setups: dict[str, str] = dict(rows.entries("group", "setup"))
+    names: dict[str, RowName] = dict(rows.entries("group", "name"))
+    known = _columns(rows)
     rank = {name: index for index, name in enumerate(metrics)}
-    sizes: dict[tuple[str, ...], set[int | None]] = {}
-    for key, cell in gathered.items():
-        sizes.setdefault(key[1:], set()).update(cell.sizes)
-    for place, several in sizes.items():
-        known[place] = replace(known[place], items=next(iter(several)) if len(several) == 1 else None)
     columns = sorted(
         known.values(),
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
-    found = {(key[0], known[key[1:]]): cell for key, cell in gathered.items()}
+    found = {(group, known[tuple(place)]): cell for (group, *place), cell in gathered(rows).items()}
     undefined = {key: cell.undefined for key, cell in found.items() if cell.undefined}
     baselines = baselines_of(baseline, setups, names, by, across)
     margins = margins_of(margin, [column.metric for column in columns])
     cells = _cells(found, names, columns, baselines, family, margins)
     unit = "recipe" if by == "seed" else "seed"
     result = Comparison(
-        by, groups, columns, cells, baselines, unit, list(notes), family, margins, undefined, names=names
+        by,
+        list(setups),
+        columns,
+        cells,
+        baselines,
+        unit,
+        list(notes),
+        family,
+        margins,
+        undefined,
+        names=names,
     )
     result.notes += about_baselines(baseline, baselines, setups, names, by)
     if undefined:
@@ -82,8 +79,20 @@ def build(
     return result
 
 
+def _columns(rows: Columns) -> dict[Entries, Column]:
+    """By metric, data set, split and protocol: the column, with the number of items where all agree."""
+    found: dict[Entries, Column] = {}
+    sizes: dict[Entries, set[int | None]] = {}
+    for *told, items in rows.kinds(*PLACE, "pool", "transform", "n")[1]:
+        key = tuple(told[: len(PLACE)])
+        found.setdefault(key, Column(*told))
+        sizes.setdefault(key, set()).add(items)
+    alone = {key: next(iter(own)) for key, own in sizes.items() if len(own) == 1}
+    return {key: replace(column, items=alone.get(key)) for key, column in found.items()}
+
+
 def _cells(
-    gathered: Mapping[tuple[str, Column], Gathered],
+    found: Mapping[tuple[str, Column], Gathered],
     names: Mapping[str, RowName],
     columns: Sequence[Column],
     baselines: dict[str, str],
@@ -91,54 +100,54 @@ def _cells(
     margins: dict[str, float],
 ) -> dict[tuple[str, Column], Reached]:
     values = {
-        (group, column): cell.values
+        key: cell.values
         for group in names
         for column in columns
-        if (cell := gathered.get((group, column))) is not None and cell.values
+        if (cell := found.get(key := (group, column))) is not None and cell.values
     }
-    keys = list(values)
-    summaries = {key: summarise([v for part in values[key].values() for v in part]) for key in keys}
+    summaries = {
+        key: summarise([value for part in own.values() for value in part]) for key, own in values.items()
+    }
     differences: dict[tuple[str, Column], Difference | None] = {}
-    for group, column in keys:
-        baseline = baselines.get(group, group)
-        reference = values.get((baseline, column)) if group != baseline else None
-        differences[group, column] = (
-            None if reference is None else difference(values[group, column], reference)
-        )
-    p_values = {key: None if (found := differences[key]) is None else found.p_value for key in keys}
+    for key, own in values.items():
+        baseline = baselines.get(key[0], key[0])
+        reference = values.get((baseline, key[1])) if key[0] != baseline else None
+        differences[key] = None if reference is None else difference(own, reference)
+    p_values = {key: None if one is None else one.p_value for key, one in differences.items()}
     by_unit = {
-        key: {unit: math.fsum(part) / len(part) for unit, part in values[key].items() if unit is not None}
-        for key in keys
+        key: {unit: math.fsum(part) / len(part) for unit, part in own.items() if unit is not None}
+        for key, own in values.items()
     }
     tested = corrected(p_values, baselines, family, by_unit)
     alike: dict[tuple[str, Column], float | None] = {}
     if margins:
         alike = {
-            key: equivalence(found, margins[key[1].metric])
-            for key, found in differences.items()
-            if found and key[1].metric in margins
+            key: equivalence(one, margins[key[1].metric])
+            for key, one in differences.items()
+            if one and key[1].metric in margins
         }
         if family != "none":
             alike = {key: p for key, (p, _) in corrected(alike, baselines, family).items()}
-    means: dict[tuple[str, Column], list[float]] = {}
-    for group, column in keys:
-        means.setdefault((names[group].setup, column), []).append(settled(summaries[group, column].mean))
+    means = {key: settled(summary.mean) for key, summary in summaries.items()}
+    by_place: dict[tuple[str, Column], list[float]] = {}
+    for (group, column), mean in means.items():
+        by_place.setdefault((names[group].setup, column), []).append(mean)
     best = {
         place: max(own) if place[1].direction == UP else min(own)
-        for place, own in means.items()
+        for place, own in by_place.items()
         if len(own) > 1 and place[1].direction in (UP, DOWN)
     }
     cells = {}
-    for key in keys:
-        cell = gathered[key]
-        units = sorted(cell.values, key=_unit_order)
+    for key, summary in summaries.items():
+        cell = found[key]
+        units = _in_order(tuple(cell.values))
         cells[key] = Reached(
-            summaries[key],
+            summary,
             differences[key],
             *tested[key],
-            settled(summaries[key].mean) == best.get((names[key[0]].setup, key[1])),
-            tuple(units),
-            tuple(cell.steps[unit] for unit in units),
+            means[key] == best.get((names[key[0]].setup, key[1])),
+            units,
+            tuple([cell.steps[unit] for unit in units]),
             tuple(cell.recipes),
             cell.mixed,
             alike.get(key),
@@ -147,8 +156,10 @@ def _cells(
     return cells
 
 
-def _unit_order(unit: Any) -> tuple[bool, bool, Any]:
-    return (unit is None, isinstance(unit, str), unit or 0)
+@lru_cache
+def _in_order(units: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Numbers, then names, then what has none; thousands of cells have the same few seeds."""
+    return tuple(sorted(units, key=lambda unit: (unit is None, isinstance(unit, str), unit or 0)))
 
 
 def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
@@ -190,11 +201,16 @@ def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
     return sorted(comparison.groups, key=key)
 
 
+_NUMBER = re.compile(r"(\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)")
+
+
 @lru_cache(maxsize=1 << 16)
 def natural(text: str) -> tuple[Any, ...]:
     """A sort key that puts `s2` before `s10`, 0.04 before 0.1 and 600 before 6,000."""
-    parts = re.split(r"(\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)", text)
+    parts = _NUMBER.split(text)
     return tuple(
-        (0, float(part.replace(",", "")), "") if index % 2 else (1, 0.0, part)
-        for index, part in enumerate(parts)
+        [
+            (0, float(part.replace(",", "")), "") if index % 2 else (1, 0.0, part)
+            for index, part in enumerate(parts)
+        ]
     )

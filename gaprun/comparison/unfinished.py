@@ -6,25 +6,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gaprun.comparison.baselines import BASELINE
-from gaprun.comparison.places import Row
 from gaprun.store.selecting import METRIC_KEYS
 from gaprun.store.where import parse_conditions
 
 if TYPE_CHECKING:
+    from gaprun.store.columns import Columns
     from gaprun.store.database import Store
     from gaprun.store.models import Run
 
 MOST_NAMED = 6
 
 
-def left_out(store: Store, rows: Sequence[Row], where: Sequence[str], baseline: str | None) -> list[str]:
-    """A line that names them: unfinished runs of the rows' recipes whose seed no row has, and of the baseline where no
+def left_out(store: Store, columns: Columns, where: Sequence[str], baseline: str | None) -> list[str]:
+    """A line that names them: unfinished runs of these recipes whose seed no row has, and of the baseline where no
     row is called so; none for others, which nobody asked for.
     """
     of_runs = [text for c in parse_conditions(where) if c.key not in METRIC_KEYS for text in c.texts()]
-    trained = {row["recipe_hash"] for row in rows}
-    have = {(row["recipe_hash"], row["seed"]) for row in rows}
-    lacking = {baseline or BASELINE} - {row["recipe"] for row in rows}
+    trained, have = set(columns["recipe_hash"]), set(columns.entries("recipe_hash", "seed"))
+    lacking = {baseline or BASELINE} - set(columns["recipe"])
 
     def belongs(run: Run) -> bool:
         known = run.recipe_hash in trained or run.recipe in lacking

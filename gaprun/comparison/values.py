@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gaprun.comparison.families import Family
 from gaprun.comparison.margins import ALIKE, verdict
@@ -60,8 +61,7 @@ class Column:
         return self._hash
 
 
-@dataclass(frozen=True)
-class Reached:
+class Reached(NamedTuple):
     """What a group reached in a column. `best` marks the best mean of the column, several on a tie; `steps`: where in
     training each of `units` was measured.
 
@@ -80,7 +80,7 @@ class Reached:
     recipes: tuple[str, ...]
     mixed: str = ""
     p_equivalent: float | None = None
-    by_unit: Mapping[Any, float] = field(default_factory=dict)
+    by_unit: Mapping[Any, float] = MappingProxyType({})
 
     @property
     def verdict(self) -> str | None:

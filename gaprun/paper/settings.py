@@ -17,8 +17,8 @@ from gaprun.comparison.moment import Moment, rows_at
 from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import setup_of, several_data, with_data
 from gaprun.errors import UserError
-from gaprun.store.queries import recency
-from gaprun.store.selecting import METRIC_KEYS
+from gaprun.store.columns import Columns
+from gaprun.store.selecting import METRIC_KEYS, recency
 from gaprun.store.where import parse_conditions
 from gaprun.tables.numbers import counted
 
@@ -188,7 +188,7 @@ def load_studies(
     parsed = parse_conditions(conditions)
     of_values = [c for c in parsed if c.key in METRIC_KEYS]
     found, moment = rows_at(store, at, METRICS, conditions)
-    rows = [row for row in found if _right_protocol(row)]
+    rows = [row for row in found.rows() if _right_protocol(row)]
     measured = {row["id"] for row in rows}
     runs: dict[str, Run] = {}
     settings: dict[str, MethodSetting] = {}
@@ -229,8 +229,13 @@ def _study(
     moment: Moment,
 ) -> SetupResults:
     """The study of `runs`, which share a set-up."""
-    rows = [row | {"identity": settings[row["id"]]} for row in rows if row["id"] in runs]
-    rows = select.latest_of_each_seed(rows)
+    rows = [
+        row | {"identity": (own := settings[row["id"]]), "group": str(own)}
+        for row in rows
+        if row["id"] in runs
+    ]
+    columns = select.latest_of_each_seed(Columns.of_rows(rows))
+    rows = columns.rows()
     places = usual_places(rows)
     found: dict[tuple[MethodSetting, int], Result] = {}
     for run in reversed(_by_recency(runs.values(), rows)):  # the latest first
@@ -254,7 +259,7 @@ def _study(
         total_steps=one.total_steps,
         left_out=(
             *_left_out(rows, places),
-            *moment.told([row | {"group": str(row["identity"])} for row in rows]),
+            *moment.told(columns),
         ),
     )
 

@@ -104,14 +104,14 @@ def gather(
         raise UserError(
             "nothing to report: the database holds no metrics yet; `gaprun train RECIPE` makes some"
         )
-    rows, found_notes = select.load(store, names, "recipe", where, separate=True, setups=True, at=at)
+    columns, found_notes = select.load(store, names, "recipe", where, separate=True, setups=True, at=at)
     # A transform of the embeddings is another experiment, for which `gaprun compare` is there.
-    rows = [row for row in rows if not row["transform"]]
-    if not rows:
+    columns = columns.kept([not transform for transform in columns["transform"]])
+    if not columns:
         raise UserError("nothing to report: only transformed embeddings were measured; see `gaprun compare`")
-    comparison = table.build(rows, "recipe", None, names, None, found_notes, margin=margin)
-    groups = {row["id"]: row["group"] for row in rows}
-    seeds = {row["id"]: row["seed"] for row in rows}
+    comparison = table.build(columns, "recipe", None, names, None, found_notes, margin=margin)
+    groups: dict[str, str] = dict(columns.entries("id", "group"))
+    seeds: dict[str, int | None] = dict(columns.entries("id", "seed"))
     drawn = list(groups)[:MOST_PATHS]
     if len(drawn) < len(groups):
         notes.append(f"curves and health are of {MOST_PATHS} of {len(groups)} runs; --where chooses others")
@@ -125,11 +125,11 @@ def gather(
         comparison=comparison,
         groups=groups,
         seeds=seeds,
-        rows=rows,
+        rows=columns.rows(),
         paths={run: path for run, path in store.trajectories(drawn).items() if path},
         health=flagged(store, drawn),
         settings={run: setting_of(recipe) for run, recipe in recipes.items()},
-        setups={row["group"]: row["setup"] for row in rows},
+        setups=dict(columns.entries("group", "setup")),
         study=study,
         measured=_measured(store.metric_rows(ALONG, select.finished(where), run_ids=drawn, every_step=True)),
         verdicts=judge_claims(store, ends) if ends else [],

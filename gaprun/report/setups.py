@@ -15,6 +15,7 @@ from gaprun.comparison.shown import SURE
 from gaprun.comparison.values import Comparison, Reached
 from gaprun.paper.settings import METHODS, MethodSetting
 from gaprun.report.gather import METRICS, Material
+from gaprun.store.columns import Columns
 
 RETRIEVAL = "retrieval"
 MEASURES = ("gap", RETRIEVAL, "zeroshot_top1", "probe_top1")
@@ -163,7 +164,8 @@ def _rows_of(material: Material, labels: list[str]) -> SetupRows:
     both = {margins.get(name) for name in BOTH}
     if RETRIEVAL in places and len(both) == 1 and (size := both.pop()):
         margins[RETRIEVAL] = size  # of a mean of two, each of which must not differ by so much
-    comparison = table.build(renamed, "recipe", None, (*METRICS, RETRIEVAL), margin=margins or None)
+    columns = Columns.of_rows(renamed)
+    comparison = table.build(columns, "recipe", None, (*METRICS, RETRIEVAL), margin=margins or None)
     baselines = set(comparison.baselines.values())
 
     def place(label: str) -> tuple[Any, ...]:

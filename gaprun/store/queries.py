@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, String, Text, case, cast, func, select
 from sqlalchemy.orm import Session, defer
 
 from gaprun.errors import UserError
+from gaprun.store.columns import Columns
 from gaprun.store.models import Evaluation, Run, StoredMetric, Trajectory
 from gaprun.store.selecting import (
     METRIC_KEYS,
@@ -21,8 +21,10 @@ from gaprun.store.selecting import (
     choosing_among,
     in_sql,
     latest,
+    newest_of,
     prefilter,
     row_holds,
+    rows_hold,
     split_by_key,
 )
 from gaprun.store.standing import GOING, LOST, lost_runs, stand
@@ -30,6 +32,8 @@ from gaprun.store.where import Condition, dotted_keys, lookup
 
 PART = 500  # ids in one statement
 LIGHT = tuple(defer(column, raiseload=True) for column in (Run.resolved_recipe, Run.environment, Run.notes))
+# What a selection needs of every row, whatever is asked for.
+NEEDED = frozenset(("id", "metric", "dataset", "split", "protocol", "task", "step", "created", "evaluation"))
 
 
 def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
@@ -76,66 +80,62 @@ def _of_run(run: Run, key: str) -> Any:
     return run.tags if key == TAG else getattr(run, key)
 
 
-def metric_rows(
+def metric_columns(
     session: Session,
     names: Iterable[str] | None,
     conditions: Sequence[Condition] = (),
     keys: Sequence[str] = (),
     run_ids: Sequence[str] | None = None,
     every_step: bool = False,
-) -> list[dict[str, Any]]:
+    only: Collection[str] | None = None,
+) -> Columns:
     """The one selection of stored values that every command shows: a row a run, metric, data set, split and protocol.
 
-    A row holds `value`, RUN_KEYS, METRIC_KEYS, `evaluation` and `created` (the evaluation's id and time), `trained_on`
-    (JSON text: fingerprints of the training data, if recorded), and each of `keys` (dotted keys of the resolved
-    recipe). Conditions may name RUN_KEYS, METRIC_KEYS and dotted keys; those on evaluations hold before the latest is
+    Columns are `value`, RUN_KEYS, METRIC_KEYS, ORIGIN (the evaluation's id as `evaluation`, when it was made), each of
+    `keys` (dotted keys of the resolved recipe), and `trained_on` (JSON text: fingerprints of the training data, if
+    recorded); of these `only` those asked for, and what conditions need, as each costs time. Conditions may name
+    RUN_KEYS, METRIC_KEYS and dotted keys; those on evaluations hold before the latest is
     looked for (`newer`), so that they choose among a run's evaluations. `dataset=a/x` means the split x of a.
     `names`: only these metrics; `run_ids`: only these (up to 500) runs; `every_step`: the latest of each step of
     training, not of the furthest alone.
     """
     known = RUN_KEYS | METRIC_KEYS
     own, dotted = split_by_key(conditions, known)
-    columns = [*(column.label(name) for name, column in known.items()), *ORIGIN, StoredMetric.value]
-    columns.append(_trained_on(session).label("trained_on"))
     values = recipe_values(session, [c.key for c in dotted] + list(keys), known)
     wanted = [] if run_ids is None else [StoredMetric.run_id.in_(run_ids)]
     if names is not None:
         wanted.append(StoredMetric.name.in_(sorted(set(names))))
     lost = lost_runs(session)
     sql = in_sql(own, lost)
-    query = latest(columns, [*wanted, *prefilter(sql, known)], choosing_among(session, own), every_step)
-    own = [
+    offered = known | ORIGIN | {"value": StoredMetric.value, "trained_on": _trained_on(session)}
+    needed = NEEDED.union(offered if only is None else only, (c.key for c in own))
+    asked = {name: column for name, column in offered.items() if name in needed}
+    labels = [column.label(name) for name, column in asked.items()]
+    query = latest(labels, [*wanted, *prefilter(sql, known)], choosing_among(session, own), every_step)
+    result = session.connection().execute(query)  # plain rows: the session would make 100,000 twice as slow
+    found = Columns.of(list(asked), result.fetchall())
+    if lost and "status" in asked:
+        pairs = zip(found["id"], found["status"], strict=True)
+        found["status"] = (LOST if run_id in lost else status for run_id, status in pairs)
+    if "trained_on" in asked:
+        found["trained_on"] = _canonical(found["trained_on"])
+    for key in keys:
+        found[key] = map(values[key].get, found["id"])
+    undecided = [
         c
         for c in own
         if c not in sql or c.key == TAG or not (c.plain and isinstance(known[c.key].type, String))
     ]
-    result = session.connection().execute(query)  # plain rows: the session would make 100,000 twice as slow
-    names_of_columns = list(result.keys())
-    rows = []
-    for record in result:
-        row: dict[str, Any] = dict(zip(names_of_columns, record, strict=True))
-        run_id = row["id"]
-        if run_id in lost:
-            row["status"] = LOST
-        row["trained_on"] = _canonical(row["trained_on"])
-        if (own or dotted) and not (
-            all(row_holds(c, row) for c in own) and all(c.holds(values[c.key].get(run_id)) for c in dotted)
-        ):
-            continue
-        for key in keys:
-            row[key] = values[key].get(run_id)
-        rows.append(row)
-    return _one_task_each(rows, every_step)
-
-
-def recency(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What "the latest" means everywhere: the furthest step, of one step what was measured last, ties by id."""
-    return row["step"], row["created"], row["evaluation"]
+    for condition in undecided:
+        found = found.kept(rows_hold(condition, found))
+    for condition in dotted:
+        found = found.kept([condition.holds(values[condition.key].get(run_id)) for run_id in found["id"]])
+    return _one_task_each(found, every_step)
 
 
 def metrics_of(session: Session, run_id: str) -> list[dict[str, Any]]:
     """The latest metrics of one run, with what each was measured on and by which code, in a fixed order."""
-    rows = metric_rows(session, None, run_ids=[run_id])
+    rows = metric_columns(session, None, run_ids=[run_id]).rows()
     rows.sort(key=lambda row: (row["dataset"], row["split"], row["protocol"], row["metric"]))
     return [_of_evaluation(row) for row in rows]
 
@@ -148,9 +148,9 @@ def _of_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str, Any]]:
     """The metrics of these evaluations and no others, in `metrics_of`'s order; rows as `metrics_of` gives them."""
-    columns = [*(column.label(name) for name, column in METRIC_KEYS.items()), *ORIGIN, StoredMetric.value]
+    offered = METRIC_KEYS | ORIGIN | {"value": StoredMetric.value}
     query = (
-        select(*columns)
+        select(*(column.label(name) for name, column in offered.items()))
         .select_from(StoredMetric)
         .join(Evaluation, StoredMetric.evaluation_id == Evaluation.id)
     )
@@ -283,30 +283,22 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
     raise UserError(f"no run has the key {key!r}: {hint} (not of the recipe: {', '.join(others)})")
 
 
-def _one_task_each(rows: list[dict[str, Any]], every_step: bool) -> list[dict[str, Any]]:
-    """`rows` with one value a run, metric, place, protocol (and step), the latest where two tasks measure the same."""
-    tasks = {(row["metric"], row["task"]) for row in rows}
-    if len(tasks) == len({metric for metric, _ in tasks}):
-        return rows
-    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        key = (
-            row["id"],
-            row["metric"],
-            row["dataset"],
-            row["split"],
-            row["protocol"],
-            row["step"] * every_step,
-        )
-        if key not in kept or recency(row) > recency(kept[key]):
-            kept[key] = row
-    return list(kept.values())
+def _one_task_each(columns: Columns, every_step: bool) -> Columns:
+    """One value a run, metric, place, protocol (and step), the latest where two tasks measure the same."""
+    if len(set(columns.entries("metric", "task"))) == len(set(columns["metric"])):
+        return columns
+    step = ["step"] if every_step else []
+    codes, _ = columns.kinds("id", "metric", "dataset", "split", "protocol", *step)
+    return columns.taken(newest_of(columns, codes))
 
 
-@lru_cache(maxsize=1024)
-def _canonical(document: str | None) -> str | None:
+def _canonical(documents: Iterable[str | None]) -> Iterable[str | None]:
     """The same JSON in one spelling: databases differ in blanks and in the order of keys."""
-    return None if document is None else json.dumps(json.loads(document), sort_keys=True)
+    documents = list(documents)
+    spelt = {
+        one: None if one is None else json.dumps(json.loads(one), sort_keys=True) for one in set(documents)
+    }
+    return map(spelt.__getitem__, documents)
 
 
 def _trained_on(session: Session) -> ColumnElement[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from gaprun.errors import UserError
 from gaprun.store import claims, following, hints, queries
+from gaprun.store.columns import Columns
 from gaprun.store.connection import OpenDatabase
 from gaprun.store.models import Evaluation, Run, Trajectory
 from gaprun.store.standing import as_it_stands, lost_running
@@ -98,19 +99,32 @@ class Reading(OpenDatabase):
         """The metrics of these evaluations and no others; rows as `metrics` gives them, with `device`."""
         return self._read(lambda session: queries.metrics_by_evaluation(session, ids))
 
-    def metric_rows(
+    def metric_columns(
         self,
         names: Iterable[str] | None,
         where: Iterable[str] = (),
         keys: Sequence[str] = (),
         run_ids: Ids = None,
         every_step: bool = False,
-    ) -> list[dict[str, Any]]:
-        """The latest value of each metric in `names` of each run (and step); see `queries.metric_rows`."""
+        only: Collection[str] | None = None,
+    ) -> Columns:
+        """The latest value of each metric in `names` of each run (and step); see `queries.metric_columns`."""
         conditions = parse_conditions(where)
         return self._read(
-            lambda session: queries.metric_rows(session, names, conditions, keys, run_ids, every_step)
+            lambda session: queries.metric_columns(
+                session, names, conditions, keys, run_ids, every_step, only
+            )
         )
+
+    def metric_rows(
+        self,
+        names: Iterable[str] | None,
+        where: Iterable[str] = (),
+        run_ids: Ids = None,
+        every_step: bool = False,
+    ) -> list[dict[str, Any]]:
+        """`metric_columns` with a dictionary a row, for what concerns few runs."""
+        return self.metric_columns(names, where, run_ids=run_ids, every_step=every_step).rows()
 
     def resolved_recipes(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The resolved recipes of these runs, by id."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, String, not_, or_, select, tuple_, type_coerce
 from sqlalchemy.orm import Session, aliased
 
+from gaprun.store.columns import Columns
 from gaprun.store.models import Evaluation, Run, StoredMetric
 from gaprun.store.where import Condition
 
@@ -49,12 +50,14 @@ METRIC_KEYS = {
 }
 # Of the evaluations of one run that agree in these, the latest counts.
 _PLACE = ("task", "dataset", "split", "protocol")
-ORIGIN = (
-    Evaluation.id.label("evaluation"),
-    Evaluation.created,
-    Evaluation.checkpoint_hash.label("measured_checkpoint"),
-    Evaluation.code_version.label("measured_by"),
-)
+# `created` only says which of two is later: as the database gives it, since 100,000 datetime objects take their time.
+ORIGIN = {
+    "evaluation": Evaluation.id,
+    "created": type_coerce(Evaluation.created, String),
+    "measured_checkpoint": Evaluation.checkpoint_hash,
+    "measured_by": Evaluation.code_version,
+}
+RECENCY = "step", "created", "evaluation"
 Choosing = Callable[[Any], list[ColumnElement[bool]]]
 
 
@@ -90,6 +93,21 @@ def latest(
         .join(Run, StoredMetric.run_id == Run.id)
         .where(*where, *choosing(Evaluation), newest)
     )
+
+
+def recency(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What "the latest" means everywhere: the furthest step, of one step what was measured last, ties by id."""
+    return tuple(row[name] for name in RECENCY)
+
+
+def newest_of(columns: Columns, codes: Sequence[int]) -> list[int]:
+    """The number of the latest row (by `recency`) of each kind, given each row's in `codes` (see `Columns.kinds`)."""
+    recent = list(columns.entries(*RECENCY))
+    newest: dict[int, int] = {}
+    for row, code in enumerate(codes):
+        if code not in newest or recent[row] > recent[newest[code]]:
+            newest[code] = row
+    return list(newest.values())
 
 
 def choosing_among(session: Session, conditions: Sequence[Condition]) -> Choosing:
@@ -134,6 +152,14 @@ def row_holds(condition: Condition, row: Mapping[str, Any]) -> bool:
     if condition.key == TAG:
         return condition.holds(*(row[TAG].split() or [None]))
     return condition.holds(row[condition.key])
+
+
+def rows_hold(condition: Condition, columns: Columns) -> list[bool]:
+    """Whether each row meets `condition` (`row_holds`), decided once for equal entries."""
+    names = ("dataset", "split") if condition.key == "dataset" else (condition.key,)
+    codes, found = columns.kinds(*names)
+    holds = [row_holds(condition, dict(zip(names, one, strict=True))) for one in found]
+    return [holds[code] for code in codes]
 
 
 def split_by_key(

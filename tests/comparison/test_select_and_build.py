@@ -245,5 +245,5 @@ def test_the_latest_checkpoint_stands_for_a_run(store, add):
     add("flt", 0, gap=0.9, at={"step": 10, "checkpoint_hash": "early"})
     add("flt", 0, gap=0.1, at={"step": 100, "checkpoint_hash": "late"})
     add("flt", 0, gap=0.5, at={"step": 50, "checkpoint_hash": "middle"})
-    rows, _ = select.load(store, ["gap"])
-    assert [row["value"] for row in rows] == [0.1]
+    columns, _ = select.load(store, ["gap"])
+    assert columns["value"] == [0.1]

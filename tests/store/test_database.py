@@ -127,7 +127,7 @@ def test_metric_rows_take_the_furthest_step_and_of_it_what_was_measured_last(sto
     add("baseline-s0", key(step=100, checkpoint_hash="b", definition=2), {"gap": 0.3}, 512, 64)
     add("baseline-s0", key(step=20, checkpoint_hash="a", definition=2), {"gap": 0.8, "rmg": 0.4}, 512, 64)
     add("baseline-s0", key(step=20, checkpoint_hash="a", protocol="pool512"), {"gap": 0.7}, 512, 64)
-    rows = store.metric_rows(["gap"], keys=["temperature.rule"])
+    rows = store.metric_columns(["gap"], keys=["temperature.rule"]).rows()
     assert sorted((r["protocol"], r["step"], r["value"], r["temperature.rule"]) for r in rows) == [
         ("full", 100, 0.3, "exp"), ("pool512", 20, 0.7, "exp"),
     ]  # fmt: skip
