@@ -5,6 +5,7 @@ import math
 import shutil
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -76,10 +77,16 @@ def test_comparisons_are_the_same_after_the_move(url, example):
     copy_database(example, target)
     names = example.metric_names()
 
+    def moment(value):
+        found = datetime.fromisoformat(str(value))
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
     def answer(store):
-        # A database counts up its evaluations by itself, and writes JSON with spaces or without; all else is the same.
+        # A database counts up its evaluations by itself, writes JSON with spaces or without, and gives a moment as text
+        # or not; all else is the same.
         rows = [
             {**row, "evaluation": None, "trained_on": json.loads(row["trained_on"] or "null")}
+            | {"created": moment(row["created"])}
             for row in store.metric_rows(names)
         ]
         return sorted(repr(sorted(row.items())) for row in rows)
