@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gaprun.comparison.places import PLACE
-from gaprun.store.columns import Columns, Entries
+from gaprun.store.columns import Entries, ValueColumns
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Gathered:
     undefined: int = 0
 
 
-def gathered(rows: Columns) -> dict[Entries, Gathered]:
+def gathered(rows: ValueColumns) -> dict[Entries, Gathered]:
     """By group, metric, data set, split and protocol."""
     codes, found = rows.kinds("group", *PLACE)
     cells = [Gathered() for _ in found]

@@ -16,7 +16,7 @@ from gaprun.comparison.statistics import settled
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import expand_metric, metric
 from gaprun.metrics import NONE, UP
-from gaprun.store.columns import Columns
+from gaprun.store.columns import ValueColumns
 from gaprun.store.selecting import METRIC_KEYS
 from gaprun.store.where import parse_conditions
 
@@ -40,7 +40,7 @@ class Moment:
     best: bool = False
     chosen_on: frozenset[str] = frozenset()
 
-    def told(self, columns: Columns) -> list[str]:
+    def told(self, columns: ValueColumns) -> list[str]:
         """The notes below these values, each with its `group`."""
         lines = list(self.notes)
         if self.best:
@@ -62,7 +62,7 @@ def rows_at(
     where: Sequence[str] = (),
     keys: Sequence[str] = (),
     only: Collection[str] | None = None,
-) -> tuple[Columns, Moment]:
+) -> tuple[ValueColumns, Moment]:
     """`store.metric_columns` of the moment `at` (None: the furthest step), and that moment.
 
     Raises UserError for what names no moment, for a `where` that names steps too, and where no run that meets `where`
@@ -88,7 +88,7 @@ def rows_at(
     return taken, moment
 
 
-def _moment(store: Store, at: str, every: Columns, where: Sequence[str]) -> Moment:
+def _moment(store: Store, at: str, every: ValueColumns, where: Sequence[str]) -> Moment:
     if at.startswith("best:"):
         return _best(store, at, where)
     runs = sorted(set(every["id"]))
@@ -206,7 +206,7 @@ def _listed(rows: Rows) -> str:
     return " and ".join(sorted({_data(row) for row in rows})) or "nothing"
 
 
-def _by_group(columns: Columns) -> str:
+def _by_group(columns: ValueColumns) -> str:
     """`baseline 200, 400; flt 600, 600`: each group's steps by seed; from where to where, if they are many."""
     taken: dict[str, dict[tuple[Any, ...], int]] = {}
     for group, seed, run, step in columns.entries("group", "seed", "id", "step"):

@@ -16,7 +16,7 @@ from gaprun.recipe.identity import METHOD, setup_part, training_part
 from gaprun.store.selecting import TAG
 
 if TYPE_CHECKING:
-    from gaprun.store.columns import Columns
+    from gaprun.store.columns import ValueColumns
     from gaprun.store.database import Store
 
 Document = dict[str, Any]
@@ -43,7 +43,7 @@ class Recipes:
     none is a baseline (unless `always`); then all set-ups are "". All is found out once a recipe, not once a row.
     """
 
-    def __init__(self, store: Store, columns: Columns, by: str = "recipe", always: bool = False) -> None:
+    def __init__(self, store: Store, columns: ValueColumns, by: str = "recipe", always: bool = False) -> None:
         self.by = by
         values = columns["recipe"] if by == "recipe" else [self._text(value) for value in columns[by]]
         codes, told = columns.kinds("recipe", values, "recipe_hash", "kind", "trained_on")
@@ -76,7 +76,7 @@ class Recipes:
         columns["told"] = codes
         columns["identity"] = map(self._identities.__getitem__, codes)
 
-    def group(self, columns: Columns, pooled: bool = False) -> None:
+    def group(self, columns: ValueColumns, pooled: bool = False) -> None:
         """Set `group`, `name`, `unit` and `setup` of each row; `pooled`: one group a value of the key in any case."""
         present = dict.fromkeys(columns["told"])
         groups: dict[str, str] = {}  # by identity, of a key that groups

@@ -15,7 +15,7 @@ from gaprun.comparison.recipes import Recipes
 from gaprun.comparison.unfinished import left_out
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import declared, expand_metric
-from gaprun.store.columns import Columns, Entries
+from gaprun.store.columns import Entries, ValueColumns
 from gaprun.store.queries import nearest
 from gaprun.store.selecting import METRIC_KEYS, RUN_KEYS, newest_of
 from gaprun.store.where import parse_conditions
@@ -62,7 +62,7 @@ def load(
     separate: bool = False,
     setups: bool = False,
     at: str | None = None,
-) -> tuple[Columns, list[str]]:
+) -> tuple[ValueColumns, list[str]]:
     """The stored values to compare and notes for the reader.
 
     Each row has its `group` (the row of the table), `name` (what that is called), `unit` (what pairs it with other
@@ -107,7 +107,7 @@ def load(
     return unique, list(dict.fromkeys(notes))
 
 
-def _devices_in_one_cell(columns: Columns) -> list[str]:
+def _devices_in_one_cell(columns: ValueColumns) -> list[str]:
     """A line for each group whose values of one column were measured on several kinds of device or in several
     precisions: such values differ by rounding, so they are averaged, and said."""
     if len({*columns["device"]} - {""}) < 2:
@@ -127,7 +127,7 @@ def _devices_in_one_cell(columns: Columns) -> list[str]:
     return lines
 
 
-def _devices_in_one_column(columns: Columns) -> list[str]:
+def _devices_in_one_column(columns: ValueColumns) -> list[str]:
     """A line where rows of one set-up that stand in one column were measured on several kinds of device or in several
     precisions, and which has which."""
     if len({*columns["device"]} - {""}) < 2:
@@ -155,7 +155,7 @@ def finished(where: Sequence[str]) -> list[str]:
     return [*where, *(() if said else ("status=finished",))]
 
 
-def latest_of_each_seed(columns: Columns) -> Columns:
+def latest_of_each_seed(columns: ValueColumns) -> ValueColumns:
     """One evaluation a recipe (`identity`), seed, task, place and protocol: the latest.
 
     Equal seeds repeat a run and are no further evidence; a run without a seed stands for itself.
@@ -169,7 +169,7 @@ def latest_of_each_seed(columns: Columns) -> Columns:
     return columns.kept([evaluation in counting for evaluation in evaluations])
 
 
-def _mixed_columns(columns: Columns, across: bool) -> list[str]:
+def _mixed_columns(columns: ValueColumns, across: bool) -> list[str]:
     """For each column (metric, split, protocol) whose results differ in what was measured: what differs, and a way out.
 
     Those of one set-up are looked at, `across` all together. The rows of such a column are marked.
@@ -199,7 +199,7 @@ def _mixed_columns(columns: Columns, across: bool) -> list[str]:
     return reasons
 
 
-def _mixed_groups(columns: Columns, by: str, any_step: bool) -> list[str]:
+def _mixed_groups(columns: ValueColumns, by: str, any_step: bool) -> list[str]:
     """For each group that pools several recipes or (unless `any_step`) steps: what it pools; its rows are marked."""
     codes, found = columns.kinds("group", *PLACE, "identity", "step")
     runs = columns.first(codes, "id")
@@ -226,7 +226,7 @@ def _mixed_groups(columns: Columns, by: str, any_step: bool) -> list[str]:
     return reasons
 
 
-def _mark(columns: Columns, codes: Sequence[int], own: set[int], reasons: Sequence[str]) -> None:
+def _mark(columns: ValueColumns, codes: Sequence[int], own: set[int], reasons: Sequence[str]) -> None:
     """Add to `mixed`, what differs among the values of a cell, in the rows whose kind is one of `own`."""
     if reasons:
         columns["mixed"] = [
@@ -235,7 +235,7 @@ def _mark(columns: Columns, codes: Sequence[int], own: set[int], reasons: Sequen
         ]
 
 
-def _columns_apart(columns: Columns) -> list[str]:
+def _columns_apart(columns: ValueColumns) -> list[str]:
     """Give results of one column that differ in what was measured columns of their own, named by what differs."""
     codes, found = columns.kinds(*PLACE, *SAME)
     by_column: dict[Entries, list[Entries]] = {}

@@ -21,12 +21,12 @@ from gaprun.comparison.values import Column, Comparison, Reached
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import expand_metric
 from gaprun.metrics import DOWN, UP
-from gaprun.store.columns import Columns, Entries
+from gaprun.store.columns import Entries, ValueColumns
 from gaprun.tables.numbers import counted
 
 
 def build(
-    rows: Columns,
+    rows: ValueColumns,
     by: str = "recipe",
     baseline: str | None = None,
     metrics: Sequence[str] = (),
@@ -79,7 +79,7 @@ def build(
     return result
 
 
-def _columns(rows: Columns) -> dict[Entries, Column]:
+def _columns(rows: ValueColumns) -> dict[Entries, Column]:
     """By metric, data set, split and protocol: the column, with the number of items where all agree."""
     found: dict[Entries, Column] = {}
     sizes: dict[Entries, set[int | None]] = {}

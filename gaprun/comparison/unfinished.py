@@ -10,14 +10,14 @@ from gaprun.store.selecting import METRIC_KEYS
 from gaprun.store.where import parse_conditions
 
 if TYPE_CHECKING:
-    from gaprun.store.columns import Columns
+    from gaprun.store.columns import ValueColumns
     from gaprun.store.database import Store
     from gaprun.store.models import Run
 
 MOST_NAMED = 6
 
 
-def left_out(store: Store, columns: Columns, where: Sequence[str], baseline: str | None) -> list[str]:
+def left_out(store: Store, columns: ValueColumns, where: Sequence[str], baseline: str | None) -> list[str]:
     """A line that names them: unfinished runs of these recipes whose seed no row has, and of the baseline where no
     row is called so; none for others, which nobody asked for.
     """

@@ -17,7 +17,7 @@ from gaprun.comparison.moment import Moment, rows_at
 from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import setup_of, several_data, with_data
 from gaprun.errors import UserError
-from gaprun.store.columns import Columns
+from gaprun.store.columns import ValueColumns
 from gaprun.store.selecting import METRIC_KEYS, recency
 from gaprun.store.where import parse_conditions
 from gaprun.tables.numbers import counted
@@ -234,7 +234,7 @@ def _study(
         for row in rows
         if row["id"] in runs
     ]
-    columns = select.latest_of_each_seed(Columns.of_rows(rows))
+    columns = select.latest_of_each_seed(ValueColumns.of_rows(rows))
     rows = columns.rows()
     places = usual_places(rows)
     found: dict[tuple[MethodSetting, int], Result] = {}

@@ -15,7 +15,7 @@ from gaprun.comparison.shown import SURE
 from gaprun.comparison.values import Comparison, Reached
 from gaprun.paper.settings import METHODS, MethodSetting
 from gaprun.report.gather import METRICS, Material
-from gaprun.store.columns import Columns
+from gaprun.store.columns import ValueColumns
 
 RETRIEVAL = "retrieval"
 MEASURES = ("gap", RETRIEVAL, "zeroshot_top1", "probe_top1")
@@ -164,7 +164,7 @@ def _rows_of(material: Material, labels: list[str]) -> SetupRows:
     both = {margins.get(name) for name in BOTH}
     if RETRIEVAL in places and len(both) == 1 and (size := both.pop()):
         margins[RETRIEVAL] = size  # of a mean of two, each of which must not differ by so much
-    columns = Columns.of_rows(renamed)
+    columns = ValueColumns.of_rows(renamed)
     comparison = table.build(columns, "recipe", None, (*METRICS, RETRIEVAL), margin=margins or None)
     baselines = set(comparison.baselines.values())
 

@@ -10,20 +10,20 @@ from typing import Any
 Entries = tuple[Any, ...]
 
 
-class Columns:
-    """Columns of one length by name, each a list with an entry a row; a column may be set anew or added."""
+class ValueColumns:
+    """ValueColumns of one length by name, each a list with an entry a row; a column may be set anew or added."""
 
     def __init__(self, columns: Mapping[str, list[Any]]) -> None:
         self._columns = dict(columns)
 
     @classmethod
-    def of(cls, names: Sequence[str], records: Sequence[Sequence[Any]]) -> Columns:
+    def of(cls, names: Sequence[str], records: Sequence[Sequence[Any]]) -> ValueColumns:
         """Of records that have the columns `names`, in this order."""
         by_column = zip(*records, strict=True) if records else [()] * len(names)
         return cls(dict(zip(names, map(list, by_column), strict=True)))
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Mapping[str, Any]]) -> Columns:
+    def of_rows(cls, rows: Sequence[Mapping[str, Any]]) -> ValueColumns:
         """Of mappings with the same keys."""
         return cls({name: [row[name] for row in rows] for name in (rows[0] if rows else ())})
 
@@ -45,15 +45,15 @@ class Columns:
         """The entries of these columns, by name or as they are, a tuple a row."""
         return zip(*(self[one] if isinstance(one, str) else one for one in columns), strict=True)
 
-    def taken(self, rows: Sequence[int]) -> Columns:
+    def taken(self, rows: Sequence[int]) -> ValueColumns:
         """The rows of these numbers, in this order."""
-        return Columns({name: [column[row] for row in rows] for name, column in self._columns.items()})
+        return ValueColumns({name: [column[row] for row in rows] for name, column in self._columns.items()})
 
-    def kept(self, keep: Sequence[bool]) -> Columns:
+    def kept(self, keep: Sequence[bool]) -> ValueColumns:
         """The rows for which `keep` holds."""
         if all(keep):
             return self
-        return Columns({name: list(compress(column, keep)) for name, column in self._columns.items()})
+        return ValueColumns({name: list(compress(column, keep)) for name, column in self._columns.items()})
 
     def kinds(self, *columns: str | Sequence[Any]) -> tuple[list[int], list[Entries]]:
         """For each row the number of its entries in these columns, and the distinct entries as they first appear."""

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, String, Text, case, cast, func, select
 from sqlalchemy.orm import Session, defer
 
 from gaprun.errors import UserError
-from gaprun.store.columns import Columns
+from gaprun.store.columns import ValueColumns
 from gaprun.store.models import Evaluation, Run, StoredMetric, Trajectory
 from gaprun.store.selecting import (
     METRIC_KEYS,
@@ -88,7 +88,7 @@ def metric_columns(
     run_ids: Sequence[str] | None = None,
     every_step: bool = False,
     only: Collection[str] | None = None,
-) -> Columns:
+) -> ValueColumns:
     """The one selection of stored values that every command shows: a row a run, metric, data set, split and protocol.
 
     Columns are `value`, RUN_KEYS, METRIC_KEYS, ORIGIN (the evaluation's id as `evaluation`, when it was made), each of
@@ -113,7 +113,7 @@ def metric_columns(
     labels = [column.label(name) for name, column in asked.items()]
     query = latest(labels, [*wanted, *prefilter(sql, known)], choosing_among(session, own), every_step)
     result = session.connection().execute(query)  # plain rows: the session would make 100,000 twice as slow
-    found = Columns.of(list(asked), result.fetchall())
+    found = ValueColumns.of(list(asked), result.fetchall())
     if lost and "status" in asked:
         pairs = zip(found["id"], found["status"], strict=True)
         found["status"] = (LOST if run_id in lost else status for run_id, status in pairs)
@@ -283,7 +283,7 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
     raise UserError(f"no run has the key {key!r}: {hint} (not of the recipe: {', '.join(others)})")
 
 
-def _one_task_each(columns: Columns, every_step: bool) -> Columns:
+def _one_task_each(columns: ValueColumns, every_step: bool) -> ValueColumns:
     """One value a run, metric, place, protocol (and step), the latest where two tasks measure the same."""
     if len(set(columns.entries("metric", "task"))) == len(set(columns["metric"])):
         return columns

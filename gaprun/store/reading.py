@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from gaprun.errors import UserError
 from gaprun.store import claims, following, hints, queries
-from gaprun.store.columns import Columns
+from gaprun.store.columns import ValueColumns
 from gaprun.store.connection import OpenDatabase
 from gaprun.store.models import Evaluation, Run, Trajectory
 from gaprun.store.standing import as_it_stands, lost_running
@@ -107,7 +107,7 @@ class Reading(OpenDatabase):
         run_ids: Ids = None,
         every_step: bool = False,
         only: Collection[str] | None = None,
-    ) -> Columns:
+    ) -> ValueColumns:
         """The latest value of each metric in `names` of each run (and step); see `queries.metric_columns`."""
         conditions = parse_conditions(where)
         return self._read(

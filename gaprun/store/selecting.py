@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, String, not_, or_, select, tuple_, type_coerce
 from sqlalchemy.orm import Session, aliased
 
-from gaprun.store.columns import Columns
+from gaprun.store.columns import ValueColumns
 from gaprun.store.models import Evaluation, Run, StoredMetric
 from gaprun.store.where import Condition
 
@@ -100,8 +100,8 @@ def recency(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in RECENCY)
 
 
-def newest_of(columns: Columns, codes: Sequence[int]) -> list[int]:
-    """The number of the latest row (by `recency`) of each kind, given each row's in `codes` (see `Columns.kinds`)."""
+def newest_of(columns: ValueColumns, codes: Sequence[int]) -> list[int]:
+    """The number of the latest row (by `recency`) of each kind, given each row's in `codes` (`ValueColumns.kinds`)."""
     recent = list(columns.entries(*RECENCY))
     newest: dict[int, int] = {}
     for row, code in enumerate(codes):
@@ -154,7 +154,7 @@ def row_holds(condition: Condition, row: Mapping[str, Any]) -> bool:
     return condition.holds(row[condition.key])
 
 
-def rows_hold(condition: Condition, columns: Columns) -> list[bool]:
+def rows_hold(condition: Condition, columns: ValueColumns) -> list[bool]:
     """Whether each row meets `condition` (`row_holds`), decided once for equal entries."""
     names = ("dataset", "split") if condition.key == "dataset" else (condition.key,)
     codes, found = columns.kinds(*names)

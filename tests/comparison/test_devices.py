@@ -17,8 +17,8 @@ def test_rows_of_one_column_by_two_precisions_are_named(store, add):
     # The run was measured in fp32 before, or is later: that is there to be chosen.
     for seed in range(3):
         add("flt", seed, at={"device": "cpu fp32", "model_hash": "fp32"}, gap=0.25 + seed / 70)
-    rows, notes = select.load(store, ["gap"], where=["device=cpu bf16-autocast", "recipe=flt"])
-    assert notes == [] and sorted(row["value"] for row in rows) == [0.2 + seed / 70 for seed in range(3)]
+    columns, notes = select.load(store, ["gap"], where=["device=cpu bf16-autocast", "recipe=flt"])
+    assert notes == [] and sorted(columns["value"]) == [0.2 + seed / 70 for seed in range(3)]
 
 
 def test_a_mean_over_two_devices_says_so(store, add):

@@ -1,6 +1,6 @@
 """Stored values by column."""
 
-from gaprun.store.columns import Columns
+from gaprun.store.columns import ValueColumns
 
 ROWS = [
     {"id": "a", "metric": "gap", "value": 0.5},
@@ -11,8 +11,8 @@ ROWS = [
 
 
 def test_rows_come_back_as_they_were():
-    columns = Columns.of(["id", "metric", "value"], [tuple(row.values()) for row in ROWS])
-    assert columns.rows() == Columns.of_rows(ROWS).rows() == ROWS
+    columns = ValueColumns.of(["id", "metric", "value"], [tuple(row.values()) for row in ROWS])
+    assert columns.rows() == ValueColumns.of_rows(ROWS).rows() == ROWS
     assert len(columns) == 4 and columns["id"] == ["a", "b", "a", "a"]
     columns["unit"] = map(len, columns["metric"])
     assert list(columns.entries("unit", "value", [1, 2, 3, 4])) == [
@@ -24,7 +24,7 @@ def test_rows_come_back_as_they_were():
 
 
 def test_kinds_are_numbered_as_they_first_appear():
-    columns = Columns.of_rows(ROWS)
+    columns = ValueColumns.of_rows(ROWS)
     codes, found = columns.kinds("id", "metric")
     assert codes == [0, 1, 2, 0] and found == [("a", "gap"), ("b", "rmg"), ("a", "rmg")]
     assert columns.first(codes, "value") == [0.5, None, 0.25]
@@ -32,7 +32,7 @@ def test_kinds_are_numbered_as_they_first_appear():
 
 
 def test_rows_are_kept_and_taken():
-    columns = Columns.of_rows(ROWS)
+    columns = ValueColumns.of_rows(ROWS)
     assert columns.kept([True] * 4) is columns
     assert columns.kept([False, True, False, True]).rows() == [ROWS[1], ROWS[3]]
     assert columns.taken([3, 1]).rows() == [ROWS[3], ROWS[1]]
@@ -40,7 +40,7 @@ def test_rows_are_kept_and_taken():
 
 
 def test_without_rows_the_columns_are_there():
-    for empty in (Columns.of(["id", "value"], []), Columns.of_rows(ROWS).kept([False] * 4)):
+    for empty in (ValueColumns.of(["id", "value"], []), ValueColumns.of_rows(ROWS).kept([False] * 4)):
         assert len(empty) == 0 and not empty and empty.rows() == [] and empty["value"] == []
         assert empty.kinds("id", "value") == ([], [])
-    assert Columns.of_rows([]).rows() == []
+    assert ValueColumns.of_rows([]).rows() == []
