@@ -15,6 +15,7 @@ import math
 import os
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import numpy as np
 from harness import answer, arguments, child, peak_mb, report, timed
@@ -51,7 +52,8 @@ def gap(size: dict) -> dict:
     from gaprun.evaluation.moments import pair_moments
 
     images, texts = (Repeated(size["pairs"], size["dim"], seed) for seed in (0, 1))
-    before, result = peak_mb(), {}
+    before = peak_mb()
+    result: dict[str, Any] = {}
     with timed(result, clock=process_time):
         measure_geometry(images, texts)  # type: ignore[arg-type]
     with timed(result, "moments", process_time):
@@ -63,7 +65,8 @@ def retrieval(size: dict) -> dict:
     from gaprun.evaluation.retrieval import ranks
 
     images, texts = (Repeated(size["pairs"], size["dim"], seed) for seed in (0, 1))
-    before, result = peak_mb(), {}
+    before = peak_mb()
+    result: dict[str, Any] = {}
     with timed(result, clock=process_time):
         ranks(images, texts, np.arange(size["pairs"]))  # type: ignore[arg-type]
     return result | {"before_mb": before}

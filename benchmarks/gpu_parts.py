@@ -384,7 +384,8 @@ class Files:
 
     def __init__(self, files: list[bytes], count: int) -> None:
         self.files, self.samples = files, count
-        self.keys, self.captions = [str(i) for i in range(count)], [[] for _ in range(count)]
+        self.keys = [str(i) for i in range(count)]
+        self.captions: list[list[str]] = [[] for _ in range(count)]
 
     def read_image(self, i: int) -> bytes:
         """The file of picture `i`."""

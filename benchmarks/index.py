@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -33,7 +32,8 @@ def write(folder: Path, pairs: int) -> None:
     from gaprun.data.identity import fingerprint
 
     folder.mkdir(parents=True)
-    shards, sha = [], hashlib.sha256()
+    shards: list[dict[str, Any]] = []
+    sha = hashlib.sha256()
     nothing = hashlib.sha256(b"").hexdigest()
     with (folder / "samples.jsonl").open("wb") as file:
         for first in range(0, pairs, SHARD):
@@ -146,4 +146,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

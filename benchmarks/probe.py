@@ -12,6 +12,7 @@ replaced so that its own training and search run on this processor.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from harness import answer, arguments, report, rounds, timed
@@ -21,7 +22,7 @@ SMALL = {"train": 2_000, "test": 2_000, "dim": 64, "penalty": 10.0}
 VALIDATION = 0.2
 
 
-def features(train: int, test: int, dim: int, penalty: float):
+def features(train: int, test: int, dim: int, penalty: float) -> tuple[np.ndarray, ...]:
     """(rows, labels) of both splits, float32 and int64."""
     rng = np.random.default_rng(0)
     spectrum = np.arange(1, dim + 1, dtype=np.float32) ** -0.7
@@ -80,7 +81,7 @@ def clip_benchmark(size: dict) -> dict:
     rows, labels, test_rows, test_labels = (torch.from_numpy(part) for part in features(**size))
     held_out = int(len(rows) * VALIDATION)
 
-    def loader(rows, labels):
+    def loader(rows: Any, labels: Any) -> Any:
         return torch.utils.data.DataLoader(peer.FeatureDataset(rows, labels), batch_size=64, shuffle=True)
 
     both, valid, train = (

@@ -40,6 +40,7 @@ from gaprun.data.stream import LoadBatch, stream
 from gaprun.data.write import write_splits
 from gaprun.errors import GaprunError
 from gaprun.jobs.run import run_job
+from gaprun.model.saved import load_checkpoint, newest_checkpoint
 from gaprun.recipe.jobs import Job, load_jobs
 from gaprun.store import open_store
 from gaprun.store.database import Store
@@ -95,7 +96,12 @@ def arm(kind: str, chance: random.Random) -> None:
         setattr(owner, name, replaced)
 
     if kind == "step":
-        patch(TrainState, "train_step", lambda original, *a, **k: (original(*a, **k), die()))
+
+        def after(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+            original(*args, **kwargs)
+            die()
+
+        patch(TrainState, "train_step", after)
     elif kind == "checkpoint":
 
         def half(original: Callable[..., None], content: Any, target: Path) -> None:
@@ -108,7 +114,12 @@ def arm(kind: str, chance: random.Random) -> None:
     elif kind == "database":
 
         def inside(original: Callable[..., None], store: Store, work: Callable[..., Any]) -> None:
-            original(store, lambda session: (work(session), session.flush(), die()))
+            def cut(session: Any) -> None:
+                work(session)
+                session.flush()
+                die()
+
+            original(store, cut)
 
         patch(Store, "_write", inside)
     elif kind == "cache":
@@ -159,8 +170,8 @@ def result(job: Job, folder: Path) -> tuple[Any, ...]:
     """All that must be equal: weights, optimiser, trajectory, metrics."""
     store = open_store(str(folder / "results.db"))
     run = store.run(job.id)
-    path, _ = checkpoint.newest_checkpoint(store.artifacts / job.id / "checkpoints")
-    optimiser = checkpoint.load_checkpoint(path)["optimizer"]["state"]
+    path, _ = newest_checkpoint(store.artifacts / job.id / "checkpoints")
+    optimiser = load_checkpoint(path)["optimizer"]["state"]
     digest = hashlib.sha256()
     for index in sorted(optimiser):
         for name in sorted(optimiser[index]):

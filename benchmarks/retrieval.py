@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from harness import answer, arguments, report, rounds, timed
 
@@ -15,7 +17,7 @@ FULL = {"images": 5_000, "captions": 5, "dim": 512}
 SMALL = {"images": 800, "captions": 5, "dim": 512}
 
 
-def embeddings(images: int, captions: int, dim: int):
+def embeddings(images: int, captions: int, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images and noisy copies of them as captions: recalls in the middle of their range."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((images, dim), dtype=np.float32)
@@ -33,7 +35,8 @@ def peer(size: dict) -> dict:
     from clip_benchmark.metrics.zeroshot_retrieval import batchify, recall_at_k
 
     x, y, owner = embeddings(**size)
-    images_emb, texts_emb, result = torch.from_numpy(x), torch.from_numpy(y), {}
+    images_emb, texts_emb = torch.from_numpy(x), torch.from_numpy(y)
+    result: dict[str, Any] = {}
     with timed(result):
         scores = texts_emb @ images_emb.t()
         positive = torch.zeros_like(scores, dtype=torch.bool)
@@ -68,7 +71,8 @@ def floor(size: dict) -> dict:
     import torch
 
     x, y, _ = embeddings(**size)
-    images_emb, texts_emb, result = torch.from_numpy(x), torch.from_numpy(y), {}
+    images_emb, texts_emb = torch.from_numpy(x), torch.from_numpy(y)
+    result: dict[str, Any] = {}
     with timed(result):
         texts_emb @ images_emb.t()
     return result

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -33,7 +32,7 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     from gaprun.jobs.run import run_job
     from gaprun.recipe.jobs import load_jobs
     from gaprun.store import open_store
-    from gaprun.training import loop, state
+    from gaprun.training import encoding, loop, state
 
     os.environ["GAPRUN_DATA"] = size["folder"]
     place = Path(tempfile.mkdtemp(dir=size["folder"]))
@@ -69,15 +68,15 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
 
         return stream
 
-    loop._whole_stream = waiting(loop._whole_stream)  # type: ignore[assignment]
-    state.crop_and_normalise = clocked("crop", state.crop_and_normalise)  # type: ignore[assignment]
+    loop._whole_stream = waiting(loop._whole_stream)
+    encoding.crop_and_normalise = clocked("crop", encoding.crop_and_normalise)
     torch.Tensor.backward = clocked("backward", torch.Tensor.backward)  # type: ignore[method-assign]
     original_init = state.TrainState.__post_init__
 
     def prepared(self: Any) -> None:
         original_init(self)
-        self.encode_image = clocked("image tower", self.encode_image)
-        self.encode_text = clocked("text tower", self.encode_text)
+        self.encoding.encode_image = clocked("image tower", self.encoding.encode_image)
+        self.encoding.encode_text = clocked("text tower", self.encoding.encode_text)
         self.optimizer.step = clocked("optimiser", self.optimizer.step)
 
     state.TrainState.__post_init__ = prepared  # type: ignore[method-assign]
@@ -128,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -75,7 +75,8 @@ def write_shards(folder: Path, samples: int) -> None:
 
         sources = [_jpeg(draw(compose(random.Random(f"speed/{i}")), 512)) for i in range(64)]
 
-    texts = [scene_sample(i, 0, "train", 16).sample.captions for i in range(min(samples, 512))]
+    drawn = (scene_sample(i, 0, "train", 16).sample for i in range(min(samples, 512)))
+    texts = [sample.captions for sample in drawn if sample is not None]
 
     def make(i: int) -> ItemOutcome:
         captions = texts[i % len(texts)]
@@ -130,10 +131,12 @@ def ours(size: dict[str, Any]) -> dict[str, Any]:
     steps = size["samples"] // size["batch"]
     skip = max(2, steps // 5)
     edges = (skip, steps - 1, steps + skip, 2 * steps - 1)
-    if (
-        size["device"] != "cpu"
-    ):  # the first twenty steps are recorded, each with a wait: not what a long run does
-        loop.recorded_steps = lambda total: frozenset({total - 1})  # type: ignore[assignment]
+    if size["device"] != "cpu":
+        # The first twenty steps are recorded, each with a wait: not what a long run does.
+        def last_alone(total: int) -> frozenset[int]:
+            return frozenset({total - 1})
+
+        loop.recorded_steps = last_alone  # type: ignore[assignment]
 
     def watched(self: Any, batch: Any, measure: bool) -> Any:
         result = original(self, batch, measure)
