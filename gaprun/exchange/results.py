@@ -81,8 +81,11 @@ def import_files(
                 tracked = read_store(path)
                 records += tracked.records
                 report.refused += tracked.refused
+                if tracked.exports and tracked.records and (data or name):
+                    report.notes.append(f"{path}: runs of gaprun's own in it keep their names and data")
                 for source, rows in tracked.exports.items():
-                    _refuse_other_names(source, data, name)
+                    if not tracked.records:
+                        _refuse_other_names(source, data, name)
                     store = _bring_back(rows, source, store, open_target, done)
             elif Path(path).is_dir() or Path(path).suffix == ".zip":
                 rows = read_export(Path(path))

@@ -19,6 +19,7 @@ from gaprun.model.loss import LOSSES, SigmoidLoss
 from gaprun.model.swap import SoftSwap
 from gaprun.model.terms import TERMS
 from gaprun.training.checkpoint import _snapshot
+from gaprun.training.encoding import Encoding
 from gaprun.training.head import Head
 from gaprun.training.resident import brought, check_room, resident_stream
 from gaprun.training.state import TrainState
@@ -156,13 +157,13 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 
 def mean_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = TrainState.__post_init__
+    original = Encoding.__init__
 
-    def made(self: TrainState) -> None:
-        original(self)
+    def made(self: Encoding, *given: Any) -> None:
+        original(self, *given)
         self._mean = torch.tensor([0.5, 0.5, 0.5])
 
-    monkeypatch.setattr(TrainState, "__post_init__", made)
+    monkeypatch.setattr(Encoding, "__init__", made)
 
 
 def head_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +183,8 @@ def signs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tokens_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = TrainState._inputs
-    monkeypatch.setattr(TrainState, "_inputs", lambda self, batch: (original(self, batch)[0], batch.tokens))
+    original = Encoding.inputs
+    monkeypatch.setattr(Encoding, "inputs", lambda self, batch: (original(self, batch)[0], batch.tokens))
 
 
 def boxes_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,26 +226,26 @@ def test_reading_the_loss_every_step_is_caught(monkeypatch) -> None:
 
 
 def test_a_kernel_that_does_not_repeat_itself_is_caught(monkeypatch) -> None:
-    original = TrainState._encode
+    original = Encoding.features
 
-    def encode(self: TrainState, *inputs: Any) -> Any:
+    def encode(self: Encoding, *inputs: Any) -> Any:
         x, y = original(self, *inputs)
         # torch's own `interpolate` takes another way while deterministic algorithms are on.
         wide = torch.ops.aten.upsample_bilinear2d(x[None, None], (ROWS, x.shape[1]), False)[0, 0]
         return wide, y
 
-    monkeypatch.setattr(TrainState, "_encode", encode)
+    monkeypatch.setattr(Encoding, "features", encode)
     with pytest.raises(NotRepeatable, match="upsample_bilinear2d_backward"), fake_card() as watch:
         two_steps(watch)
 
 
 def test_a_product_of_mixed_types_is_caught(monkeypatch) -> None:
-    original = TrainState._encode
+    original = Encoding.features
 
-    def encode(self: TrainState, *inputs: Any) -> Any:
+    def encode(self: Encoding, *inputs: Any) -> Any:
         x, y = original(self, *inputs)
         return x, y.half()
 
-    monkeypatch.setattr(TrainState, "_encode", encode)
+    monkeypatch.setattr(Encoding, "features", encode)
     with pytest.raises(MixedTypes, match="float32, torch.float16"), fake_card() as watch:
         two_steps(watch)

@@ -16,6 +16,7 @@ PUBLISHED = {"baseline", "flt", "schedule", "reparam", "slrt", "hard-swap", "sof
 LONGER = {"baseline", "schedule", "reparam", "slrt"}
 SCALED = {"flt-scaled", "schedule-scaled", "hard-swap-scaled"}
 PHOTOS = {"baseline", "flt-scaled", "schedule-scaled", "reparam", "slrt", "hard-swap-scaled", "soft-swap"}
+TWICE = {"baseline", "reparam", "schedule-scaled", "schedule-same-ends", "slrt"}
 SWAPS = {f"{kind}-swap-probability={share}" for kind in ("hard", "soft") for share in (0.2, 1)}
 FIELD = {
     "baseline",
@@ -68,6 +69,7 @@ def test_photos_and_the_fields_methods_have_three_seeds_each() -> None:
     temperatures = {f"flt-tau={tau}" for tau in (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.4)}
     for where, recipes in (
         (("--where", "schedule.epochs=18"), PHOTOS | temperatures | SWAPS),
+        (("--where", "schedule.epochs=36"), TWICE),
         (("--where", "data.resize=model", "--where", "schedule.steps=600", *RESNET), FIELD),
         (("--where", "model.inline.vision.patch_size=8"), TOWERS),
         (("--where", "model.pretrained=*"), REFINED),

@@ -88,6 +88,7 @@ def test_what_gaprun_sent_to_mlflow_comes_back_as_it_was(
     }
     assert steps == {2: 12.5, 3: 25.0}
     assert report.left_out[uri] == ["train/*"]
+    assert f"{uri}: runs of gaprun's own in it keep their names and data" in report.notes
 
 
 def test_what_is_no_tracking_store_is_named_and_none_is_made(
