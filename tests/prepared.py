@@ -108,9 +108,13 @@ def _attend(call: socket.socket, program: str) -> None:
         _become_python(json.loads(text), files, program)
     for file in files:
         os.close(file)
-    call.sendall(child.to_bytes(8, "big"))
     ended = os.pidfd_open(child)
-    if call in select.select([call, ended], [], [])[0]:
+    try:
+        call.sendall(child.to_bytes(8, "big"))
+        gone = call in select.select([call, ended], [], [])[0]
+    except OSError:  # gone before it was told
+        gone = True
+    if gone:
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     try:

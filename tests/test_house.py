@@ -66,3 +66,11 @@ def test_no_class_name_twice() -> None:
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(module_of(path))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_name_of_a_test_file_stands_twice() -> None:
+    """pytest imports files of folders without `__init__.py` by their names alone, and leaves the second one out."""
+    tests = Path(__file__).parent
+    alone = [p for p in tests.rglob("test_*.py") if not (p.parent / "__init__.py").exists()]
+    twice = sorted(str(p.relative_to(tests)) for p in alone if [q.name for q in alone].count(p.name) > 1)
+    assert not twice

@@ -9,8 +9,8 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -26,10 +26,6 @@ from gaprun.store.texts import check_texts
 T = TypeVar("T")
 
 _HEADER = b"SQLite format 3\0"
-# Files to which this process has (had) a connection, by device and number. Closing any handle of a file takes all the
-# process's locks on it away, SQLite's too; another program that closes the file last then deletes the write-ahead log
-# under us, and what we write is lost. So such a file is opened by SQLite alone.
-_CONNECTED: set[tuple[int, int]] = set()
 BUSY_SECONDS = 60.0
 RETRY_SECONDS = 60.0
 NETWORK_FILE_SYSTEMS = {
@@ -120,7 +116,7 @@ def check_file(place: Place, create: bool, write: bool = True) -> Place:
             )
         if not path.exists() or path.stat().st_size == 0:
             return _check_new(place, path, create)
-        if _number(path) in _CONNECTED:
+        if _is_open_here(path):
             header = _HEADER
         else:
             with path.open("rb") as file:
@@ -187,7 +183,7 @@ def make_engine(place: Place) -> Engine:
     if place.read_only and place.path is None:
         event.listen(engine, "begin", _on_read_only_begin)
     if place.path is not None:
-        event.listen(engine, "connect", partial(_on_sqlite_connect, place.path.absolute()))
+        event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
     return engine
 
@@ -212,8 +208,7 @@ def _on_execute(
     check_texts(parameters, "a text for the database")
 
 
-def _on_sqlite_connect(path: Path, connection: sqlite3.Connection, _record: object) -> None:
-    _CONNECTED.add(_number(path))
+def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver would begin transactions late; _on_sqlite_begin does it
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -229,9 +224,22 @@ def _on_read_only_begin(connection: Connection) -> None:
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
 
-def _number(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_dev, state.st_ino
+def _is_open_here(path: Path) -> bool:
+    """Whether this process has the file open, which then only SQLite may open once more.
+
+    Closing any handle of a file takes all the process's locks on it away, SQLite's too; another program that closes
+    the file last then deletes the write-ahead log under us, and what we write is lost.
+    """
+    wanted = path.stat()
+    try:
+        handles = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        return False
+    for handle in handles:
+        with suppress(OSError):  # closed meanwhile, like the one that listed them
+            if os.path.samestat(os.fstat(handle), wanted):
+                return True
+    return False
 
 
 def journal_mode_for(path: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from gaprun.errors import Failure, UserError
 from gaprun.store import open_store
-from gaprun.store.engine import _file_system, journal_mode_for, locate
+from gaprun.store.engine import _file_system, _is_open_here, journal_mode_for, locate
 from gaprun.store.info import describe
 from gaprun.store.publish import publish
 from tests.conftest import REPO
@@ -242,3 +242,12 @@ def test_a_copy_to_give_away_replaces_nothing_but_a_database(tmp_path):
         (tmp_path / "there.db").rmdir() if kind == "a folder" else (tmp_path / "there.db").unlink()
     with pytest.raises(UserError, match="cannot be published onto itself"):
         publish([source], source)
+
+
+def test_a_file_counts_as_open_only_while_it_is(tmp_path):
+    """Its number can be another file's once it is closed and removed, and that file must be looked at."""
+    path = tmp_path / "a.db"
+    store = open_store(str(path))
+    assert _is_open_here(path)
+    store.close()
+    assert not _is_open_here(path)
