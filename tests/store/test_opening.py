@@ -248,6 +248,6 @@ def test_a_file_counts_as_open_only_while_it_is(tmp_path):
     """Its number can be another file's once it is closed and removed, and that file must be looked at."""
     path = tmp_path / "a.db"
     store = open_store(str(path))
-    assert _is_open_here(path)
+    assert store.runs() == [] and _is_open_here(path)
     store.close()
     assert not _is_open_here(path)
