@@ -11,7 +11,7 @@ Entries = tuple[Any, ...]
 
 
 class ValueColumns:
-    """ValueColumns of one length by name, each a list with an entry a row; a column may be set anew or added."""
+    """Columns of one length by name, each a list with an entry a row; a column may be set anew or added."""
 
     def __init__(self, columns: Mapping[str, list[Any]]) -> None:
         self._columns = dict(columns)

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 # What gaprun writes into a run's folder. A checkpoint that was moved aside (`.aside1`) is not among it: it was damaged
 # or another's.
-_OWN = re.compile(
-    r"run\.json|run\.lock|recipe\.yaml|log\.txt|record\.jsonl|details/[^/]+\.npz|checkpoints/step-\d+\.(pt|json)"
-    r"|((details|checkpoints)/)?\.[^/]+\.\d+"  # a file that was being written when a process was killed
-)
+_NAMES = {
+    "": r"run\.json|run\.lock|recipe\.yaml|log\.txt|record\.jsonl",
+    "details/": r"[^/]+\.npz",
+    "checkpoints/": r"step-\d+\.(?:pt|json)",
+}
+# Also one that was being written when a process was killed: `.step-000010.pt.4711`.
+_OWN = re.compile("|".join(rf"{folder}(?:{name}|\.(?:{name})\.\d+)" for folder, name in _NAMES.items()))
 
 
 def removable_folder(store: Store, run: Run) -> Path | None:

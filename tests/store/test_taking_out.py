@@ -104,7 +104,13 @@ def test_removal_leaves_what_a_person_put_into_the_folder(store, new_run, key, t
     write_run_files(folder)
     (tmp_path / "scratch").mkdir()
     (tmp_path / "scratch" / "step-00000001.pt").write_text("on another disk")
-    mine = ("notes.md", "checkpoints/best.pt", "checkpoints/step-00000002.pt.aside1", "figures/a/gap.pdf")
+    mine = (
+        "notes.md",
+        "checkpoints/best.pt",
+        "checkpoints/step-00000002.pt.aside1",
+        "figures/a/gap.pdf",
+        ".plan.2",
+    )
     for name in mine:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("precious")
@@ -113,7 +119,9 @@ def test_removal_leaves_what_a_person_put_into_the_folder(store, new_run, key, t
     left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     assert left == sorted(mine)
     assert (folder / "large").is_symlink() and (tmp_path / "scratch" / "step-00000001.pt").exists()
-    assert "left with what gaprun did not write: checkpoints/best.pt" in said and "and 2 more" in said
+    assert (
+        "left with what gaprun did not write: .plan.2, checkpoints/best.pt" in said and "and 3 more" in said
+    )
     assert [run.id for run in store.runs()] == ["baseline-s1"]
 
 
