@@ -226,8 +226,8 @@ def compare(
         table = shown.whole(found, brief, look)
     elif how is Format.table:
         table = shown.fitting(found, console.width, look, every=bool(protocol))
+    elif how is Format.latex:
+        table = shown.on_paper(found, look, every=bool(protocol))
     else:
-        table = shown.differences(
-            found, "p" if how is Format.markdown else "interval", look, every=bool(protocol)
-        )
+        table = shown.differences(found, "p", look, every=bool(protocol))
     show(table, how, caption=caption, label=label, siunitx=siunitx)

@@ -120,7 +120,7 @@ def show(
     else:
         from gaprun.tables import latex
 
-        print("\n\n".join(latex.render(table, caption, label, siunitx) for table in found))
+        print(latex.every(found, caption, label, siunitx))
 
 
 def say(sentences: Sequence[str], format: Format) -> None:

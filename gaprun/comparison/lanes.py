@@ -65,12 +65,14 @@ def line_above(words: str, lanes: Sequence[Lane], places: bool) -> str:
     return f"{words} ({'; '.join(texts)}):"
 
 
-def shortened(parts: Mapping[str, Comparison], most: int = MOST_ROWS) -> tuple[dict[str, Comparison], str]:
-    """`parts` with no more than `most` rows together, and what was left out.
+def shortened(parts: Mapping[str, Comparison], most: int | None) -> tuple[dict[str, Comparison], str]:
+    """`parts` with no more than `most` rows together (None: all of them), and what was left out.
 
     Room is shared evenly, what a set-up does not need going to the others. A set-up keeps its baselines and the rows
     that are best in its first column, in their order.
     """
+    if most is None:
+        return dict(parts), ""
     room, left = most, dict(sorted(parts.items(), key=lambda item: len(item[1].groups)))
     kept: dict[str, Comparison] = {}
     for number, (words, part) in enumerate(left.items()):

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gaprun.comparison.lanes import is_alone, lanes_of, line_above, place_of, shortened
+from gaprun.comparison.lanes import MOST_ROWS, is_alone, lanes_of, line_above, place_of, shortened
 from gaprun.comparison.legend import STARRED, Detail, about, about_differences, hints_of
 from gaprun.comparison.margins import SURE
 from gaprun.comparison.values import Column, Comparison, Reached
-from gaprun.tables import Cell, Heading, Table, terminal
+from gaprun.tables import Cell, Heading, Table, layout, terminal
 from gaprun.tables.numbers import bracketed, fixed, p_value, places_for, signed
 
 DETAILS: tuple[Detail, ...] = ("mean", "p", "interval", "half")  # the richest first
+
+WHOLE_OR_HALF: tuple[Detail, ...] = ("interval", "half")
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,19 @@ def fitting(comparison: Comparison, width: int, look: Look = PLAIN, every: bool 
 
     Each set-up's rows stand together below a line that names it, in columns that they share (`lanes`).
     """
-    found = [_of_differences(comparison, comparison.parts(), detail, look, every) for detail in DETAILS]
+    found = [
+        _of_differences(comparison, comparison.parts(), detail, look, every, MOST_ROWS) for detail in DETAILS
+    ]
     blocks = [terminal.blocks(table, width) for table in found]
+    return _with_records(comparison, found[blocks.index(min(blocks))])
+
+
+def on_paper(comparison: Comparison, look: Look = PLAIN, every: bool = False) -> Table:
+    """The same for LaTeX, of all rows: whole intervals, or half of them where only so fewer columns stand below."""
+    found = [
+        _of_differences(comparison, comparison.parts(), detail, look, every, None) for detail in WHOLE_OR_HALF
+    ]
+    blocks = [layout.blocks(table) for table in found]
     return _with_records(comparison, found[blocks.index(min(blocks))])
 
 
@@ -50,20 +63,25 @@ def differences(
     interval (it is symmetric) behind ±, and no deviations. One protocol a metric and split,
     that of the pools where there are any: the legend names the others; `every`: all protocols.
     """
-    return _with_records(comparison, _of_differences(comparison, {"": comparison}, detail, look, every))
+    return _with_records(comparison, _of_differences(comparison, {"": comparison}, detail, look, every, None))
 
 
 def _of_differences(
-    comparison: Comparison, parts: Mapping[str, Comparison], detail: Detail, look: Look, every: bool
+    comparison: Comparison,
+    parts: Mapping[str, Comparison],
+    detail: Detail,
+    look: Look,
+    every: bool,
+    most: int | None,
 ) -> Table:
-    """The differences of `parts`, by the words of their set-ups, one below the other."""
+    """The differences of `parts`, by the words of their set-ups, one below the other; `most` rows of several."""
     whole = comparison if every else usual(comparison)
     parts = {words: part if every else usual(part) for words, part in parts.items()}
     lanes = lanes_of(parts, comparison.columns)
     several = len({place_of(column) for lane in lanes for column in lane.values()}) > 1
     hidden, above = "", []
     if len(parts) > 1:
-        parts, hidden = shortened(parts)
+        parts, hidden = shortened(parts, most)
         number = 0
         for words, part in parts.items():
             above.append((number, line_above(words, lanes, several)))

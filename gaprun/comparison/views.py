@@ -56,7 +56,12 @@ def correlations(comparison: Comparison, predictors: Sequence[str], top: int | N
         "intervals (Bonett and Wright for Spearman, Fisher's z for Pearson) and p.",
         "A row is one point, whatever its seeds; rows that differ in one knob are not independent of each other.",
     )
-    heads = ("metric", "on", "against", Heading("rows", right=True), "Spearman", "Pearson")
+    heads: list[Heading | str] = [
+        "metric",
+        "on",
+        "against",
+        *(Heading(name, right=True) for name in ("rows", "Spearman", "Pearson")),
+    ]
     return view_of("correlations", comparison, heads, rows, legend, records, top)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gaprun.paper.evidence import BASELINE, NOT_SUPPORTED, SUPPORTED, UNDECIDED
@@ -55,13 +55,13 @@ def claims_table(verdicts: Sequence[Verdict], study: SetupResults, sized: bool =
     heads = ("claim", "verdict", Heading("what is claimed", ("", "evidence", "rule", "runs"), wrap=True))
     size = ", ".join(f"{name} {value}" for name, value in study.size().items())
     legend = [f"{line[0].upper()}{line[1:]}." for line in study.left_out]
+    hints: tuple[str, ...] = ()
     if study.chosen and not sized:
-        legend.append(
-            f"{study.chosen[0].upper()}{study.chosen[1:]}; --where chooses, --every-size judges all."
-        )
+        legend.append(f"{study.chosen[0].upper()}{study.chosen[1:]}.")
+        hints = ("--where chooses, --every-size judges all.",)
     title = f"Judged at this size: {size}."
     records = [one.record() | ({"size": study.size()} if sized else {}) for one in verdicts]
-    return Table.of("claims", heads, rows, records, title, legend)
+    return replace(Table.of("claims", heads, rows, records, title, legend), hints=hints)
 
 
 def _named(runs: Sequence[str]) -> str:

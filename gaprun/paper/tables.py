@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gaprun.comparison.legend import sentences
@@ -13,6 +13,8 @@ from gaprun.paper.published import SETTING, SOURCE, TABLES, Measure, PublishedTa
 from gaprun.paper.settings import WORDS, MethodSetting, SetupResults
 from gaprun.tables import Cell, Heading, Table
 from gaprun.tables.numbers import fixed
+
+WAY_OUT = "--where chooses another, e.g. --where schedule.steps=1000."
 
 
 @dataclass(frozen=True)
@@ -114,26 +116,27 @@ def notes(found: Beside) -> list[str]:
     if found.study:
         lines += found.study.left_out
     if found.study and found.study.chosen:
-        lines.append(f"{found.study.chosen}; choose with --where, e.g. --where schedule.steps=1000")
+        lines.append(found.study.chosen)
     return lines
 
 
 def cells_table(found: Beside, digits: int | None = None) -> Table:
     """In each cell the published value and below it ours: mean ± standard deviation (n seeds), to the same decimals."""
     measures = found.table.measures
-    heads = [
-        Heading("method", ("", "in words")),
+    heads: list[Heading | str] = [
+        "method",
         *(Heading(m.label, ("paper", "ours"), right=True) for m in measures),
     ]
-    rows = [
-        [Cell(label(line)), *(Cell(cell_texts(line, measure, found.table, digits)) for measure in measures)]
+    rows: list[list[Cell | str]] = [
+        [label(line), *(Cell(cell_texts(line, measure, found.table, digits)) for measure in measures)]
         for line in found.lines
     ]
     legend = [
-        "Published: means of 3 seeds. Ours: mean ± standard deviation (n seeds).",
+        "Paper: published means of 3 seeds. Ours: mean ± standard deviation (n seeds).",
         *sentences(notes(found)),
     ]
-    return Table.of(found.table.name, heads, rows, records(found), f"{found.table.title} ({SOURCE})", legend)
+    made = Table.of(found.table.name, heads, rows, records(found), f"{found.table.title} ({SOURCE})", legend)
+    return replace(made, hints=(WAY_OUT,) if found.study and found.study.chosen else ())
 
 
 def sizes_table(ours: Mapping[str, str]) -> Table:
@@ -164,11 +167,11 @@ def _places(measure: Measure, table: PublishedTable) -> int:
     return max(len(str(value).partition(".")[2]) for value in own if value is not None)
 
 
-def label(line: Line) -> tuple[str, str]:
+def label(line: Line) -> str:
     """The setting's name in the paper's terms, and what the method is called."""
     setting = line.setting or (MethodSetting(line.row.method, line.row.value) if line.row else None)
     assert setting is not None
-    return str(setting), WORDS[setting.method]
+    return f"{setting}, {WORDS[setting.method]}"
 
 
 def _line(

@@ -46,4 +46,4 @@ def render(table: Table, sortable: str = "", wrap: bool = False) -> Markup:
 
     sortable: the id of a table whose heads are buttons (a script sorts it); wrap: sentences in cells may break.
     """
-    return filled("gaprun.tables", "table.html", table=table, sortable=sortable, wrap=wrap)
+    return filled("gaprun.tables", "table.html", table=table.stacked(), sortable=sortable, wrap=wrap)

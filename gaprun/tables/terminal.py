@@ -32,6 +32,7 @@ def show(console: Console, table: Table, width: int | None = None) -> None:
 
 def lines(table: Table, width: int) -> list[Text]:
     """Title, the columns in as many blocks as the width asks for (the first column stands in each), and the legend."""
+    table = table.stacked()
     result = [Text(part, style="bold") for part in wrapped(table.title, width)]
     if table.rows:
         widths = _widths(table, width)

@@ -6,7 +6,7 @@ The records are what CSV and JSON carry; cells are text for people, rounded once
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 Style = Literal["", "best", "strong", "faint", "good", "warn", "bad"]
@@ -72,6 +72,18 @@ class Table:
                 {head.text: cell.lines[0] for head, cell in zip(whole, row, strict=True)} for row in lines
             ]
         return cls(name, whole, lines, tuple(records), title, tuple(legend))
+
+    def stacked(self) -> Self:
+        """The table for formats in which the lines of a cell stand below each other.
+
+        Where all columns have the same parts, all with names, the row's own cell names those of the further lines.
+        """
+        parts = {head.parts for head in self.heads[1:]}
+        names = next(iter(parts)) if len(parts) == 1 else ()
+        if len(names) < 2 or not all(names) or any(len(row[0].lines) > 1 for row in self.rows):
+            return self
+        rows = [(replace(row[0], lines=(*row[0].lines, *names[1:])), *row[1:]) for row in self.rows]
+        return replace(self, rows=tuple(rows))
 
     def flat(self) -> tuple[tuple[Heading, ...], tuple[tuple[Cell, ...], ...]]:
         """Heads and rows with the lines of a cell side by side; a part that no row has is left out."""

@@ -126,10 +126,11 @@ def test_latex_is_balanced_escaped_and_complete(comparison):
     assert text.startswith("% needs \\usepackage{booktabs}\n\\begin{table}") and text.endswith(r"\end{table}")
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     heads = text.split(r"\toprule")[1].split(r"\midrule")[0]
-    columns = re.search(r"\\begin\{tabular\}\{(l+r*)\}", text).group(1)
-    assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in [heads, *body]} == {len(columns)}
+    columns = re.search(r"\\begin\{tabular\}\{@\{\}(l+r*)@\{\}\}", text).group(1)
+    assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in body} == {len(columns)}
     assert all(row.endswith(r" \\") for row in body)
     assert r"\textbf{0.300 $\pm$ 0.071}" in text and r"gap $\downarrow$" in heads and r"soft\_swap\&" in text
+    assert re.findall(r"\\multicolumn\{\d\}\{c\}\{(.*?)\}", heads) == [r"gap $\downarrow$"]
     plain = re.sub(r"\\[_%&]", "", text.partition("\n")[2]).replace("&", "")
     assert not set("−±↑↓Δ_%&") & set(plain), "left unescaped"
     assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))

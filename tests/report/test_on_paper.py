@@ -10,18 +10,20 @@ import pytest
 
 from gaprun.comparison import shown
 from gaprun.errors import UserError
+from gaprun.paper.claims import claims_table
+from gaprun.paper.tables import beside, cells_table
 from gaprun.report import on_paper, readme
 from gaprun.report.figure import Axis, Figure, Ink, Mark, Panel
 from gaprun.report.gather import gather
 from gaprun.report.overview import forest
 from gaprun.report.setups import setups_of
 from gaprun.store import open_store
-from gaprun.tables import Table, latex
+from gaprun.tables import Cell, Heading, Table, latex
 from tests.conftest import REPO
 
 matplotlib = pytest.importorskip("matplotlib", reason="pip install 'gaprun[figures]'")
-DOCUMENT = r"""\documentclass[twocolumn]{article}
-\usepackage{booktabs,graphicx}
+DOCUMENT = r"""\documentclass[%s]{article}
+\usepackage{array,booktabs,siunitx,graphicx}
 \begin{document}
 %s
 \end{document}
@@ -80,15 +82,44 @@ def test_figure_and_table_compile_in_a_fresh_latex_document(small, example, tmp_
     rows = [("a_b", "−0.594 [−0.626, −0.563]*"), ("50 % ≈ τ", "n/a")]
     odd = Table.of("t", ["recipe & co", "gap ↓"], rows, legend=["Δ: ±"])
     figure = r"\begin{figure}\includegraphics{figures/one.pdf}\caption{One figure.}\end{figure}"
-    assert "Overfull" not in compiled(tmp_path, figure + latex.render(odd)), "no wider than a column"
-    compiled(
-        tmp_path, latex.render(shown.differences(example.comparison))
-    )  # as `compare --format latex` prints it
+    assert "Overfull" not in compiled(tmp_path, figure + latex.render(odd), "twocolumn"), (
+        "no wider than a column"
+    )
 
 
-def compiled(folder, body):
-    """What TeX says of a document in two columns with this body."""
-    (folder / "paper.tex").write_text(DOCUMENT % body, encoding="utf-8")
+@pytest.mark.skipif(not TEX, reason="no TeX here (Debian: texlive-latex-recommended texlive-science)")
+def test_tables_fit_the_page_of_a_fresh_latex_document(example, tmp_path):
+    """As `compare --format latex` prints the example, narrow and wide, and names of every kind."""
+    names = [
+        "*star",
+        "[x]",
+        "{a}$_^~\\\\%&#|<>",
+        "--x",
+        "日本語-é⁻¹ « ą",
+        "x" * 90,
+        "a-long-name-" * 9,
+        "k=v/" * 20,
+    ]
+    heads = [
+        Heading("recipe", wrap=True),
+        *(Heading(f"gap_{n} ↓", ("paper", "ours"), True) for n in range(5)),
+    ]
+    cell = Cell(("−0.594 [−0.626, −0.563]*", "12.3 ± 0.1 (5)"), "best")
+    odd = Table.of(
+        "odd", heads, [(name, *[cell] * 5) for name in names * 5], legend=["Δ ± ≈: " + "long " * 1500]
+    )
+    found = example.comparison
+    assert example.study
+    paper = [cells_table(beside("table2", example.study)), claims_table(example.verdicts, example.study)]
+    tables = [odd, shown.on_paper(found), shown.whole(found), *paper]
+    for siunitx in (False, True):
+        said = compiled(tmp_path, latex.every(tables, siunitx=siunitx), "10pt")
+        assert not re.findall("Overfull.*|Float too large.*|.*multiply.*", said)
+
+
+def compiled(folder, body, options):
+    """What TeX says of a document with this body."""
+    (folder / "paper.tex").write_text(DOCUMENT % (options, body), encoding="utf-8")
     words = [TEX, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]

@@ -4,6 +4,7 @@ import csv
 import importlib.resources
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gaprun.tables import Cell, Heading, Table, html, latex, markdown, numbers, terminal
+from gaprun.tables import Cell, Heading, Table, html, latex, layout, markdown, numbers, terminal, tex
 from gaprun.tables import csv as comma
 
 
@@ -72,16 +73,69 @@ def test_markdown_and_latex_lay_the_lines_of_a_cell_side_by_side():
     assert lines[2].startswith(r"| one \[a=1, b=2\] | **1.0 ± 0.1** | +0.2 \[−0.1, +0.3\] |")
     assert lines[3] == "| two | −2.0 |  | short |" and lines[-1] == r"a\_b  "
     text = latex.render(table(title="t_1"))
-    assert r"\begin{tabular}{lrrl}" in text and r"\caption{t\_1}" in text and r"\label{tab:a-table}" in text
+    assert (
+        r"\begin{tabular}{@{}lrrl@{}}" in text
+        and r"\caption{t\_1.}" in text
+        and r"\label{tab:a-table}" in text
+    )
     assert r"two & $-$2.0 &  & short \\" in text
+    assert r" & \multicolumn{2}{c}{value $\uparrow$} &  \\" in text and r"\cmidrule(lr){2-3}" in text
 
 
-@given(st.text("\\~^_%&#${}−±<>↑Δτ…“”\nab[", max_size=30))
-def test_latex_escapes_leave_balanced_braces_and_nothing_special(text):
-    escaped = latex.escape(text)
-    maths = "|".join(re.escape(sign) for sign in sorted(latex.SIGNS.values(), key=len, reverse=True))
-    assert not set("\\~^_%&#${}−±<>↑Δτ…“”\n") & set(re.sub(maths, "", escaped))
+@given(st.text("\\~^_%&#${}−±<>↑Δτ…“”\nab[-é中⁻", max_size=30), st.booleans())
+def test_latex_escapes_leave_balanced_braces_and_nothing_special(text, breaks):
+    escaped = tex.escape(text, breaks)
+    known = [*tex.SIGNS.values(), r"\allowbreak{}", "$^{-}$", r"\'{e}", "-{}"]
+    maths = "|".join(re.escape(sign) for sign in sorted(known, key=len, reverse=True))
+    assert not set("\\~^_%&#${}−±<>↑Δτ…“”\né中⁻") & set(re.sub(maths, "", escaped)) and "--" not in escaped
     assert len(re.findall(r"(?<!\\)\{", escaped)) == len(re.findall(r"(?<!\\)\}", escaped))
+
+
+def test_latex_has_letters_of_every_kind_and_breaks_names_only_where_words_are_joined():
+    assert tex.escape("Łódź x⁻¹₂ --where 中") == r"Ł\'{o}d\'{z} x$^{-}$$^{1}$$_{2}$ -{}-where U+4E2D"
+    assert tex.escape("rule=0.32,b", breaks=True) == r"rule=\allowbreak{}0.32,\allowbreak{}b"
+    assert tex.escape("x" * 40, breaks=True).count(r"\allowbreak{}") == 3
+    assert tex.longest_word("a-long it") == tex.width("long") and tex.longest_word("x" * 400) < 61
+
+
+def wide_table(rows, numbers, name="row"):
+    heads = (Heading("recipe", wrap=True), *(Heading(f"metric {n} ↑", right=True) for n in range(numbers)))
+    cells = [(f"{name} {n}", *["−0.594 [−0.626, −0.563]*"] * numbers) for n in range(rows)]
+    return Table.of("wide", heads, cells, legend=["First.", "x " * 600, "Last."])
+
+
+def test_latex_that_is_too_wide_stands_in_blocks_and_too_long_in_further_floats_of_one_number():
+    assert [layout.blocks(wide_table(2, numbers)) for numbers in (1, 3, 4, 8)] == [1, 1, 2, 3]
+    text = latex.render(wide_table(100, 4))
+    assert text.count(r"\begin{table}") == text.count(r"\addtocounter{table}{-1}") + 1 == 6
+    assert text.count("row 99 &") == 2 and text.count(r"\label{") == 1 and r"\caption{First.}" in text
+    assert text.endswith(r"\par}") and "Last." in text.partition(r"Table~\ref{tab:wide}: x")[2]
+    small = latex.render(wide_table(2, 3))
+    assert r"\centering\footnotesize" in small and small.count(r"\begin{tabular}") == 1
+    long = latex.render(wide_table(2, 3, name="a-name-of-many-words=" * 3))
+    assert r"\raggedright\arraybackslash}p{" in long and r"% needs \usepackage{array,booktabs}" in long
+
+
+def test_latex_tables_of_one_command_have_labels_of_their_own():
+    parts = [replace(table(), title=f"{name}:") for name in ("one", "two")]
+    text = latex.every(parts, caption="Mine")
+    assert re.findall(r"\\label\{(.*)\}", text) == ["tab:a-table", "tab:a-table-2"]
+    assert re.findall(r"\\caption\{(.*)\}", text) == ["Mine (one)", "Mine (two)"]
+    assert r"\caption{Mine}" in latex.every(parts[:1], caption="Mine")
+
+
+def test_lines_below_each_other_are_named_where_columns_share_parts():
+    heads = ("method", *(Heading(name, ("paper", "ours"), right=True) for name in ("gap", "recall")))
+    found = Table.of("t", heads, [("FLT", Cell(("0.1", "0.2 (3)")), Cell(("5", "-")))])
+    assert [line.plain.split() for line in terminal.lines(found, 80)[1:]] == [
+        ["FLT", "0.1", "5"],
+        ["ours", "0.2", "(3)", "-"],
+    ]
+    assert "<td>FLT<small>ours</small></td>" in html.render(found)
+    assert "FLT & 0.1 & 0.2 (3) & 5 & -" in latex.render(
+        found
+    ) and "| FLT | 0.1 | 0.2 (3) |" in markdown.render(found)
+    assert table().stacked() == table(), "parts without names say so themselves"
 
 
 def test_csv_has_unrounded_records():
