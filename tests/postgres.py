@@ -43,9 +43,11 @@ class LocalPostgres:
         self.folder.chmod(0o755)
         self.data = self.folder / "data"
         self.url = f"postgresql+psycopg://gaprun@/postgres?host={self.folder}"
-        self._run(
-            "initdb", "-D", self.data, "-U", "gaprun", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C"
-        )
+        locale = ["--locale=C"]
+        if _version(bin_folder.parent.name) >= 15:  # as servers have it: texts in the order of a language
+            locale = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
+        account = ["-U", "gaprun", "-A", "trust"]
+        self._run("initdb", "-D", self.data, *account, "-E", "UTF8", "--no-sync", *locale)
         settings = ["listen_addresses = ''", f"unix_socket_directories = '{self.folder}'"]
         settings += [] if durable else ["fsync = off", "synchronous_commit = off"]
         self._append("postgresql.conf", settings)

@@ -20,6 +20,7 @@ from gaprun.exchange.flat import FlatRun, Progress, Sent, send_each
 from gaprun.exchange.mlflow_rows import rows_as_tags
 from gaprun.extras import require
 from gaprun.store import Store
+from gaprun.store.secrets import hide_passwords
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def send(
         found = client.get_experiment_by_name(experiment)
         number = found.experiment_id if found is not None else client.create_experiment(experiment)
     except trouble as error:
-        raise Failure(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
+        raise Failure(f"MLflow at {hide_passwords(uri)}: {str(error).splitlines()[0]}") from None
 
     def send_one(flat: FlatRun) -> None:
         try:
@@ -80,14 +81,14 @@ def client_of(uri: str, create: bool = True) -> tuple[Any, type[Exception]]:
         logging.getLogger(name).setLevel(logging.WARNING)
     there = _check_database(uri, "name another --out" if create else "name one of MLflow's")
     if not there and not create:
-        raise UserError(f"{uri}: no such tracking store")
+        raise UserError(f"{hide_passwords(uri)}: no such tracking store")
     trouble: type[Exception] = mlflow.exceptions.MlflowException
     try:
         return mlflow.MlflowClient(tracking_uri=uri), trouble
     except trouble as error:
-        raise Failure(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
+        raise Failure(f"MLflow at {hide_passwords(uri)}: {str(error).splitlines()[0]}") from None
     except ImportError as error:
-        raise UserError(f"MLflow at {uri} needs another package: {error}") from None
+        raise UserError(f"MLflow at {hide_passwords(uri)} needs another package: {error}") from None
 
 
 def _check_database(uri: str, way_out: str) -> bool:
@@ -108,9 +109,11 @@ def _check_database(uri: str, way_out: str) -> bool:
         tables = inspect(engine).get_table_names()
     except DBAPIError as error:
         reason = (str(error.orig).splitlines() or ["no reason given"])[0]
-        raise UserError(f"{uri} is no database of MLflow ({reason}): {way_out}") from None
+        raise UserError(f"{hide_passwords(uri)} is no database of MLflow ({reason}): {way_out}") from None
     if tables and "experiments" not in tables:
-        raise UserError(f"{uri} is a database of another program (table {sorted(tables)[0]}): {way_out}")
+        raise UserError(
+            f"{hide_passwords(uri)} is a database of another program (table {sorted(tables)[0]}): {way_out}"
+        )
     return bool(tables) or not uri.startswith("sqlite")
 
 

@@ -24,6 +24,7 @@ from gaprun.exchange.wandb_log import record
 from gaprun.store.content import Rows
 from gaprun.store.models import Base
 from gaprun.store.reading import TRAJECTORY_COLUMNS
+from gaprun.store.secrets import hide_passwords
 
 PROGRAM = "MLflow"
 
@@ -48,7 +49,7 @@ def read_store(uri: str) -> Found:
     found = Found()
     try:
         for run in _runs(client):
-            where = f"{uri}, {run.info.run_name or run.info.run_id}"
+            where = f"{hide_passwords(uri)}, {run.info.run_name or run.info.run_id}"
             try:
                 if "gaprun.run" in run.data.tags:
                     found.exports[where] = _rows(client, run, where)
@@ -57,7 +58,9 @@ def read_store(uri: str) -> Found:
             except UserError as reason:
                 found.refused.append(str(reason))
     except trouble as reason:
-        raise Failure(f"MLflow at {uri}: {(str(reason).splitlines() or ['no reason given'])[0]}") from None
+        raise Failure(
+            f"MLflow at {hide_passwords(uri)}: {(str(reason).splitlines() or ['no reason given'])[0]}"
+        ) from None
     return found
 
 
@@ -123,7 +126,7 @@ def _history(client: Any, run: Any, key: str, where: str) -> dict[int, float]:
 def _records(client: Any, run: Any, uri: str) -> list[Record]:
     """A record a step, of values named as open_clip's loop names them."""
     name = run.info.run_name or run.info.run_id
-    where = f"{uri}, {name}"
+    where = f"{hide_passwords(uri)}, {name}"
     identity = {"model": {"name": name}, "parameters": dict(run.data.params), "mlflow_run": run.info.run_id}
     by_step: dict[int, dict[str, Any]] = {}
     for key in run.data.metrics:
@@ -134,7 +137,7 @@ def _records(client: Any, run: Any, uri: str) -> list[Record]:
         else:
             by_step.setdefault(0, {}).setdefault(plain, 0.0)  # only to be named as left out
     made = [
-        record(uri, f"{name}, step {step}", PROGRAM, name, identity, values, step=step)
+        record(hide_passwords(uri), f"{name}, step {step}", PROGRAM, name, identity, values, step=step)
         for step, values in sorted(by_step.items())
     ]
     return made

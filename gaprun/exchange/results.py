@@ -24,6 +24,7 @@ from gaprun.files import plain_name
 from gaprun.store import Store
 from gaprun.store.content import Rows
 from gaprun.store.export import read_export
+from gaprun.store.secrets import hide_passwords
 
 Place = tuple[str, str]  # data set and split
 
@@ -82,7 +83,9 @@ def import_files(
                 records += tracked.records
                 report.refused += tracked.refused
                 if tracked.exports and tracked.records and (data or name):
-                    report.notes.append(f"{path}: runs of gaprun's own in it keep their names and data")
+                    report.notes.append(
+                        f"{hide_passwords(path)}: runs of gaprun's own in it keep their names and data"
+                    )
                 for source, rows in tracked.exports.items():
                     if not tracked.records:
                         _refuse_other_names(source, data, name)

@@ -20,6 +20,7 @@ from gaprun.errors import Failure, UserError
 from gaprun.files import plain_name
 from gaprun.store.engine import Place, retried
 from gaprun.store.models import DatabaseIdentity, Run
+from gaprun.store.secrets import hide_passwords
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class OpenDatabase:
     @property
     def url(self) -> str:
         """The database's URL without its password."""
-        return self.engine.url.render_as_string(hide_password=True)
+        return hide_passwords(self.engine.url.render_as_string())
 
     @property
     def artifacts(self) -> Path:

@@ -18,6 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from gaprun.store.models import Base
+from gaprun.store.order import by_code
 
 TABLES = ("runs", "evaluations", "metrics", "trajectory")
 BATCH = 25  # runs read at a time, with everything that hangs on them
@@ -67,7 +68,7 @@ def database_content(connection: Connection) -> Content:
 def run_ids(connection: Connection) -> list[str]:
     """The ids of all runs, oldest first."""
     runs = Base.metadata.tables["runs"]
-    return list(connection.scalars(select(runs.c.id).order_by(runs.c.created, runs.c.id)))
+    return list(connection.scalars(select(runs.c.id).order_by(runs.c.created, by_code(runs.c.id))))
 
 
 def batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.pool import NullPool
 
 from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.store.secrets import hide_passwords
 from gaprun.store.texts import check_texts
 
 T = TypeVar("T")
@@ -65,13 +66,16 @@ def locate(url: str | None) -> Place:
     if "://" not in text:
         if text.startswith(("sqlite:", "postgresql:", "postgres:")):
             raise UserError(
-                f"{text!r} is not a database URL: write sqlite:///FILE or postgresql+psycopg://HOST/NAME"
+                f"{hide_passwords(text)!r} is not a database URL: write sqlite:///FILE or postgresql+psycopg://HOST/NAME"
             )
         return _sqlite_place(Path(text))
     try:
         parsed = make_url(text)
-    except (ArgumentError, ValueError) as error:
-        raise UserError(f"{text!r} is not a database URL: {error}") from None
+    except (ArgumentError, ValueError):  # their texts may hold a part of the password
+        raise UserError(
+            f"{hide_passwords(text)!r} is not a database URL: write postgresql+psycopg://USER:PASSWORD@HOST:PORT/NAME, "
+            "in a password %2F for /, %3A for :, %40 for @"
+        ) from None
     backend = parsed.drivername.partition("+")[0]
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
@@ -80,7 +84,7 @@ def locate(url: str | None) -> Place:
     if backend in ("postgresql", "postgres"):
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
-        return Place(parsed, parsed.render_as_string(hide_password=True), None)
+        return Place(parsed, hide_passwords(parsed.render_as_string()), None)
     raise UserError(
         f"no support for {backend!r} databases: use a SQLite file, or postgresql+psycopg://HOST/NAME"
     )
@@ -316,6 +320,10 @@ def explain(error: DBAPIError, name: str) -> GaprunError:
         return UserError(f"database {name} is read-only: copy it to a folder where you may write")
     if "no such table" in first or "no such column" in first:
         return UserError(f"{name} is not a gaprun database ({first}): name another one with --db")
+    if getattr(error.orig, "sqlstate", None) == "42501":  # insufficient privilege
+        return UserError(
+            f"database {name}: {first}: ask its owner for this right, or name another user in the URL"
+        )
     if "locked" in first or "busy" in first:
         return Failure(
             f"database {name} stayed locked for {RETRY_SECONDS:.0f} s: is another program holding it?"

@@ -19,6 +19,7 @@ from gaprun.files import replace_archive, replace_folder
 from gaprun.spreadsheet import csv_cell, text_of
 from gaprun.store.content import Rows
 from gaprun.store.models import Base
+from gaprun.store.order import by_code
 from gaprun.store.standing import LOST, lost_runs
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def _write_table(
 ) -> int:
     table = Base.metadata.tables[name]
     owner = table.c.id if name == "runs" else table.c.run_id
-    query = select(table).order_by(*table.primary_key.columns)
+    keys = table.primary_key.columns
+    query = select(table).order_by(*(by_code(key) if isinstance(key.type, String) else key for key in keys))
     if run_ids is not None:
         query = query.where(owner.in_(list(run_ids)))
     rows = [dict(row) for row in connection.execute(query).mappings()]

@@ -126,7 +126,7 @@ def disown(store: Store, folder: Path) -> None:
 
 
 def _name(place: Place) -> str:
-    return str(place.path.absolute()) if place.path else place.url.render_as_string(hide_password=True)
+    return str(place.path.absolute()) if place.path else place.name
 
 
 def _write(folder: Path, mark: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from gaprun.store.models import Evaluation, Run, Trajectory
+from gaprun.store.order import by_code
 from gaprun.store.standing import LOST, lost_runs
 
 CURVES = ("loss", "gap", "temperature")
@@ -33,7 +34,12 @@ def runs_now(
     end = func.coalesce(Run.finished, Run.heartbeat, Run.started, Run.created)
 
     def newest(*statuses: str) -> list[dict[str, Any]]:
-        chosen = select(*_COLUMNS).where(Run.status.in_(statuses)).order_by(end.desc(), Run.id).limit(latest)
+        chosen = (
+            select(*_COLUMNS)
+            .where(Run.status.in_(statuses))
+            .order_by(end.desc(), by_code(Run.id))
+            .limit(latest)
+        )
         return _rows(session, chosen)
 
     stopped = newest("failed", "interrupted")

@@ -36,7 +36,7 @@ def describe(url: str | None, content: bool = False) -> dict[str, Any]:
                 for name, table in Base.metadata.tables.items():
                     facts[name] = connection.execute(select(func.count()).select_from(table)).scalar()
                 states = connection.execute(select(Run.status, func.count()).group_by(Run.status))
-                facts["by_status"] = {status: count for status, count in states}
+                facts["by_status"] = dict(sorted((status, count) for status, count in states))
                 if content:
                     hashes = database_content(connection).hashes()
                     facts |= {f"{name}_content": value for name, value in hashes.items()}

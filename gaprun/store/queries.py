@@ -7,12 +7,13 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, Text, case, cast, func, select
+from sqlalchemy import ColumnElement, String, Text, cast, func, select
 from sqlalchemy.orm import Session, defer
 
 from gaprun.errors import UserError
 from gaprun.store.columns import ValueColumns
 from gaprun.store.models import Evaluation, Run, StoredMetric, Trajectory
+from gaprun.store.order import by_code
 from gaprun.store.selecting import (
     METRIC_KEYS,
     ORIGIN,
@@ -28,7 +29,7 @@ from gaprun.store.selecting import (
     split_by_key,
 )
 from gaprun.store.standing import GOING, LOST, lost_runs, stand
-from gaprun.store.where import Condition, dotted_keys, lookup
+from gaprun.store.where import Condition, dotted_keys, is_path, is_place, lookup
 
 PART = 500  # ids in one statement
 LIGHT = tuple(defer(column, raiseload=True) for column in (Run.resolved_recipe, Run.environment, Run.notes))
@@ -38,7 +39,7 @@ NEEDED = frozenset(("id", "metric", "dataset", "split", "protocol", "task", "ste
 
 def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
     """Runs that satisfy every condition, newest first; `light` leaves the large documents unread."""
-    query = select(Run).order_by(Run.created.desc(), Run.id)
+    query = select(Run).order_by(Run.created.desc(), by_code(Run.id))
     query = query.options(*LIGHT) if light else query
     own, dotted = split_by_key(conditions, RUN_KEYS)
     lost = lost_runs(session)
@@ -53,7 +54,7 @@ def unfinished(session: Session, conditions: Sequence[Condition], wanted: Callab
 
     Whether one that says that it goes on is lost is asked of these alone: that may be a question to a cluster.
     """
-    query = select(Run).where(Run.status != "finished").order_by(Run.created.desc(), Run.id)
+    query = select(Run).where(Run.status != "finished").order_by(Run.created.desc(), by_code(Run.id))
     found = [run for run in session.scalars(query.options(*LIGHT)) if wanted(run)]
     if going := [run.id for run in found if run.status in GOING]:
         lost = lost_runs(session, going if len(going) <= PART else None)
@@ -93,11 +94,11 @@ def metric_columns(
 
     Columns are `value`, RUN_KEYS, METRIC_KEYS, ORIGIN (the evaluation's id as `evaluation`, when it was made), each of
     `keys` (dotted keys of the resolved recipe), and `trained_on` (JSON text: fingerprints of the training data, if
-    recorded); of these `only` those asked for, and what conditions need, as each costs time. Conditions may name
-    RUN_KEYS, METRIC_KEYS and dotted keys; those on evaluations hold before the latest is
-    looked for (`newer`), so that they choose among a run's evaluations. `dataset=a/x` means the split x of a.
-    `names`: only these metrics; `run_ids`: only these (up to 500) runs; `every_step`: the latest of each step of
-    training, not of the furthest alone.
+    recorded); of these `only` those asked for, and what conditions need, as each costs time. Rows stand by run and
+    place, wherever the database lies. Conditions may name RUN_KEYS, METRIC_KEYS and dotted keys; those on evaluations
+    hold before the latest is looked for (`newer`), so that they choose among a run's evaluations. `dataset=a/x` means
+    the split x of a. `names`: only these metrics; `run_ids`: only these (up to 500) runs; `every_step`: the latest of
+    each step of training, not of the furthest alone.
     """
     known = RUN_KEYS | METRIC_KEYS
     own, dotted = split_by_key(conditions, known)
@@ -130,7 +131,7 @@ def metric_columns(
         found = found.kept(rows_hold(condition, found))
     for condition in dotted:
         found = found.kept([condition.holds(values[condition.key].get(run_id)) for run_id in found["id"]])
-    return _one_task_each(found, every_step)
+    return _in_order(_one_task_each(found, every_step))
 
 
 def metrics_of(session: Session, run_id: str) -> list[dict[str, Any]]:
@@ -160,13 +161,13 @@ def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str
 
 
 def metric_names(session: Session) -> list[str]:
-    """Every metric's name in the database, by one seek in the index a name."""
+    """Every metric's name in the database, sorted; by one seek in the index a name."""
     names: list[str] = []
     name = session.scalar(select(func.min(StoredMetric.name)))
     while name is not None:
         names.append(name)
         name = session.scalar(select(func.min(StoredMetric.name)).where(StoredMetric.name > name))
-    return names
+    return sorted(names)  # a server's index has them in the order of its locale
 
 
 def recipe_values(
@@ -180,9 +181,9 @@ def recipe_values(
     if not keys:
         return {}
     found: dict[str, dict[str, Any]] = {key: {} for key in keys}
-    askable = [key for key in keys if '"' not in key]
+    askable = [key for key in keys if is_path(key)]
     columns = [_recipe_value(session, key) for key in askable]
-    for run_id, *texts in session.execute(select(Run.id, *columns)):
+    for run_id, *texts in session.execute(select(Run.id, *columns)) if askable else ():
         for key, text in zip(askable, texts, strict=True):
             if text is not None and (value := json.loads(text)) is not None:
                 found[key][run_id] = value
@@ -257,11 +258,10 @@ def _recipe_value(session: Session, key: str) -> ColumnElement[Any]:
     parts = key.split(".")
     if session.get_bind().dialect.name == "postgresql":
         return cast(func.json_extract_path(Run.resolved_recipe, *parts), Text)
-    path = "$" + "".join(f"[{part}]" if part.isdigit() else f'."{part}"' for part in parts)
-    # SQLite has no booleans: extracted, true and 1 are the same.
-    kind = func.json_type(Run.resolved_recipe, path)
-    whole = func.json_quote(func.json_extract(Run.resolved_recipe, path))
-    return case((kind.in_(("true", "false")), kind), else_=whole)
+    path = "$" + "".join(f"[{part}]" if is_place(part) else f'."{part}"' for part in parts)
+    # Alone, a value comes as SQLite's: true as 1, 0.30000000000000004 as 0.3. Of several paths come their JSON texts.
+    both = func.json_extract(Run.resolved_recipe, path, path)
+    return func.substr(both, 2, func.length(both) // 2 - 1)
 
 
 def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
@@ -290,6 +290,12 @@ def _one_task_each(columns: ValueColumns, every_step: bool) -> ValueColumns:
     step = ["step"] if every_step else []
     codes, _ = columns.kinds("id", "metric", "dataset", "split", "protocol", *step)
     return columns.taken(newest_of(columns, codes))
+
+
+def _in_order(columns: ValueColumns) -> ValueColumns:
+    """The rows by run and place: a database gives them in any order, and sums and draws depend on it."""
+    keys = list(columns.entries("id", "dataset", "split", "protocol", "metric", "task", "step"))
+    return columns.taken(sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def _canonical(documents: Iterable[str | None]) -> Iterable[str | None]:

@@ -15,6 +15,7 @@ from gaprun.store import claims, following, hints, queries
 from gaprun.store.columns import ValueColumns
 from gaprun.store.connection import OpenDatabase
 from gaprun.store.models import Evaluation, Run, Trajectory
+from gaprun.store.order import by_code
 from gaprun.store.standing import as_it_stands, lost_running
 from gaprun.store.values import EvaluationKey
 from gaprun.store.where import parse_conditions
@@ -33,7 +34,7 @@ class Reading(OpenDatabase):
         def work(session: Session) -> Run:
             if (exact := session.get(Run, name)) is not None:
                 return as_it_stands(session, exact)
-            ids = list(session.scalars(select(Run.id).order_by(Run.id)))
+            ids = list(session.scalars(select(Run.id).order_by(by_code(Run.id))))
             found = [run_id for run_id in ids if run_id.startswith(name)] if name else []
             if len(found) == 1:
                 return as_it_stands(session, session.get_one(Run, found[0]))

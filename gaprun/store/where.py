@@ -82,13 +82,31 @@ def equal(value: Any, wanted: str) -> bool:
         return False
 
 
+def is_place(part: str) -> bool:
+    """Whether a part of a dotted key counts in a list, from 0."""
+    return part.isascii() and part.isdigit() and len(part) < 10
+
+
+def is_path(dotted: str) -> bool:
+    """Whether every database reads a dotted key alike: a quote ends a name in one, another counts from a list's end."""
+    return '"' not in dotted and all(is_place(part) or not _is_number(part) for part in dotted.split("."))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
+
+
 def lookup(document: Mapping[str, Any] | None, dotted: str) -> Any:
     """The value at a dotted key of a nested document (digits index lists); None where there is none."""
     value: Any = document
     for part in dotted.split("."):
         if isinstance(value, Mapping):
             value = value.get(part)
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+        elif isinstance(value, list) and is_place(part) and int(part) < len(value):
             value = value[int(part)]
         else:
             return None

@@ -7,12 +7,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url, text
 
 from gaprun.errors import Failure, UserError
 from gaprun.store import open_store
 from gaprun.store.engine import _file_system, _is_open_here, journal_mode_for, locate
 from gaprun.store.info import describe
 from gaprun.store.publish import publish
+from gaprun.store.secrets import hide_passwords
 from tests.conftest import REPO
 
 
@@ -92,6 +94,59 @@ def test_a_server_that_is_not_there_is_one_clear_line():
         open_store("postgresql://me:secret@127.0.0.1:1/nothing")
     assert "127.0.0.1" in str(caught.value) and "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:pass1word@host:port/name",
+        "postgresql://me:pass1word/more@host:x/name",
+        "postgresql://me:pass1word@and@host:x/name",
+        "postgres:me:pass1word@host/name",
+        "mysql://me:pass1word@host/name",
+        "postgresql+nosuchdriver://me:pass1word@host/name",
+        "postgresql+nosuchdriver://host/name?user=me&password=pass1word",
+        "postgresql+nosuchdriver://me@host/name?sslpassword=pass1word&sslmode=require",
+    ],
+)
+def test_no_password_is_printed(url):
+    with pytest.raises(UserError) as caught:
+        open_store(url)
+    assert "pass1word" not in str(caught.value) and len(str(caught.value)) > 40
+
+
+def test_what_a_server_is_called_tells_it_from_others():
+    assert hide_passwords("postgresql://me@host:5432/a@b") == "postgresql://me@host:5432/a@b"
+    assert hide_passwords("http://me:p:w@host:5000") == "http://me:***@host:5000"
+    assert hide_passwords("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    url = "postgresql://host/name?password=pass1word&application_name=x"
+    assert locate(url).name == "postgresql+psycopg://host/name?application_name=x&password=***"
+    assert locate(url).url.query["password"] == "pass1word"
+
+
+def test_a_user_who_may_only_read_reads_and_is_told_what_is_missing(new_database, new_run):
+    url = make_url(new_database())
+    store = open_store(url.render_as_string(hide_password=False))
+    store.begin_run(new_run())
+    reader = f"reader_{os.getpid()}"
+    with store.engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {reader} LOGIN PASSWORD 'pass1word'"))
+        connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}"))
+    try:
+        theirs = open_store(url.set(username=reader, password="pass1word").render_as_string(False))
+        assert theirs.run("baseline-s0").status == "running" and theirs.metric_rows(["gap"]) == []
+        for write in (
+            lambda: theirs.set_note("baseline-s0", "x"),
+            lambda: theirs.record("baseline-s0", [{"step": 1, "loss": 0.5}]),
+            lambda: theirs.remove("baseline-s0"),
+        ):
+            with pytest.raises(UserError, match="permission denied for .*: ask its owner for this right"):
+                write()
+        assert store.run("baseline-s0").note in (None, "") and store.trajectory("baseline-s0") == []
+    finally:
+        with store.engine.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {reader}"))
+            connection.execute(text(f"DROP ROLE {reader}"))
 
 
 @pytest.fixture
