@@ -61,8 +61,9 @@ def _runs(db: str | None) -> Iterator[tuple[str, str]]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from gaprun.errors import GaprunError
-    from gaprun.store.engine import check_file, locate, make_engine
+    from gaprun.store.engine import make_engine
     from gaprun.store.models import Run
+    from gaprun.store.place import check_file, locate
 
     try:
         engine = make_engine(check_file(locate(db), create=False))

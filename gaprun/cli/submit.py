@@ -97,7 +97,7 @@ def submit(
     from gaprun.cluster.resources import Resources, parse_free, parse_minutes
     from gaprun.jobs.preflight import check_folder, prepare_job
     from gaprun.recipe.jobs import load_jobs
-    from gaprun.store.engine import locate
+    from gaprun.store.place import locate
 
     how = chosen(format, json)
     resources = Resources(

@@ -97,7 +97,7 @@ def train(
     err_console.print(plan_line(jobs), highlight=False, markup=False, soft_wrap=True)
     from gaprun.jobs.preflight import check_folder, finished_as, prepare_job
     from gaprun.store import open_store
-    from gaprun.store.engine import locate
+    from gaprun.store.place import locate
 
     place = locate(db)
     jobs, refused = checked(jobs, lambda job: check_folder(job, prepare_job(job), place), fail_fast)

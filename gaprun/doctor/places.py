@@ -46,7 +46,8 @@ def data() -> Iterator[CheckResult]:
 
 def database(db: str | None) -> Iterator[CheckResult]:
     """Reached, of which revision, and writable."""
-    from gaprun.store.engine import check_file, journal_mode_for, locate
+    from gaprun.store.engine import journal_mode_for
+    from gaprun.store.place import check_file, locate
 
     try:
         place = locate(db)
@@ -70,8 +71,9 @@ def database(db: str | None) -> Iterator[CheckResult]:
 def _look_inside(db: str | None) -> Iterator[CheckResult]:
     from sqlalchemy.exc import DBAPIError
 
-    from gaprun.store.engine import check_file, explain, locate, make_engine
+    from gaprun.store.engine import explain, make_engine
     from gaprun.store.info import describe
+    from gaprun.store.place import check_file, locate
 
     try:
         facts = describe(db)
@@ -113,7 +115,7 @@ def _look_inside(db: str | None) -> Iterator[CheckResult]:
 
 def runs_folder(db: str | None) -> Path:
     """Where runs are kept, which may not exist yet."""
-    from gaprun.store.engine import locate
+    from gaprun.store.place import locate
 
     try:
         path = locate(db).path

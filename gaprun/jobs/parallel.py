@@ -112,7 +112,8 @@ def _one_by_one(
 def _unopened(db: str | None) -> Store:
     """For processes that never read or write the database and only ask where the runs' files are."""
     from gaprun.store.database import Store
-    from gaprun.store.engine import locate, make_engine
+    from gaprun.store.engine import make_engine
+    from gaprun.store.place import locate
 
     place = locate(db)
     return Store(place, make_engine(place))

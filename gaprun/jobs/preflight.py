@@ -19,9 +19,9 @@ from gaprun.model.spec import Model
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store
 from gaprun.store.connection import artifacts_of
-from gaprun.store.engine import Place
 from gaprun.store.folders import check_mark
 from gaprun.store.models import Run
+from gaprun.store.place import Place
 from gaprun.training.length import Length, run_length
 
 

@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure, UserError
 from gaprun.files import plain_name
-from gaprun.store.engine import Place, retried
+from gaprun.store.engine import retried
 from gaprun.store.models import DatabaseIdentity, Run
+from gaprun.store.place import Place
 from gaprun.store.secrets import hide_passwords
 
 T = TypeVar("T")

@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 from gaprun.errors import Failure
 from gaprun.files import plain_name
 from gaprun.store import claims
-from gaprun.store.engine import check_file, locate, make_engine
+from gaprun.store.engine import make_engine
 from gaprun.store.liveness import this_host
 from gaprun.store.models import STATUSES, Evaluation, Run, StoredMetric, Trajectory
+from gaprun.store.place import check_file, locate
 from gaprun.store.reading import TRAJECTORY_COLUMNS, Reading, by_key
 from gaprun.store.schema import ensure_schema
 from gaprun.store.texts import check_texts

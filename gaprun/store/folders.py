@@ -16,7 +16,7 @@ from gaprun.files import plain_name, write_atomically
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
-    from gaprun.store.engine import Place
+    from gaprun.store.place import Place
 
 MARK = "run.json"
 WORDS = {"run": "run", "seed": "seed", "recipe_hash": "recipe", "data": "training data"}

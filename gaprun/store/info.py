@@ -9,8 +9,9 @@ from sqlalchemy.exc import DBAPIError
 
 from gaprun.store import schema
 from gaprun.store.content import database_content
-from gaprun.store.engine import check_file, explain, locate, make_engine
+from gaprun.store.engine import explain, make_engine
 from gaprun.store.models import Base, Run
+from gaprun.store.place import check_file, locate
 
 
 def describe(url: str | None, content: bool = False) -> dict[str, Any]:

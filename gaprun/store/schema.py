@@ -16,7 +16,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from gaprun.errors import Failure, UserError
-from gaprun.store.engine import BUSY_SECONDS, Place, explain, journal_mode_for, retried
+from gaprun.store.engine import BUSY_SECONDS, explain, journal_mode_for, retried
+from gaprun.store.place import Place
 
 HEAD = "0005"
 TABLES = {"runs", "evaluations", "metrics", "trajectory"}  # since the first version

@@ -11,8 +11,9 @@ from sqlalchemy import make_url, text
 
 from gaprun.errors import Failure, UserError
 from gaprun.store import open_store
-from gaprun.store.engine import _file_system, _is_open_here, journal_mode_for, locate
+from gaprun.store.engine import _file_system, journal_mode_for
 from gaprun.store.info import describe
+from gaprun.store.place import _is_open_here, locate
 from gaprun.store.publish import publish
 from gaprun.store.secrets import hide_passwords
 from tests.conftest import REPO

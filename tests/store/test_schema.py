@@ -44,7 +44,8 @@ def with_second_revision(tmp_path, monkeypatch):
 
 
 def engine_of(url):
-    from gaprun.store.engine import locate, make_engine
+    from gaprun.store.engine import make_engine
+    from gaprun.store.place import locate
 
     return make_engine(locate(url))
 
