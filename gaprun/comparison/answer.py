@@ -53,7 +53,8 @@ def _of_setup(comparison: Comparison) -> list[str]:
         return []
     baseline = Counter(shown.baselines[group] for group in found).most_common(1)[0][0]
     rows = {group: cell for group, cell in found.items() if shown.baselines[group] == baseline}
-    first = min(rows, key=lambda group: (rows[group].summary.mean, group))
+    closing = [group for group, cell in rows.items() if _closes(cell)]
+    first = min(closing or rows, key=lambda group: (rows[group].summary.mean, group))
     return [
         _closing(shown, gap, rows, first, baseline),
         _buying(shown, first),
@@ -62,7 +63,7 @@ def _of_setup(comparison: Comparison) -> list[str]:
 
 
 def _closing(comparison: Comparison, gap: Column, rows: dict[str, Reached], first: str, baseline: str) -> str:
-    """Which row has the smallest gap, against the baseline's; of two seeds also what each saw."""
+    """Which row is shown to have the smallest gap, against the baseline's; of two seeds also what each saw."""
     places, cell = places_of(comparison, gap), rows[first]
     assert cell.difference is not None
     before, after = comparison.cells[baseline, gap].summary.mean, cell.summary.mean
@@ -75,9 +76,13 @@ def _closing(comparison: Comparison, gap: Column, rows: dict[str, Reached], firs
         )
     if comparison.unpaired(first, gap):
         numbers += f" over the {counted(cell.difference.pairs, comparison.unit)} that both have"
-    if cell.difference.delta >= 0:
-        return f"No row closes the gap; {first} comes nearest, {numbers}."
-    return f"{first} closes the gap{' most' if len(rows) > 1 else ''}, {numbers}."
+    if _closes(cell):
+        return f"{first} closes the gap{' most' if len(rows) > 1 else ''}, {numbers}."
+    if 1 <= len(each) <= FEW and max(each) < 0:  # too few for more than what was seen
+        seen = f"its one {comparison.unit}" if len(each) == 1 else f"both {comparison.unit}s"
+        return f"{first} has the smaller gap in {seen}, {numbers}."
+    none = "No row closes the gap" if cell.difference.delta >= 0 else "No row is shown to close the gap"
+    return f"{none}; {first} comes nearest, {numbers}."
 
 
 def _buying(comparison: Comparison, group: str) -> str:
@@ -104,7 +109,7 @@ def _buying(comparison: Comparison, group: str) -> str:
 
 def _sureness(comparison: Comparison, gap: Column, rows: dict[str, Reached], first: str) -> str:
     """How many rows close the gap beyond doubt, what those buy, on how many seeds all this rests, and where."""
-    closing = [group for group, cell in rows.items() if _sure(cell) and _delta(cell) < 0]
+    closing = [group for group, cell in rows.items() if _closes(cell)]
     counts = sorted({cell.summary.n for cell in rows.values()})
     basis = f"{counts[0]} to " * (len(counts) > 1) + counted(counts[-1], comparison.unit) + " a row"
     basis += ": no interval" * (counts[-1] == 1) + ": a direction, no proof" * (counts[-1] == FEW)
@@ -157,10 +162,19 @@ def _sure(cell: Reached) -> bool:
     return cell.p_shown is not None and cell.p_shown < SURE
 
 
+def _closes(cell: Reached) -> bool:
+    """Whether a row's gap is shown to be smaller than the baseline's."""
+    return _sure(cell) and _delta(cell) < 0
+
+
 def _difference(cell: Reached, places: int) -> str:
+    """A difference with its interval, and with its p where the interval excludes 0 and the corrected p does not."""
     assert cell.difference is not None
+    ends = cell.difference.ci95
+    apart = ends is not None and ends[0] * ends[1] > 0 and cell.p_shown is not None and not _sure(cell)
+    corrected = f" {p_value(cell.p_shown)} corrected" if apart else ""
     interval = bracketed(cell.difference.ci95, places, sign=True) or f"[{cell.difference.lacks}]"
-    return f"{signed(cell.difference.delta, places)} {interval}"
+    return f"{signed(cell.difference.delta, places)} {interval}{corrected}"
 
 
 def _columns(comparison: Comparison, choices: Sequence[Sequence[str]]) -> list[Column]:

@@ -33,6 +33,11 @@ def as_text(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(map(as_text, value)) or "[]"
+    if isinstance(value, Mapping):  # a loss term and the like: its name, then its values
+        name = [as_text(value["name"])] if "name" in value else []
+        return " ".join([*name, *(f"{key}={as_text(own)}" for key, own in value.items() if key != "name")])
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

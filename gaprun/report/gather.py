@@ -35,7 +35,7 @@ METRICS = (
     "mismatched_share",
     "temperature",
 )
-MOST_PATHS = 200  # runs whose curves are drawn; more would be neither readable nor quick
+MOST_PATHS = 1000  # runs whose curves are drawn and judged; whole rows, so that a mean is of all its seeds
 ALONG = ("gap", "image_recall@1", "text_recall@1", "zeroshot_top1", "probe_top1")  # drawn along training
 Path = Sequence[Mapping[str, Any]]
 
@@ -112,9 +112,9 @@ def gather(
     comparison = table.build(columns, "recipe", None, names, None, found_notes, margin=margin)
     groups: dict[str, str] = dict(columns.entries("id", "group"))
     seeds: dict[str, int | None] = dict(columns.entries("id", "seed"))
-    drawn = list(groups)[:MOST_PATHS]
+    drawn = whole_rows(groups, MOST_PATHS)
     if len(drawn) < len(groups):
-        notes.append(f"curves and health are of {MOST_PATHS} of {len(groups)} runs; --where chooses others")
+        notes.append(f"Curves and health are of {len(drawn)} of {len(groups)} runs; --where chooses others.")
     recipes = store.resolved_recipes(list(groups))
     try:
         study: SetupResults | None = load_study(store, where, at)
@@ -136,6 +136,19 @@ def gather(
         recipes=recipes,
         notes=notes,
     )
+
+
+def whole_rows(groups: Mapping[str, str], most: int) -> list[str]:
+    """The runs of the first rows (by run: its row) that have at most `most` runs together, and at least of one row."""
+    members: dict[str, list[str]] = {}
+    for run, group in groups.items():
+        members.setdefault(group, []).append(run)
+    found: list[str] = []
+    for runs in members.values():
+        if found and len(found) + len(runs) > most:
+            break
+        found += runs
+    return found
 
 
 def _measured(rows: list[dict[str, Any]]) -> dict[str, Course]:

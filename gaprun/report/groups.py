@@ -15,7 +15,6 @@ from gaprun.palette import COLOURS, RAMP, SOFT, ordered
 from gaprun.recipe.identity import is_neutral
 from gaprun.report.figure import Axis, Figure, Ink, Mark, Panel, numbers
 from gaprun.report.gather import Material
-from gaprun.report.overview import SHORT
 from gaprun.report.setups import MEASURES, WORDS, SetupRows
 from gaprun.store.where import dotted_keys, lookup
 
@@ -85,6 +84,8 @@ def regrouping(material: Material, found: Sequence[SetupRows]) -> Markup:
         document.append(
             {
                 "words": setup.words or "all runs",
+                "measures": [setup.short(measure) for measure in MEASURES],
+                "units": ["" if measure == "gap" else "%" for measure in MEASURES],
                 "keys": ["recipe", *keys, "seed"],
                 "runs": [
                     {
@@ -101,10 +102,7 @@ def regrouping(material: Material, found: Sequence[SetupRows]) -> Markup:
                 ],
             }
         )
-    words = [SHORT[measure] + ("" if measure == "gap" else " %") for measure in MEASURES]
-    text = json.dumps(
-        {"setups": document, "measures": words, "ramp": RAMP, "colour": COLOURS[0]}, allow_nan=False
-    )
+    text = json.dumps({"setups": document, "ramp": RAMP, "colour": COLOURS[0]}, allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 

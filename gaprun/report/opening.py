@@ -56,11 +56,11 @@ def compared(material: Material, found: Sequence[SetupRows]) -> ReportSection:
     if len(tables) > 1:
         content = Markup("<h3>{}</h3>").format(tables[0][0]) + content
         content += Markup("").join(blocks.folded(words, table) for words, table in tables[1:])
-    said = " ".join(legend.about(material.comparison) + [f"{note}." for note in material.notes])
-    words = (
-        "Small print in a cell: Δ, the difference from the baseline with its 95 % interval and corrected p. Click a "
-        "column to sort."
-    )
+    said = " ".join(legend.about(material.comparison))
+    small = "Δ, the difference from the baseline with its 95 % interval and corrected p"
+    if not any(setup.baseline and setup.methods for setup in found):
+        small = "the 95 % interval"
+    words = f"Small print in a cell: {small}. Click a column to sort."
     return ReportSection(
         "compare", "Every method in numbers", words, content + filled("legend.html", words=said)
     )

@@ -12,12 +12,11 @@ from gaprun.paper.settings import METHODS
 from gaprun.paper.settings import WORDS as METHOD_WORDS
 from gaprun.report.figure import Axis, Bounds, Figure, Ink, Mark, Panel
 from gaprun.report.setups import GIVES, RETRIEVAL, WORDS, SetupRows, sure
-from gaprun.tables.numbers import bracketed, fixed, signed
+from gaprun.tables.numbers import bracketed, counted, fixed, signed
 
 BASELINE = "baseline"
 ALIKE_SIGN = "≈"
 ROW, EDGES = 17, 40  # pixels of a row of the forest, and of its title and axis
-SHORT = {"gap": "gap (test)", RETRIEVAL: "recall@1", "zeroshot_top1": "zero-shot", "probe_top1": "probe"}
 
 
 def family(setup: SetupRows, label: str) -> str:
@@ -56,7 +55,7 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
 
     A filled symbol is a difference that is surely one, a band the margin, ≈ a difference shown to be smaller.
     """
-    compared = setup.baseline is not None
+    compared = bool(setup.baseline and setup.methods)
     labels = setup.methods if compared else setup.labels
     labels = [label for label in labels if any(setup.cell(label, m) for m in setup.measures)]
     if not labels or not setup.measures:
@@ -71,7 +70,7 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
             cell = setup.cell(label, measure)
             if cell is not None and (cell.difference is not None or not compared):
                 marks.setdefault((family(setup, label), sure(cell) or not compared), []).append((label, cell))
-        base = setup.cell(setup.baseline, measure) if setup.baseline else None
+        base = setup.cell(setup.baseline, measure) if setup.baseline and compared else None
         drawn = [
             _row_marks(setup, measure, looks[of], of, filled, own, places)
             for (of, filled), own in marks.items()
@@ -79,7 +78,7 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
         margin = margins.get(measure) if compared else None
         panels.append(
             Panel(
-                SHORT[measure],
+                setup.short(measure),
                 Axis(_about(measure, base), zero=compared, margin=margin),
                 Axis("", names=[(place, label) for label, place in places.items()]),
                 [*drawn, *_alike([one for own in marks.values() for one in own], places)],
@@ -88,7 +87,7 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
     title = "Difference from the baseline, with 95 % intervals" if compared else "What each row reached"
     alt = f"{title}, by {', '.join(WORDS[m] for m in setup.measures)}, {len(labels)} rows. "
     note = "Filled: p < .05, corrected; open: no difference shown." if compared else ""
-    if stated := [f"{SHORT[m]} {margins[m]:g}" for m in setup.measures if compared and m in margins]:
+    if stated := [f"{setup.short(m)} {margins[m]:g}" for m in setup.measures if compared and m in margins]:
         note += f" Shaded: below the margin ({', '.join(stated)})"
         note += f"; {ALIKE_SIGN}: no difference so large (two one-sided tests)."
     alt += f"{note} " if note else ""
@@ -140,7 +139,9 @@ def scatter(setup: SetupRows, x: str = "gap", name: str = "against-gap") -> Figu
                      text=[o for o in own])
             )  # fmt: skip
         words = _correlation(list(means.values()))
-        panels.append(Panel(f"{WORDS[y]}: {words}", Axis(words_of(x)), Axis(words_of(y)), marks))
+        panels.append(
+            Panel(f"{WORDS[y]}: {words}", Axis(_words_of(setup, x)), Axis(_words_of(setup, y)), marks)
+        )
     if not panels:
         return f"no run has both {WORDS[x]} and retrieval or classification"
     title = f"{WORDS[x][:1].upper()}{WORDS[x][1:]} against retrieval and classification"
@@ -152,12 +153,12 @@ def scatter(setup: SetupRows, x: str = "gap", name: str = "against-gap") -> Figu
     )
 
 
-def words_of(measure: str) -> str:
+def _words_of(setup: SetupRows, measure: str) -> str:
     """An axis's title: what is measured, where, its unit."""
     if measure == RETRIEVAL:
         return "recall@1, mean of both ways (%)"
     if measure == "gap":
-        return "gap on the test split"
+        return f"gap on the {setup.split} split"
     return catalogue.metric(measure).title
 
 
@@ -227,7 +228,8 @@ def _joined(setup: SetupRows, means: dict[str, tuple[float, float]], looks: dict
 
 
 def _correlation(points: Sequence[tuple[float, float]]) -> str:
+    """Of fewer than four rows, or rows without spread, how many they are: no interval, so nothing that can be read."""
     found = correlate([p[0] for p in points], [p[1] for p in points])
-    if found is None:
-        return f"{len(points)} rows"
+    if found is None or found.ci95 is None:
+        return counted(len(points), "row")
     return f"Spearman {fixed(found.r, 2)} {bracketed(found.ci95, 2)}".rstrip()

@@ -20,6 +20,7 @@ from gaprun.report.files import filled
 from gaprun.report.gather import Material
 from gaprun.report.setups import BOTH, GIVES, MEASURES, RETRIEVAL, WORDS, SetupRows, setups_of
 from gaprun.tables import Heading, Table, html
+from gaprun.tables.numbers import bracketed, signed
 
 if TYPE_CHECKING:
     from gaprun.report.pictures import RunPictures
@@ -74,12 +75,19 @@ def _curves(material: Material, setup: SetupRows, number: int) -> list[Figure | 
 
 
 def _drawn(
-    name: str, title: str, words: str, found: Sequence[Figure | str], more: Markup | None = None
+    name: str,
+    title: str,
+    words: str,
+    found: Sequence[Figure | str],
+    more: str = "",
+    after: str = "",
 ) -> ReportSection:
-    """A section of figures; reasons why some are missing are told only where all are."""
+    """A section of figures with `more` before and `after` behind them; reasons why some are missing are told only where
+    all are.
+    """
     drawn = [one for one in found if isinstance(one, Figure)]
     content = _joined(blocks.figure(one) for one in drawn or list(found)[:1])
-    return ReportSection(name, title, words, (more or Markup("")) + content, bool(drawn))
+    return ReportSection(name, title, words, Markup(more) + content + Markup(after), bool(drawn or after))
 
 
 def _grouped(material: Material, found: Sequence[SetupRows]) -> ReportSection:
@@ -87,7 +95,7 @@ def _grouped(material: Material, found: Sequence[SetupRows]) -> ReportSection:
     content = filled(
         "regroup.html",
         data=groups.regrouping(material, found),
-        measures=[WORDS[measure] for measure in MEASURES],
+        measures=[WORDS[measure] + (" %" if measure != "gap" else "") for measure in MEASURES],
     )
     return ReportSection(
         "groups",
@@ -95,19 +103,27 @@ def _grouped(material: Material, found: Sequence[SetupRows]) -> ReportSection:
         "Runs grouped by whatever was varied. A group may hold several recipes: look here for what to compare, and "
         "above for differences that are tested.",
         content + (blocks.figure(figure) if isinstance(figure, Figure) else Markup("")),
+        any(len(setup.labels) > 1 for setup in found),
     )
 
 
 def _along(material: Material, found: Sequence[SetupRows]) -> list[ReportSection]:
-    drawn = [one for number, setup in enumerate(found) for one in _curves(material, setup, number)]
+    first, *others = (_curves(material, setup, number) for number, setup in enumerate(found))
+    behind = _joined(
+        blocks.folded(setup.words, _joined(blocks.figure(one) for one in own))
+        for setup, curves_ in zip(found[1:], others, strict=True)
+        if (own := [one for one in curves_ if isinstance(one, Figure)])
+    )
     return [
         _drawn(
             "training",
             "Gap and temperature along training",
             "Measured on the training batch, whose gap is not that of the test split, and on the data named where "
             "`eval_every` measured along the way. A panel a method, the baseline "
-            "in grey; of a method's values more stands out more (*: with something else changed too).",
-            drawn,
+            "in grey; of a method's values more stands out more (*: with something else changed too)."
+            + _noted(material),
+            first,
+            after=behind,
         ),
         _drawn(
             "first-steps",
@@ -137,8 +153,8 @@ def _uniformity(setup: SetupRows) -> ReportSection:
         "What goes with the gap, what with uniformity",
         "Figs. 6 and 7 of the paper; of several set-ups the first. A large mark is a recipe's mean, small ones its "
         "runs.",
-        [figure],
-        _correlations(setup),
+        [figure if len(setup.labels) > 2 else "fewer than three rows of one set-up"],
+        _correlations(setup) if len(setup.labels) > 2 else Markup(""),
     )
 
 
@@ -217,9 +233,9 @@ def _first_batches(material: Material) -> Markup:
     rows = [("published (Fig. 4b)", "100", "100", "about +0.150", "")]
     for label, changes in figures.first_batches(material).items():
         found = summarise(changes)
-        ends = f"[{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]" if found.ci95 else ""
+        ends = bracketed(found.ci95, 3, sign=True)
         grown = sum(change > 0 for change in changes)
-        rows.append((label, str(found.n), str(grown), f"{found.mean:+.3f}", ends))
+        rows.append((label, str(found.n), str(grown), signed(found.mean, 3), ends))
     heads = ("first to tenth batch", "runs", "gap grows in", "mean change", "95 % interval")
     table = Table.of("first-batches", heads, rows)
     return blocks.folded("Row by row", html.render(table)) if len(rows) > 1 else Markup("")
@@ -254,8 +270,14 @@ def _health(material: Material) -> ReportSection:
     )
     words = (
         f"{len(SIGNS)} known failure signatures, by the rules of docs/health.md. A flag is a reason to look."
+        + _noted(material)
     )
     return ReportSection("health", "Health", words, content, bool(material.paths))
+
+
+def _noted(material: Material) -> str:
+    """What of the runs is not drawn, to be said where it is missing."""
+    return "".join(f" {note}" for note in material.notes)
 
 
 def _size(size: Mapping[str, Any]) -> str:

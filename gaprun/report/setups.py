@@ -26,6 +26,7 @@ WORDS = {
     "probe_top1": "linear probe top-1",
     "uniformity_w2_joint": "uniformity (-W2)",
 }
+SHORT = {"gap": "gap", RETRIEVAL: "recall@1", "zeroshot_top1": "zero-shot", "probe_top1": "probe"}
 GIVES = MEASURES[1:]
 BOTH = ("image_recall@1", "text_recall@1")
 TOLD = {ALIKE: "with no difference so large", DIFFERENT: "different", OPEN: "undecided"}
@@ -63,6 +64,15 @@ class SetupRows:
     def measures(self) -> list[str]:
         """Those of MEASURES that were measured."""
         return [m for m in MEASURES if any(c.metric == m for c in self.comparison.columns)]
+
+    def short(self, measure: str) -> str:
+        """A panel's title; the gap with its split, since that of the training batch is another number."""
+        return f"gap ({self.split})" if measure == "gap" and self.split else SHORT[measure]
+
+    @property
+    def split(self) -> str:
+        """The split whose gap is meant, mostly `test`; "" where none was measured."""
+        return self.places.get("gap", "").partition(",")[0].rpartition("/")[2]
 
     @property
     def spoken(self) -> Comparison:

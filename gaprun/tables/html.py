@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,7 +25,13 @@ def environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     found.filters["coded"] = coded
+    found.filters["breakable"] = breakable
     return found
+
+
+def breakable(name: str) -> Markup:
+    """A name that a line may break behind each `=`, `_` and `/`, as it may behind a hyphen, and not inside a word."""
+    return Markup(re.sub("([=_/])", r"\1<wbr>", str(escape(name))))
 
 
 def coded(text: str) -> Markup:

@@ -4,6 +4,7 @@ import pytest
 
 from gaprun.comparison import compare
 from gaprun.comparison.answer import sentences
+from gaprun.tables.numbers import p_value
 
 METRICS = ["gap", "recall@5", "zeroshot_top1"]
 
@@ -42,6 +43,50 @@ def test_two_seeds_show_what_each_saw_and_claim_no_proof(store, add):
     assert closing.endswith("], −0.400 and −0.399 in its two seeds.")
     assert buying.startswith("No difference is shown in retrieval (") and " and classification (" in buying
     assert sure.startswith("How sure: p") and "2 seeds a row: a direction, no proof" in sure
+
+
+def test_a_smaller_mean_that_chance_explains_closes_nothing(store, add):
+    for seed, (before, after) in enumerate([(1.0, 0.7), (1.0, 1.0), (1.0, 0.99)]):
+        add("baseline", seed, gap=before)
+        add("swap", seed, gap=after)
+    closing = sentences(compare("gap", db=store.place.name))[0]
+    assert closing.startswith("No row is shown to close the gap; swap comes nearest, from 1.000 (baseline)")
+    for seed, off in enumerate((0, 0.001, -0.001)):  # shown, though its mean is above swap's
+        add("sure", seed, gap=0.95 + off)
+    closing, _, sure = sentences(compare("gap", db=store.place.name))
+    assert closing.startswith("sure closes the gap most, from 1.000 (baseline) to 0.950")
+    assert "of 2 rows 1 close the gap with p < .05" in sure
+
+
+@pytest.mark.parametrize(
+    "after, words",
+    [
+        ((0.7, 0.4), "swap has the smaller gap in both seeds, from 1.000 (baseline) to 0.550: −0.450 ["),
+        ((0.7, 1.1), "No row is shown to close the gap; swap comes nearest, from 1.000 (baseline) to 0.900"),
+        (
+            (0.7,),
+            "swap has the smaller gap in its one seed, from 1.000 (baseline) to 0.700: −0.300 [one value]",
+        ),
+    ],
+)
+def test_two_seeds_that_disagree_close_nothing(store, add, after, words):
+    for seed, gap in enumerate(after):
+        add("baseline", seed, gap=1.0)
+        add("swap", seed, gap=gap)
+    assert sentences(compare("gap", db=store.place.name))[0].startswith(words)
+
+
+def test_where_the_correction_undoes_what_an_interval_says_the_p_stands_beside_it(store, add):
+    for seed, off in enumerate((0, 0.1, -0.1)):
+        add("baseline", seed, gap=0.6 + off / 10, image_recall_at_1=50.0, text_recall_at_1=50.0)
+        add("a", seed, gap=0.1 + off / 9, image_recall_at_1=50.3 + off, text_recall_at_1=50.0 + off)
+        for name in "bcde":
+            add(name, seed, gap=0.5 + off / 9, image_recall_at_1=50.0 + 9 * off, text_recall_at_1=50.0 + off)
+    found = compare(["gap", "recall@1"], db=store.place.name)
+    own = next(r for r in found.records() if r["group"] == "a" and r["metric"] == "image_recall@1")
+    assert own["delta_ci95"][0] > 0 and own["p_corrected"] > 0.05 > own["p_value"]
+    buying = sentences(found)[1]
+    assert f"+0.3 [+0.1, +0.5] {p_value(own['p_corrected'])} corrected, text_recall@1 +0.0 [" in buying
 
 
 def test_what_has_no_interval_says_why_and_alike_is_said_only_with_a_margin(store, add):

@@ -5,7 +5,7 @@ from rich.cells import cell_len
 
 from gaprun.comparison import compare, shown
 from gaprun.comparison.answer import sentences
-from gaprun.comparison.apart import what_differs
+from gaprun.comparison.apart import as_text, what_differs
 from gaprun.comparison.lanes import each_setup, shortened
 from gaprun.comparison.views import correlations
 from gaprun.errors import UserError
@@ -172,3 +172,9 @@ def test_a_hash_is_told_by_its_beginning():
         "one": "content=abababababab",
         "other": "content=acacacacacac",
     }
+
+
+def test_values_that_are_lists_read_as_words():
+    terms = [{"name": "mean_gap", "weight": 0.5, "warm": None}, {"name": "mine"}]
+    assert as_text(terms) == "mean_gap weight=0.5 warm=none, mine"
+    assert as_text(["a/train", "b/train"]) == "a/train, b/train" and as_text([]) == "[]"

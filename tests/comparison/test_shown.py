@@ -145,7 +145,7 @@ def test_numbers_as_siunitx_takes_them(comparison):
 
 def test_a_notebook_shows_the_table(comparison):
     page = comparison._repr_html_()
-    assert "<table" in page and "−0.300 [−0.992, +0.392]" in page and "soft_swap&amp;" in page
+    assert "<table" in page and "−0.300 [−0.992, +0.392]" in page and "soft_<wbr>swap&amp;" in page
     assert comparison.frame().shape[0] == len(comparison.records())
 
 

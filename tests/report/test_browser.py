@@ -101,7 +101,9 @@ def _works(browser, report):
 def _opens(browser, report):
     """Open the page, wait for its charts, check that each shows its data within the width; returns their names."""
     browser.get(report.as_uri())
-    browser.execute_script("drawAll()")  # also what lies below the first screen
+    browser.execute_script(  # also what lies below the first screen or is folded
+        "document.querySelectorAll('details:has(.chart)').forEach(d => { d.open = true; }); drawAll()"
+    )
     drawn = (
         "return charts.map(c => [c.id.replace('chart-', ''), c.querySelectorAll('.main-svg').length,"
         " c.data.map(t => t.x.length)])"
@@ -117,9 +119,33 @@ def _opens(browser, report):
     assert all(count > 0 for count in browser.execute_script(shapes))
     assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
     assert all(w <= browser.width for w in browser.execute_script("return charts.map(c => c.clientWidth)"))
+    _axes_can_be_read(browser)
     first = "return document.querySelector('#compared td').offsetWidth"
     assert browser.execute_script(first) <= browser.width / 2  # it stays in view while the others scroll
     return {name for name, _, _ in charts}
+
+
+def _axes_can_be_read(browser):
+    """Two numbers at least within the ends of every logarithmic axis, and names within the room beside the axis."""
+    axes = (
+        "return charts.filter(c => c.layout).flatMap(c => Object.keys(c.layout).filter(k => /^[xy]axis/.test(k))"
+        ".map(k => [c.id, k, c.layout[k].type, c._fullLayout[k].range, c.layout[k].tickvals]))"
+    )
+    for chart, axis, kind, ends, ticks in browser.execute_script(axes):
+        if kind == "log":
+            within = [tick for tick in ticks if ends[0] <= np.log10(tick) <= ends[1]]
+            assert len(within) >= 2 or ends[1] - ends[0] < 1e-6, (chart, axis, ends, ticks)
+    names = (
+        "return charts.map(c => [c.layout?.yaxis, c.layout?.margin.l])"
+        ".filter(([y]) => y?.ticktext && y.type !== 'log')"
+        ".map(([y, left]) => [Math.max(...y.ticktext.map(t => widthIn(t, y.tickfont.size))), left])"
+    )
+    assert all(wide <= left for wide, left in browser.execute_script(names))
+    text, wide = browser.execute_script(
+        "const t = fitted('a-name-' + '長い'.repeat(30) + '-its-end', 120, 11); return [t, widthIn(t, 11)]"
+    )
+    assert text.startswith("a-name-") and "…" in text and text.endswith("its-end") and wide <= 120
+    assert browser.execute_script("return fitted('flt-tau=0.2', 120, 11)") == "flt-tau=0.2"
 
 
 def _is_silent(browser, report):

@@ -17,7 +17,7 @@ from gaprun.comparison.recipes import RowName
 from gaprun.errors import UserError
 from gaprun.palette import GREY
 from gaprun.report import blocks, curves, figures, on_paper, opening, overview, setups
-from gaprun.report.gather import gather
+from gaprun.report.gather import gather, whole_rows
 from gaprun.report.page import write_report
 from gaprun.report.sections import every_figure, sections
 from gaprun.store import open_store
@@ -47,7 +47,7 @@ class Reader(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
-        if tag not in ("meta", "link", "img", "input", "br"):
+        if tag not in ("meta", "link", "img", "input", "br", "wbr"):
             self.open.append(tag)
         self.ids += [found["id"]] if "id" in found else []
         self.addresses += [found[k] for k in ("src", "href") if k in found]
@@ -109,6 +109,54 @@ def test_somebodys_own_runs_have_no_sections_of_dashes(tmp_path):
     for name in ("claims", "training", "closing", "sweep", "health"):
         assert f'<details id="{name}">' in text and f'<section id="{name}">' not in text
     assert "mine closes the gap, from 0.501 (baseline) to 0.302: −0.199 [" in text
+
+
+def test_a_baseline_alone_is_shown_by_what_it_reached(tmp_path):
+    store = open_store(str(tmp_path / "one.db"))
+    for seed, gap in enumerate((0.68, 0.7)):
+        add_run(store, "baseline", seed, {"gap": gap, "zeroshot_top1": 30.0 + seed})
+    write_report(store, tmp_path / "one.html", models=False)
+    text = (tmp_path / "one.html").read_text()
+    for name in ("groups", "against"):  # a row alone has nothing to be grouped or to go with
+        assert f'<details id="{name}">' in text and f'<section id="{name}">' not in text
+    (setup,) = setups.setups_of(gather(store))
+    figure = overview.forest(setup)
+    assert figure.title == "What each row reached" and figure.note == ""
+    ((panel, classes),) = [figure.panels]
+    assert [(m.x, m.text) for m in panel.marks] == [
+        ([pytest.approx(0.69)], [f"baseline: 0.690 [{0.69 - 0.127062:.3f}, {0.69 + 0.127062:.3f}]"])
+    ]  # t of one degree of freedom times 0.01
+    assert panel.title == "gap (test)" and panel.x.words == "gap" and classes.x.words == "percent"
+    (scatter,) = overview.scatter(setup).panels
+    assert scatter.title == "zero-shot top-1: 1 row" and scatter.x.words == "gap on the test split"
+
+
+def test_a_correlation_of_three_rows_is_no_number(tmp_path):
+    store = open_store(str(tmp_path / "three.db"))
+    for place, name in enumerate(("baseline", "flt-0.04", "flt-0.1", "flt-0.2")):
+        for seed in range(2):
+            add_run(store, name, seed, {"gap": 0.6 - place / 10 + seed / 100, "zeroshot_top1": 30.0 + place})
+    (panel,) = overview.scatter(*setups.setups_of(gather(store, ["recipe!=flt-0.2"]))).panels
+    assert panel.title == "zero-shot top-1: 3 rows"
+    (panel,) = overview.scatter(*setups.setups_of(gather(store))).panels
+    assert panel.title.startswith("zero-shot top-1: Spearman −1.00 [−1.00, ")
+
+
+def test_curves_are_of_whole_rows_and_what_is_left_out_is_said_beside_them(page, monkeypatch, tmp_path):
+    groups = {"a0": "a", "b0": "b", "a1": "a", "a2": "a", "c0": "c"}
+    assert [whole_rows(groups, most) for most in (1, 3, 4, 5)] == [
+        ["a0", "a1", "a2"],
+        ["a0", "a1", "a2"],
+        ["a0", "a1", "a2", "b0"],
+        ["a0", "a1", "a2", "b0", "c0"],
+    ]
+    monkeypatch.setattr("gaprun.report.gather.MOST_PATHS", 7)
+    store = open_store(str(tmp_path / "many.db"))
+    build(store, "support", 3)
+    material = gather(store)
+    found = {part.name: part.words for part in sections(material, {})}
+    assert all("of 6 of 33 runs; --where chooses others" in found[name] for name in ("training", "health"))
+    assert not any("runs; --where" in text for text in (page[0],))
 
 
 def test_the_first_and_the_tenth_batch_stand_beside_the_published_statement(page):
@@ -352,6 +400,14 @@ def test_each_set_up_has_a_table_of_its_own_without_empty_columns(example):
         texts = [[re.sub("<[^>]+>", "", cell).strip() for cell in row] for row in rows]
         assert {row[0].removesuffix(" †") for row in texts} == set(own.labels)
         assert all(any(row[place] != "-" for row in texts) for place in range(len(texts[0])))
+
+
+def test_every_row_with_a_recorded_gap_has_its_curve(example):
+    for number, setup in enumerate(setups.setups_of(example)):
+        figure = curves.along_training(example, setup, "gap", number)
+        drawn = {m.name for panel in figure.panels for m in panel.marks if m.kind == "line"}
+        assert drawn == set(setup.labels), setup.words
+    assert len(example.paths) == len(example.groups) and not example.notes
 
 
 def test_correlations_are_of_one_set_up_in_one_place(example):

@@ -8,6 +8,17 @@ const shade = (colour) => (scheme.matches && !onPaper ? DARK[colour] ?? colour :
 const [INK, PAPER, GRID, SOFT] = ["#1c2733", "#ffffff", "#e3e8ec", "#5b6876"];
 const LINE = 19; // pixels of a line of a saved picture's legend
 
+const pen = document.createElement("canvas").getContext("2d");
+const widthIn = (text, size, weight = "") => { pen.font = `${weight} ${size}px system-ui, sans-serif`; return pen.measureText(text).width; };
+/* The text, without its middle where there is no room for all of it. */
+function fitted(text, room, size, weight = "") {
+  const letters = [...text];
+  let kept = letters.length;
+  const shown = () => (kept === letters.length ? text : letters.slice(0, Math.ceil(kept / 2)).join("") + "…" + letters.slice(letters.length - Math.floor(kept / 2)).join(""));
+  while (kept > 4 && widthIn(shown(), size, weight) > room) kept--;
+  return shown();
+}
+
 function trace(mark, n, named) {
   const colour = shade(mark.colour);
   const axis = n ? String(n + 1) : "";
@@ -52,6 +63,12 @@ function logTicks(panels, letter) {
   const digits = high - low > 2.8 ? [1] : high - low < 1 ? [1, 2, 3, 4, 5, 7] : [1, 2, 5];
   const found = [];
   for (let power = Math.floor(low); power <= Math.ceil(high); power++) found.push(...digits.map((digit) => Number((digit * 10 ** power).toPrecision(1))));
+  const [first, last] = [10 ** low, 10 ** high];
+  if (last > first && found.filter((tick) => tick >= first && tick <= last).length < 2) { // less than such numbers can tell apart
+    const step = [1, 2, 5, 10].map((n) => n * 10 ** Math.floor(Math.log10((last - first) / 4))).find((n) => n >= (last - first) / 4);
+    found.length = 0;
+    for (let n = Math.ceil(first / step); n * step <= last; n++) found.push(Number((n * step).toPrecision(6)));
+  }
   return { tickmode: "array", tickvals: found, ticktext: found.map(String) };
 }
 
@@ -67,9 +84,9 @@ function layoutOf(figure, width, saved) {
   const phone = width < 560;
   const names = panels[0].y.names ?? [];
   const size = phone && names.length ? 9 : 11;
-  const longest = Math.max(0, ...names.map((n) => n[1].length));
+  const longest = Math.max(0, ...names.map((n) => widthIn(n[1], size)));
   const one = figure.shared.includes("y");
-  const left = names.length ? Math.min(longest * size * 0.56 + 10, width * 0.4) : 54;
+  const left = names.length ? Math.min(longest + 12, width * 0.4) : 54;
   const columns = figure.least ? Math.max(1, Math.min(figure.columns, Math.floor(width / figure.least))) : figure.columns;
   const rows = Math.ceil(panels.length / columns);
   const word = Math.max(0, ...panels.flatMap((p) => p.marks.filter((m) => m.kind === "words")).flatMap((m) => m.text.map((w) => w.length))) * 6;
@@ -100,15 +117,17 @@ function layoutOf(figure, width, saved) {
     for (const [axis, letter] of [[x, "x"], [y, "y"]]) if (panel[letter].log) Object.assign(axis, logTicks(figure.shared.includes(letter) ? panels : [panel], letter));
     Object.assign(x, { domain: [start, start + wide / inner.w], anchor: "y" + key });
     Object.assign(y, { domain: [Math.max(0, top - high / inner.h), top], anchor: "x" + key });
-    if (names.length) y.tickfont = { size };
+    if (names.length) Object.assign(y, { tickfont: { size }, ticktext: y.ticktext.map((name) => fitted(name, left - 8, size)) });
     if (names.length && phone) Object.assign(x, { nticks: 3, tickangle: 0, tickfont: { size: 8 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
     if (one && column) y.showticklabels = false;
     if (figure.square) y.scaleanchor = "x" + key;
     if (panel.x.margin) layout.shapes.push({ type: "rect", xref: "x" + key, yref: `y${key} domain`, x0: -panel.x.margin, x1: panel.x.margin, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shade(SOFT), opacity: 0.16 });
     layout["xaxis" + key] = x;
     layout["yaxis" + key] = y;
-    layout.annotations.push({ text: `<b>${panel.title}</b>`, xref: `x${key} domain`, yref: `y${key} domain`, x: 0, y: 1, yshift: 3,
-      xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: phone ? (names.length ? 9 : 11) : 12, color: shade(INK) } });
+    const letters = phone ? (names.length ? 9 : 10) : 12;
+    const room = names.length ? Infinity : column === columns - 1 ? wide + margin.r : wide + between - 8;
+    layout.annotations.push({ text: `<b>${fitted(panel.title, room, letters, "bold")}</b>`, xref: `x${key} domain`, yref: `y${key} domain`, x: 0, y: 1, yshift: 3,
+      xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: letters, color: shade(INK) } });
   });
   return layout;
 }

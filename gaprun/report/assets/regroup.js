@@ -15,7 +15,7 @@ if (regroup) {
   const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
   const spread = (values) => Math.sqrt(values.reduce((a, v) => a + (v - mean(values)) ** 2, 0) / (values.length - 1));
   const show = () => {
-    const { runs } = data.setups[setups.value];
+    const { runs, measures, units } = data.setups[setups.value];
     const groups = new Map();
     for (const run of runs) groups.set(run.by[keys.value], [...(groups.get(run.by[keys.value]) ?? []), run]);
     const names = [...groups.keys()]; // methods in their order, numbers by size
@@ -23,15 +23,15 @@ if (regroup) {
     if (ordered) names.sort((a, b) => (numeric(a) ?? -Infinity) - (numeric(b) ?? -Infinity));
     const colour = (n) => (ordered ? data.ramp[Math.round((n * (data.ramp.length - 1)) / Math.max(1, names.length - 1))] : data.colour);
     const places = names.map((_, n) => names.length - n);
-    const panels = data.measures.map((title, m) => ({
-      title, x: { words: "" }, y: { words: "", names: names.map((name, n) => [places[n], name]) },
+    const panels = measures.map((title, m) => ({
+      title, x: { words: units[m] }, y: { words: "", names: names.map((name, n) => [places[n], name]) },
       marks: names.flatMap((name, n) => {
         const own = groups.get(name).filter((run) => run.values[m] !== null);
         if (!own.length) return [];
         const x = own.map((run) => run.values[m]);
         const look = { name, colour: colour(n), symbol: "circle", kind: "points" };
         return [{ ...look, x, y: x.map(() => places[n]), size: 5, faint: true, text: own.map((run) => `${run.id}: ${run.values[m]}`) },
-          { ...look, x: [mean(x)], y: [places[n]], size: 10, text: [`${name}: mean ${mean(x).toPrecision(4)} of ${x.length} runs`] }];
+          { ...look, x: [mean(x)], y: [places[n]], size: 10, text: [`${name}: mean ${mean(x).toPrecision(4)} of ${x.length} run${x.length === 1 ? "" : "s"}`] }];
       }),
     })).filter((panel) => panel.marks.length);
     const key = data.setups[setups.value].keys[keys.value];
@@ -40,7 +40,7 @@ if (regroup) {
     body.replaceChildren(...names.map((name) => {
       const row = document.createElement("tr");
       const own = groups.get(name);
-      const cells = data.measures.map((_, m) => {
+      const cells = measures.map((_, m) => {
         const values = own.map((run) => run.values[m]).filter((v) => v !== null);
         const digits = m ? 1 : 3;
         return values.length ? mean(values).toFixed(digits) + (values.length > 1 ? ` ± ${spread(values).toFixed(digits)}` : "") : "-";
