@@ -25,6 +25,7 @@ from gaprun.data.text import names_of
 from gaprun.errors import UserError
 from gaprun.evaluation.embeddings import Array, Embeddings, unit_rows
 from gaprun.evaluation.given_arrays import arrays_of
+from gaprun.evaluation.given_layout import order_remarks, refuse_repeated, refuse_transposed
 from gaprun.files import content_hash
 
 ARRAYS = ("images", "texts", "owner", "labels", "class_texts", "class_names", "image_norms")
@@ -157,6 +158,7 @@ def read_given(path: Path, data: str | None = None) -> Given:
         rows = Embeddings(images, texts, owner, labels, norms)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    refuse_repeated(path, rows)
     classes = _classes(path, arrays, labels, class_texts)
     if class_texts is not None and class_texts.shape[1] != images.shape[1]:
         raise UserError(
@@ -169,11 +171,14 @@ def read_given(path: Path, data: str | None = None) -> Given:
             *([] if norms is None else [_digest(norms)]),
         ]
     )
-    remarks = tuple(
-        f"{path}: `{name}` holds {array.dtype}, measured as it stands: a quantisation's scales and offsets are not in "
-        "the file"
-        for name, array in arrays.items()
-        if name in ("images", "texts", "class_texts") and array.dtype.kind in "iu"
+    remarks = (
+        *order_remarks(path, rows),
+        *(
+            f"{path}: `{name}` holds {array.dtype}, measured as it stands: a quantisation's scales and offsets "
+            "are not in the file"
+            for name, array in arrays.items()
+            if name in ("images", "texts", "class_texts") and array.dtype.kind in "iu"
+        ),
     )
     if data is None:
         name = path.name.removesuffix(path.suffix)
@@ -259,6 +264,7 @@ def _unit(path: Path, name: str, array: Array) -> Array:
         raise UserError(
             f"{path}: `{name}` must be numbers of shape (rows, dimensions), it is {array.dtype} {array.shape}"
         )
+    refuse_transposed(path, name, array)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     try:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -163,6 +163,53 @@ def test_odd_files_get_one_line(tmp_path, data, said):
         read_given(tmp_path / "odd.npz")
 
 
+def pairs(n=40, dim=6, seed=0):
+    """Images and one text each that is like its own."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(n, dim)).astype(np.float32)
+    return images, images + 0.5 * rng.normal(size=(n, dim)).astype(np.float32)
+
+
+@pytest.mark.parametrize("repeat", [np.repeat, lambda rows, k, axis: np.tile(rows, (k, 1))])
+def test_an_image_that_stands_once_a_caption_is_refused(tmp_path, repeat):
+    """As loops over pairs save them: of its five captions four would count as wrong."""
+    images, _ = pairs()
+    five = repeat(images, 5, axis=0)
+    texts = five + 0.1 * np.random.default_rng(1).normal(size=five.shape)
+    for more in ({}, {"owner": np.arange(len(five))}):
+        path = written(tmp_path, "npz", {"images": five, "texts": texts} | more)
+        with pytest.raises(
+            UserError, match="200 rows of `images` are 40 different ones .* keep each image once"
+        ):
+            read_given(path)
+    # Some photos that stand twice in a data set, and a model that gives one row for all, are measured.
+    images[:5] = images[5:10]
+    assert read_given(written(tmp_path, "npz", {"images": images, "texts": images})).samples == 40
+    images[:] = images[0]
+    assert read_given(written(tmp_path, "npz", {"images": images, "texts": images})).samples == 40
+
+
+@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8"])
+def test_rows_of_length_one_that_lie_on_their_side_are_refused(tmp_path, kind):
+    images, texts = (unit(rows.astype(np.float64)).astype(kind) for rows in pairs())
+    with pytest.raises(UserError, match=r"columns of `images` \(6, 40\) have length 1.* save images.T"):
+        read_given(written(tmp_path, "npz", {"images": images.T, "texts": texts.T}))
+    assert read_given(written(tmp_path, "npz", {"images": images, "texts": texts})).rows.dim == 6
+    assert read_given(written(tmp_path, "npz", {"images": np.eye(6), "texts": np.eye(6)})).rows.dim == 6
+
+
+def test_rows_in_another_order_are_said(tmp_path):
+    images, texts = pairs()
+    assert read_given(written(tmp_path, "npz", {"images": images, "texts": texts})).remarks == ()
+    owner = np.random.default_rng(3).permutation(len(images))
+    (said,) = read_given(written(tmp_path, "npz", {"images": images, "texts": texts[owner]})).remarks
+    x, y = unit(images), unit(texts[owner])
+    own, others = np.diag(x @ y.T).mean(), (x @ y.T)[~np.eye(len(x), dtype=bool)].mean()
+    assert f"own image (mean cosine {own:.3f}) than like others ({others:.3f})" in said
+    told = {"images": images, "texts": texts[owner], "owner": owner}
+    assert read_given(written(tmp_path, "npz", told)).remarks == ()
+
+
 @pytest.mark.parametrize("kind", [">f4", ">f8", "<f2", "<i2", "fortran", "mapped"])
 def test_rows_of_any_number_type_and_layout_are_the_same_rows(tmp_path, kind):
     data = arrays()
