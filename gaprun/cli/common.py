@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
 import sys
 from contextlib import suppress
@@ -57,6 +58,23 @@ def with_db(command: str, db: str | None) -> str:
     if not db or db == os.environ.get("GAPRUN_DB"):
         return command
     return f"{command} --db {shlex.quote(db)}"
+
+
+given: dict[str, str | None] = {"--db": None}  # what the command that runs was told, for what it hints at
+_READS_A_DATABASE = "train|submit|eval|compare|runs|report|watch|paper|db|doctor"
+
+
+def with_hints(text: str) -> str:
+    """`text` with the `--db` that this command was given in each gaprun command in backticks that reads a database."""
+
+    def carried(found: re.Match[str]) -> str:
+        return (
+            found[0]
+            if "--db" in found[1] or "--help" in found[1]
+            else f"`{with_db(found[1], given['--db'])}`"
+        )
+
+    return re.sub(rf"`(gaprun (?:{_READS_A_DATABASE})\b[^`]*)`", carried, text)
 
 
 def jsonable(value: Any) -> Any:

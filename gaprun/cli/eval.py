@@ -14,6 +14,7 @@ from gaprun.cli.options import DbOption, DeviceOption, WorkersOption
 from gaprun.cli.output import Format, FormatOption, JsonOption
 from gaprun.errors import Failure, UserError
 from gaprun.tables import Heading, Table
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.jobs.measure import Measurement
@@ -227,7 +228,8 @@ def _given(
 
 def _print(result: Measurement, format: Format) -> None:
     _notes(result)
-    title = f"{result.run_id} on {result.device} ({result.encoded} images encoded)"
+    how = f" on {result.device} ({counted(result.encoded, 'image')} encoded)" if result.encoded else ""
+    title = f"{result.run_id}{how or ', nothing encoded'}"
     output.show(_table([result], title), format, _document(result))
     result.raise_failures()
 

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from gaprun.cli import interrupt
-from gaprun.cli.common import err_console
+from gaprun.cli.common import err_console, with_hints
 from gaprun.cluster import asking  # noqa: F401 (the store then asks SLURM whether a queued run still waits)
 from gaprun.errors import GaprunError
 from gaprun.leaving import leave
@@ -74,7 +74,9 @@ def main() -> None:
     except GaprunError as error:
         if os.environ.get("GAPRUN_DEBUG"):
             raise
-        err_console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        err_console.print(
+            f"[bold red]error:[/] {_escape(with_hints(str(error)))}", soft_wrap=True, highlight=False
+        )
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err_console.print("interrupted")

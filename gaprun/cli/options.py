@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from gaprun.cli.common import given
 from gaprun.errors import UserError
+
+
+def _remembered(db: str | None) -> str | None:
+    given["--db"] = db
+    return db
+
 
 DbOption = Annotated[
     str | None,
@@ -16,6 +23,7 @@ DbOption = Annotated[
         "--db",
         envvar="GAPRUN_DB",
         show_default="results.db",
+        callback=_remembered,
         help="Database: a SQLite file or an SQLAlchemy URL such as postgresql+psycopg://host/name.",
     ),
 ]

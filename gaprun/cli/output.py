@@ -26,7 +26,14 @@ class Format(StrEnum):
     json = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print it.")]
+FormatOption = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help=f"How to print it: {', '.join(list(Format)[:-1])} or {Format.json}.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 CaptionOption = Annotated[
     str | None, typer.Option(help="latex: the table's caption instead of its legend, as LaTeX.")
@@ -131,7 +138,9 @@ def say(sentences: Sequence[str], format: Format) -> None:
         print_json(list(sentences))
         return
     if not sentences:
-        raise UserError("no row's gap has a baseline to be compared with: name one with --baseline NAME")
+        raise UserError(
+            "no row's gap has a baseline beside it: run the baseline too, or name one of the rows with --baseline NAME"
+        )
     from gaprun.tables.terminal import wrapped
 
     for text in sentences:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gaprun.cli import completion, exchange, marks
-from gaprun.cli.common import console, err_console
+from gaprun.cli.common import console, err_console, with_hints
 from gaprun.cli.options import DbOption, TopOption, WhereOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
 from gaprun.cli.output import show as show_tables
@@ -75,7 +75,7 @@ def list_(
         no_run = f"no such run: {unmet}" if unmet else "no such run"
         hints = [no_run if where else "no runs yet: `gaprun train RECIPE` makes one"]
     for hint in hints:
-        err_console.print(hint, markup=False, highlight=False, soft_wrap=True)
+        err_console.print(with_hints(hint), markup=False, highlight=False, soft_wrap=True)
 
 
 @runs.command(epilog="Example: gaprun runs show baseline-s4-85b9359f --db results.db.example")

@@ -23,7 +23,7 @@ def about(comparison: Comparison, brief: bool = False) -> list[str]:
         words += ", [95 % Student-t interval of the mean]"
     marked = "is marked in each set-up" if len(comparison.parts()) > 1 else "is marked"
     lines.append(f"{words}; ↑ higher is better, ↓ lower is better; the best mean of a column {marked}.")
-    if comparison.baselines and not brief:
+    if _differs(comparison) and not brief:
         lines += [_about_delta(comparison) + ".", *_verdicts(comparison)]
     if comparison.queries and not brief:
         tests = sorted({str(found.test) for found in comparison.queries.values()})
@@ -35,6 +35,11 @@ def about(comparison: Comparison, brief: bool = False) -> list[str]:
         flags = "; ".join(f"{group}: {text}" for group, text in comparison.marks.items())
         lines.append(f"† Health (docs/health.md): {flags}.")
     return lines + sentences(comparison.notes)
+
+
+def _differs(comparison: Comparison) -> bool:
+    """Whether any cell shows a difference: a baseline alone has none."""
+    return any(cell.difference for cell in comparison.cells.values())
 
 
 def about_family(comparison: Comparison) -> str:
@@ -58,7 +63,7 @@ def about_differences(comparison: Comparison, detail: Detail) -> list[str]:
     """The legend of `differences`."""
     lines = _about_place(comparison)
     means = f"mean ± standard deviation over {comparison.unit}s"
-    if comparison.baselines:
+    if _differs(comparison):
         words = _about_delta(comparison, detail)
         means = f"means over {comparison.unit}s" if detail == "half" else means
         first = f"Left of it: {means}." if detail == "mean" else f"Rows without a sign: {means}."

@@ -174,7 +174,8 @@ def metric_tables(metrics: Sequence[dict[str, Any]]) -> list[Table]:
     for rows in parts.values():
         first = rows[0]
         size = "number of items unknown" if first["n"] is None else counted(first["n"], "item")
-        origin = f"checkpoint {first['checkpoint_hash'][:8]}, data {first['data_fingerprint'][:8]}"
+        data = f", data {first['data_fingerprint'][:8]}" if first["data_fingerprint"] else ""
+        origin = f"checkpoint {first['checkpoint_hash'][:8]}{data}"
         where = f"{first['dataset']}/{first['split']}, protocol {first['protocol']}"
         values = [(row["metric"], value_text(row["metric"], row["value"])) for row in rows]
         title = f"{where} ({size}, step {first['step']}, {origin})"

@@ -19,6 +19,7 @@ from gaprun.store.columns import Entries, ValueColumns
 from gaprun.store.queries import nearest
 from gaprun.store.selecting import METRIC_KEYS, RUN_KEYS, newest_of
 from gaprun.store.where import parse_conditions
+from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
@@ -44,10 +45,10 @@ def metric_names(store: Store, wanted: Iterable[str]) -> list[str]:
             if name not in stored:
                 close = nearest(name, [*stored, *declared()])
                 hint = f"did you mean {' or '.join(close)}? " if close else ""
-                raise UserError(f"unknown metric {name!r}: {hint}{_held(stored)}") from None
+                raise UserError(f"unknown metric {name!r}: {hint}{held(store)}") from None
             names.append(name)
     if not names:
-        raise UserError(f"name a metric with --metric: {_held(store.metric_names())}")
+        raise UserError(f"name a metric with --metric: {held(store)}")
     return list(dict.fromkeys(names))
 
 
@@ -264,14 +265,23 @@ def _nothing(store: Store, names: Sequence[str], where: Sequence[str], kind: str
     stored = store.metric_names()
     present = [name for name in names if name in stored]
     if not present:
-        return f"no run has {' or '.join(names)}: {_held(stored)}"
+        return f"no run has {' or '.join(names)}: {held(store)}"
     filters = f" with {' and '.join(where)}" if where else ""
     hint = store.unmet(where) or "see `gaprun runs list`"
     return f"no {kind}run{filters} has {' or '.join(present)}: {hint}"
 
 
-def _held(stored: Sequence[str]) -> str:
-    return f"the database holds {', '.join(stored)}" if stored else "the database holds no metrics yet"
+def held(store: Store) -> str:
+    """What can be asked for; of a database without metrics the way to some."""
+    if stored := store.metric_names():
+        return f"the database holds {', '.join(stored)}"
+    failed = [run.id for run in store.runs(["status=failed"], light=True)]
+    if not failed:
+        return "the database holds no metrics yet; `gaprun train RECIPE` makes some"
+    return (
+        f"the database holds no metrics yet, and {counted(len(failed), 'run')} failed: "
+        f"`gaprun runs show {failed[0]}` says why"
+    )
 
 
 def _short(value: Any) -> str:

@@ -101,9 +101,7 @@ def gather(
     notes: list[str] = []
     names = [name for name in METRICS if name in set(store.metric_names())]
     if not names:
-        raise UserError(
-            "nothing to report: the database holds no metrics yet; `gaprun train RECIPE` makes some"
-        )
+        raise UserError(f"nothing to report: {select.held(store)}")
     columns, found_notes = select.load(store, names, "recipe", where, separate=True, setups=True, at=at)
     # A transform of the embeddings is another experiment, for which `gaprun compare` is there.
     columns = columns.kept([not transform for transform in columns["transform"]])

@@ -118,13 +118,16 @@ def _leads_nowhere(link: Path) -> bool:
         return True
 
 
+def first_step() -> str:
+    """The way out where there is no database with results."""
+    example = Path("results.db.example")
+    return "run `gaprun train RECIPE` first" + f", or look at --db {example}" * example.is_file()
+
+
 def _check_new(place: Place, path: Path, create: bool) -> Place:
     if not create:
         state = "is empty" if path.exists() else "does not exist"
-        raise UserError(
-            f"database {place.name} {state}: run `gaprun train RECIPE` first, "
-            "or look at --db results.db.example"
-        )
+        raise UserError(f"database {place.name} {state}: {first_step()}")
     if not path.parent.is_dir():
         raise UserError(f"database {place.name} cannot be created: the folder {path.parent} does not exist")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):

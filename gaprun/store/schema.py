@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gaprun.errors import Failure, UserError
 from gaprun.store.engine import BUSY_SECONDS, explain, journal_mode_for, retried
-from gaprun.store.place import Place
+from gaprun.store.place import Place, first_step
 
 HEAD = "0005"
 TABLES = {"runs", "evaluations", "metrics", "trajectory"}  # since the first version
@@ -82,10 +82,7 @@ def _check_fresh(connection: Connection, place: Place, create: bool) -> None:
             f"{place.name} is a database of another program (table {tables[0]}): name another one with --db"
         )
     if not create:
-        raise UserError(
-            f"database {place.name} holds no results: run `gaprun train RECIPE` first, "
-            "or look at --db results.db.example"
-        )
+        raise UserError(f"database {place.name} holds no results: {first_step()}")
 
 
 def _bring_up(engine: Engine, place: Place) -> Path | None:

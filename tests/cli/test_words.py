@@ -1,19 +1,23 @@
 """What commands say beside their tables: what is asked for, what comes next, and what an answer is missing."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 
 from gaprun import cli
-from gaprun.cli.common import with_db
+from gaprun.cli.common import given, with_db, with_hints
+from gaprun.cli.main import main
 from gaprun.cli.running import plan_line
 from gaprun.jobs.plan import plan_rows, plan_table
 from gaprun.recipe.jobs import load_jobs, load_recipe
 from gaprun.runtime import events
+from gaprun.store import open_store
 from gaprun.tables import markdown
 from tests.conftest import RECIPES
+from tests.paper.conftest import add_run
 
 
 def test_the_plan_in_a_line() -> None:
@@ -30,6 +34,43 @@ def test_what_is_typed_next_names_the_database_that_was_named(monkeypatch: pytes
     assert with_db("gaprun runs list", "my results.db") == "gaprun runs list --db 'my results.db'"
     monkeypatch.setenv("GAPRUN_DB", "x.db")
     assert with_db("gaprun runs list", "x.db") == "gaprun runs list"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["runs", "show", "nosuch"], "no run 'nosuch' in {db}: see `gaprun runs list --db {db}`"),
+        (
+            ["compare", "--metric", "gap"],
+            "metrics yet, and 1 run failed: `gaprun runs show one-s0 --db {db}` says",
+        ),
+        (["report"], "metrics yet, and 1 run failed: `gaprun runs show one-s0 --db {db}` says why"),
+        (
+            ["runs", "list", "--db", "no.db"],
+            "no.db does not exist: run `gaprun train RECIPE --db no.db` first\n",
+        ),
+    ],
+)
+def test_hints_of_errors_can_be_pasted(words, said, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GAPRUN_DB", raising=False)
+    store = open_store("mine.db")
+    add_run(store, "one", 0, {})
+    with sqlite3.connect("mine.db") as connection:
+        connection.execute("update runs set status = 'failed'")
+    monkeypatch.setattr(sys, "argv", ["gaprun", *words, *([] if "--db" in words else ["--db", "mine.db"])])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2 and said.format(db="mine.db") in capsys.readouterr().err
+
+
+def test_a_hint_without_a_database_of_ones_own_stays_short(monkeypatch) -> None:
+    monkeypatch.setitem(given, "--db", None)
+    assert with_hints("see `gaprun runs list`") == "see `gaprun runs list`"
+    monkeypatch.setitem(given, "--db", "a b.db")
+    assert with_hints("`gaprun runs list`, `gaprun data check x`, `gaprun train --help`, `gaprun`") == (
+        "`gaprun runs list --db 'a b.db'`, `gaprun data check x`, `gaprun train --help`, `gaprun`"
+    )
 
 
 def test_a_plan_without_the_data(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
