@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from open_clip.model import CLIP, get_model_preprocess_cfg
+from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import text_global_pool
 from PIL import Image
@@ -32,6 +33,7 @@ from gaprun.model.start import Start
 from gaprun.model.vocabulary import Tokens, Vocabulary
 
 CLIP_VOCABULARY = 49408
+_OTHER_TABLE = {"hf_model_name", "hf_tokenizer_name"}
 
 
 @dataclass
@@ -230,8 +232,11 @@ def towers_of(
     context_length: int,
     vocabulary: Vocabulary | None = None,
 ) -> Towers:
-    """Towers of open_clip's `config`, to which `settings` are applied already. Raises Failure."""
-    remarks: list[str] = []
+    """Towers of open_clip's `config`, to which `settings` are applied already.
+
+    Raises UserError for a tokenizer that does not fit it, and Failure.
+    """
+    remarks = [] if vocabulary is not None else _tokenizer_remarks(config, tokenizer)
     try:
         with collected(remarks):
             clip = build(config, settings.picture, resized=settings.image_size is not None)
@@ -240,6 +245,25 @@ def towers_of(
     except Exception as error:
         raise Failure(f"the towers could not be built ({first_line(error)})") from None
     return Towers(clip, tokenizer, context_length, canonical(config), vocabulary, tuple(remarks))
+
+
+def _tokenizer_remarks(config: Mapping[str, Any], tokenizer: Callable[..., Tensor]) -> list[str]:
+    """What CLIP's own tokenizer, which open_clip takes where a configuration names none, leaves of the text table.
+
+    Raises UserError where the table lacks rows for its words.
+    """
+    rows = int(config["text_cfg"].get("vocab_size", CLIP_VOCABULARY))
+    if (
+        not isinstance(tokenizer, SimpleTokenizer)
+        or config["text_cfg"].keys() & _OTHER_TABLE
+        or rows == CLIP_VOCABULARY
+    ):
+        return []
+    said = f"text_cfg has vocab_size {rows:,} and names no tokenizer; CLIP's has {CLIP_VOCABULARY:,} words"
+    way_out = "if the weights were trained with another one, name it as text_cfg.hf_tokenizer_name"
+    if rows < CLIP_VOCABULARY:
+        raise UserError(f"{said}, more than there are rows: {way_out}")
+    return [f"{said}, which is used: {way_out}"]
 
 
 def check_built_alike(architecture: dict[str, Any] | None, towers: Towers, model: Model) -> None:

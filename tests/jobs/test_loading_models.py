@@ -191,6 +191,20 @@ def test_two_tensors_of_one_name_are_refused(tmp_path):
         model_state({"state_dict": {"a.b": torch.ones(1), "module.a.b": torch.zeros(1)}}, tmp_path)
 
 
+def test_a_text_table_of_another_size_than_the_tokenizers_is_told(store, tmp_path, tiny):
+    """open_clip takes CLIP's tokenizer where a configuration names none, also for weights that knew other words."""
+    for rows, name in ((1000, "small"), (60_000, "large")):
+        config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": rows}}
+        path = folder(tmp_path / name, config)
+        torch.save(built(path)[0].state_dict(), path / "open_clip_pytorch_model.bin")
+    with pytest.raises(
+        UserError, match=r"vocab_size 1,000 and names no tokenizer.* name it as text_cfg.hf_tokeni"
+    ):
+        load_model(store, str(tmp_path / "small"), None, None)
+    loaded = load_model(store, str(tmp_path / "large"), None, None)
+    assert [line for line in loaded.remarks if "60,000 and names no tokenizer" in line]
+
+
 def test_a_learned_bias_is_read_and_does_not_change_the_embeddings(store, tmp_path, tiny):
     model, prepare = built(tiny, init_logit_bias=-10.0)
     path = saved(tmp_path, tiny, model.state_dict(), siglip=True)
