@@ -15,6 +15,7 @@ from rich.progress import Progress, ProgressColumn, TaskID
 from rich.text import Text
 
 from gaprun.cli.common import err_console
+from gaprun.tables.names import shortened
 from gaprun.tables.numbers import counted
 
 if TYPE_CHECKING:
@@ -223,16 +224,6 @@ def line(
     name = shortened(job, max(0, room - len(phase) - (1 if phase else 0)))
     text = " ".join(filter(None, (name, phase, numbers)))
     return f"{text} {note}"[:width].rstrip() if note and width - len(text) > LEAST_NAME else text
-
-
-def shortened(text: str, width: int) -> str:
-    """`text` in `width` characters, with `…` for its middle: a name's end tells it from its like."""
-    if len(text) <= width:
-        return text
-    if width < 3:
-        return text[: max(width, 0)]
-    head = (width - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
 def clock(seconds: float) -> str:

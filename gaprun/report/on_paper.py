@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +19,20 @@ from gaprun.files import check_owned, replace_folder
 from gaprun.palette import DARK, GREY, GRID, INK, PAPER, SOFT
 from gaprun.report.figure import HEADS, Axis, Bounds, Figure, Mark, Panel, rows
 from gaprun.spreadsheet import csv_text
+from gaprun.tables.names import shortened
 
 COLUMN, TEXT = 3.15, 6.5  # inches; LaTeX's article in two columns has 3.18 and 6.5
 POINTS = 7  # size of the letters
 PIXEL = 1 / 130  # inches of a pixel of the page, whose letters are larger
 DPI = 300
 LETTER = 0.06  # inches of one in a title
+NAME = 0.055  # inches of one in a name
+MOST_NAME, LEAST_NAME = 0.4, 28  # of the width, and letters in any case, for the names of rows
+LINE = 0.15  # inches of a line of the legend
 BESIDE = 0.36  # inches beside a panel, for its numbers
 MOST_DECADES = 2.6  # of a logarithmic axis that names 2 and 5 too
 MOST_NAMES = 5  # along an axis in a column of text
+MOST_LINES = 3  # of a panel's title
 BAND, BAND_SHARE = GREY, 0.16  # colour of a margin, and how much of it shows
 WAY_OUT = "name another --figures"
 FORMATS = ("pdf", "svg", "png")
@@ -85,15 +92,25 @@ def write_figures(figures: Iterable[Figure], folder: Path) -> list[Path]:
     """
     check_figures(folder)
     found = list(figures)
+    said: dict[str, type[Warning]] = {}
 
     def make(made: Path) -> None:
         for figure in found:
-            drawn = draw(figure)
-            for ending in FORMATS:
-                save(drawn, made / f"{figure.name}.{ending}")
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                drawn = draw(figure)
+                for ending in FORMATS:
+                    save(drawn, made / f"{figure.name}.{ending}")
+            said.update((str(one.message), one.category) for one in caught)
             (made / f"{figure.name}.csv").write_text(as_csv(figure), encoding="utf-8")
 
     replace_folder(folder, make, True, WAY_OUT)
+    absent = [text for text in said if text.startswith("Glyph ")]
+    if absent:
+        letters = "".join(chr(int(text.split()[1])) for text in absent)
+        warnings.warn(f"boxes in the figures of {folder}: its font has no {letters}", stacklevel=2)
+    for text in said.keys() - set(absent):
+        warnings.warn(text, said[text], stacklevel=2)
     return sorted(path for path in folder.iterdir() if path.suffix != ".json")
 
 
@@ -135,7 +152,14 @@ def draw(figure: Figure, theme: Theme = "light", width: float | None = None) -> 
         "grid.color": _shade(GRID, theme),
     }
     with mpl.rc_context(STYLE | colours):
-        height = lines * (figure.height * PIXEL + 0.35) + 0.3
+        entries = {mark.name for panel in figure.panels for mark in panel.marks if mark.listed}
+        room = (
+            max((len(name) for name in entries), default=0) * NAME + 0.3
+        )  # of an entry of the legend
+        side_by_side = max(1, int(width / room))
+        above = -(-len(entries) // side_by_side) if any(panel.y.names for panel in figure.panels) else 0
+        more = max(0, above - 2)  # lines of a legend over rows, whose places are close together
+        height = lines * (figure.height * PIXEL + 0.35) + 0.3 + LINE * more
         canvas = Canvas(figsize=(width, height), layout="constrained")
         grid = canvas.subplots(
             lines, columns, squeeze=False, sharex="x" in figure.shared, sharey="y" in figure.shared
@@ -147,23 +171,30 @@ def draw(figure: Figure, theme: Theme = "light", width: float | None = None) -> 
                 axes.set_axis_off()
                 continue
             panel = figure.panels[place]
-            axes.set_title(textwrap.fill(panel.title, letters))
+            axes.set_title(textwrap.fill(panel.title, letters, max_lines=MOST_LINES, placeholder=" …"))
+            panel = _named(panel, max(LEAST_NAME, int(MOST_NAME * width / NAME)))
             _axes(axes, figure, panel, place % columns == 0, place + columns >= len(figure.panels))
             for mark in panel.marks:
                 drawn = _mark(axes, mark, theme)
                 if mark.listed:
                     handles.setdefault(mark.name, _handle(drawn, mark))
         if len(handles) > 1:
-            room = max(len(name) for name in handles) * 0.055 + 0.3
             canvas.legend(
                 list(handles.values()),
-                list(handles),
+                [shortened(name, int((width - 0.4) / NAME)) for name in handles],
                 loc="outside upper left",
-                ncols=max(1, int(width / room)),
+                ncols=side_by_side,
                 handletextpad=0.4,
                 columnspacing=1,
             )
     return canvas
+
+
+def _named(panel: Panel, most: int) -> Panel:
+    """The panel with the names along its y axis in so many letters."""
+    return replace(
+        panel, y=replace(panel.y, names=[(at, shortened(name, most)) for at, name in panel.y.names])
+    )
 
 
 def _axes(axes: Any, figure: Figure, panel: Panel, first: bool, last: bool) -> None:
@@ -175,21 +206,23 @@ def _axes(axes: Any, figure: Figure, panel: Panel, first: bool, last: bool) -> N
         values = [
             v for one in panels for mark in one.marks for v in (mark.x if letter == "x" else mark.y) if v > 0
         ]
-        decades = math.log10(max(values) / min(values)) if values else 0.0
-        _axis(axes, axis, letter, labelled, bins, decades)
+        _axis(axes, axis, letter, labelled, bins, (min(values), max(values)) if values else (1.0, 1.0))
     if figure.square:
         axes.set_aspect("equal", adjustable="datalim")
 
 
-def _axis(axes: Any, axis: Axis, letter: str, labelled: bool, bins: int, decades: float) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _axis(axes: Any, axis: Axis, letter: str, labelled: bool, bins: int, ends: tuple[float, float]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     own = getattr(axes, f"{letter}axis")
     if labelled and axis.words:
         own.set_label_text(axis.words)
     if axis.log:
         getattr(axes, f"set_{letter}scale")("log")
+        decades = math.log10(ends[1] / ends[0])
         own.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < MOST_DECADES else (1,)))
+        if sum(ends[0] <= n * 10.0**power <= ends[1] for power in range(-12, 13) for n in (1, 2, 5)) < 2:
+            own.set_major_locator(MaxNLocator(bins))  # less than such numbers can tell apart
         own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         own.set_minor_formatter(NullFormatter())
     else:

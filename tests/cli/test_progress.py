@@ -9,6 +9,7 @@ from rich.console import Console
 
 from gaprun.cli import progress
 from gaprun.runtime.events import Event
+from gaprun.tables.names import shortened
 
 EVENTS = [
     Event("baseline-s0", "captions", 10, 10),
@@ -95,8 +96,8 @@ def test_a_line_fits_and_never_loses_its_numbers(
 
 
 def test_names_are_shortened_in_the_middle() -> None:
-    assert progress.shortened("abcdefghij", 10) == "abcdefghij"
-    assert progress.shortened("abcdefghij", 5) == "ab…ij" and progress.shortened("abcdefghij", 2) == "ab"
+    assert shortened("abcdefghij", 10) == "abcdefghij"
+    assert shortened("abcdefghij", 5) == "ab…ij" and shortened("abcdefghij", 2) == "ab"
 
 
 @pytest.mark.parametrize("written", [True], indirect=True)

@@ -10,6 +10,7 @@ import pytest
 
 from gaprun.comparison import shown
 from gaprun.errors import UserError
+from gaprun.palette import GREY
 from gaprun.paper.claims import claims_table
 from gaprun.paper.tables import beside, cells_table
 from gaprun.report import on_paper, readme
@@ -137,6 +138,36 @@ def test_readmes_figure_is_what_the_example_gives_now(tmp_path):
     for path in made[:2]:
         assert f"docs/figures/{path.name}" in text
         assert not same or path.read_text() == (kept / path.name).read_text()
+
+
+def test_long_names_leave_room_for_the_panels(tmp_path, recwarn):
+    long = ["a-name-" + "of-many-words-" * 8 + str(n) for n in range(3)] + ["短い名前"]
+    names = [(float(place), name) for place, name in enumerate(long, 1)]
+    marks = [Mark(name, [0.0], [place], Ink(GREY), listed=True) for place, name in names]
+    panel = Panel("gap (test)", Axis("Δ"), Axis("", names=names), marks)
+    figure = Figure("forest", "t", "a", [panel] * 4, columns=4, least=0, height=17 * 4 + 40, shared=("y",))
+    drawn = on_paper.draw(figure)
+    drawn.draw_without_rendering()
+    labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    assert all(
+        text.startswith("a-name-") and "…" in text and text[-1] == str(n) for n, text in enumerate(labels[:3])
+    )
+    boxes = [axes.get_window_extent() for axes in drawn.axes]
+    assert all(box.width > 0.08 * drawn.bbox.width and box.height / 4 > 8 for box in boxes)
+    (titled,) = on_paper.draw(Figure("one", "t", "a", [Panel(long[0] * 3, Axis(""), Axis(""), [])])).axes
+    assert titled.get_title(loc="left").count("\n") == on_paper.MOST_LINES - 1
+    on_paper.write_figures([figure], tmp_path / "figures")
+    (said,) = [str(one.message) for one in recwarn if "font" in str(one.message)]
+    assert "its font has no" in said and set("短い名前") <= set(said)
+
+
+@pytest.mark.parametrize("ends", [(0.07, 0.088), (0.3, 0.45), (0.01, 0.4)])
+def test_a_short_logarithmic_axis_has_numbers(ends):
+    panel = Panel("t", Axis("step"), Axis("τ", log=True), [Mark("a", [0, 1], list(ends), Ink(GREY), "line")])
+    drawn = on_paper.draw(Figure("f", "t", "a", [panel]))
+    drawn.draw_without_rendering()
+    axis = drawn.axes[0].yaxis
+    assert sum(ends[0] <= tick <= ends[1] for tick in axis.get_majorticklocs()) >= 2
 
 
 def test_a_saved_forest_has_a_row_a_method(example):
