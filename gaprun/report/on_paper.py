@@ -153,9 +153,7 @@ def draw(figure: Figure, theme: Theme = "light", width: float | None = None) -> 
     }
     with mpl.rc_context(STYLE | colours):
         entries = {mark.name for panel in figure.panels for mark in panel.marks if mark.listed}
-        room = (
-            max((len(name) for name in entries), default=0) * NAME + 0.3
-        )  # of an entry of the legend
+        room = max((len(name) for name in entries), default=0) * NAME + 0.3  # of an entry of the legend
         side_by_side = max(1, int(width / room))
         above = -(-len(entries) // side_by_side) if any(panel.y.names for panel in figure.panels) else 0
         more = max(0, above - 2)  # lines of a legend over rows, whose places are close together
