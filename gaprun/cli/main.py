@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -97,6 +98,7 @@ def main() -> None:
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
             signal.signal(signal.SIGINT, leave)  # what is left to do is Python's own end
+            gc.freeze()  # which looks for circles in all that was made, several times, before memory goes anyway
 
 
 def _escape(text: str) -> str:

@@ -69,10 +69,10 @@ def compare(
         from gaprun.comparison.querytests import add_query_tests
 
         add_query_tests(store, result, rows.rows())
-    runs: dict[str, str] = dict(rows.entries("id", "group"))
-    if health or (health is None and len(runs) <= HEALTH_RUNS):
+    if health or (health is None and len(set(rows["id"])) <= HEALTH_RUNS):
         from gaprun.comparison.health import mark
 
+        runs: dict[str, str] = dict(rows.entries("id", "group"))
         result.marks = mark(store, runs)
     store.close()
     if top is not None:
@@ -94,12 +94,15 @@ def listed(value: str | Sequence[str]) -> list[str]:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Python's search for circles put off, also as a decorator: over 100,000 values it takes a third of the time, of
-    a command's start a tenth, and there are none to speak of.
+    a command's start a tenth, and there are none to speak of. What was made meanwhile counts as old afterwards, or
+    the next object would start the search.
     """
     on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
+        gc.unfreeze()
         if on:
             gc.enable()

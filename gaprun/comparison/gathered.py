@@ -34,7 +34,9 @@ def gathered(rows: ValueColumns) -> dict[Entries, Gathered]:
             continue
         cell.values.setdefault(unit, []).append(value)
         cell.steps[unit] = step
-    for code, recipe, mixed in dict.fromkeys(rows.entries(codes, "recipe", "mixed")):
-        cells[code].recipes[recipe] = None
-        cells[code].mixed = mixed or cells[code].mixed
-    return dict(zip(found, cells, strict=True))
+    cell_of = dict(zip(found, cells, strict=True))
+    for *place, recipe, mixed in rows.kinds("group", *PLACE, "recipe", "mixed")[1]:
+        cell = cell_of[tuple(place)]
+        cell.recipes[recipe] = None
+        cell.mixed = mixed or cell.mixed
+    return cell_of

@@ -45,7 +45,7 @@ class Recipes:
 
     def __init__(self, store: Store, columns: ValueColumns, by: str = "recipe", always: bool = False) -> None:
         self.by = by
-        values = columns["recipe"] if by == "recipe" else [self._text(value) for value in columns[by]]
+        values = by if by == "recipe" else [self._text(value) for value in columns[by]]
         codes, told = columns.kinds("recipe", values, "recipe_hash", "kind", "trained_on")
         trained: dict[str, set[str]] = {}
         for _, _, recipe, _, data in told:
@@ -73,12 +73,17 @@ class Recipes:
             for key, found in self._named(name, list(keys)).items()
         }
         self._identities = ["\n".join((name, value, self._contents[key])) for name, value, key in self._told]
-        columns["told"] = codes
-        columns["identity"] = map(self._identities.__getitem__, codes)
+        of_recipe = {
+            "recipe": [name for name, *_ in told],
+            "recipe_hash": [recipe for _, _, recipe, *_ in told],
+        }
+        columns.set_by_kind(codes, {"told": range(len(told)), "identity": self._identities, **of_recipe})
 
     def group(self, columns: ValueColumns, pooled: bool = False) -> None:
-        """Set `group`, `name`, `unit` and `setup` of each row; `pooled`: one group a value of the key in any case."""
-        present = dict.fromkeys(columns["told"])
+        """Set `group`, `name`, `unit`, `setup` and `words` (of the set-up) of each row; `pooled`: one group a value of
+        the key in any case."""
+        codes = columns["told"]
+        present = dict.fromkeys(codes)
         groups: dict[str, str] = {}  # by identity, of a key that groups
         if self.by != "recipe":
             values: dict[str, dict[str, tuple[str, Key]]] = {}  # their recipes
@@ -90,17 +95,20 @@ class Recipes:
         known: dict[
             str, tuple[str, RowName, str]
         ] = {}  # by identity: the group, its name, the recipe's label
-        by_code = {}
+        labels = [""] * len(self._told)
+        own: dict[str, list[Any]] = {
+            name: [None] * len(self._told) for name in ("group", "name", "setup", "words")
+        }
         for code in present:
             (recipe, value, key), identity = self._told[code], self._identities[code]
             if identity not in known:
                 label, name = self._names[recipe, key]
                 group = groups.get(identity, label)
                 known[identity] = group, name if self.by == "recipe" else RowName(value, group), label
-            by_code[code] = *known[identity], self._setups[key]
-        of_row = [by_code[code] for code in columns["told"]]
-        columns["group"], columns["name"], labels, columns["setup"] = zip(*of_row, strict=True)
-        columns["unit"] = labels if self.by == "seed" else columns["seed"]
+            own["group"][code], name, labels[code] = known[identity]
+            own["name"][code], own["setup"][code], own["words"][code] = name, self._setups[key], name.setup
+        columns.set_by_kind(codes, own)
+        columns["unit"] = map(labels.__getitem__, codes) if self.by == "seed" else columns["seed"]
 
     def _text(self, value: Any) -> str:
         """A value of the key that groups, as text: tags with commas, an empty text as none."""

@@ -89,7 +89,7 @@ def load(
     notes += store.idle(where)
     if len(conditions) > len(where):
         notes += left_out(store, columns, where, baseline)
-    columns["mixed"] = [""] * len(columns)
+    columns.set_by_kind([0] * len(columns), {"mixed": [""]})
     recipes = Recipes(store, columns, by, always=setups or baseline is not None)
     unique = latest_of_each_seed(columns)
     if len(unique) < len(columns):
@@ -134,8 +134,7 @@ def _devices_in_one_column(columns: ValueColumns) -> list[str]:
     if len({*columns["device"]} - {""}) < 2:
         return []
     found: dict[Entries, dict[str, dict[str, None]]] = {}
-    setups = [name.setup for name in columns["name"]]
-    for group, device, *place in columns.kinds("group", "device", setups, *PLACE)[1]:
+    for group, device, *place in columns.kinds("group", "device", "words", *PLACE)[1]:
         if device:
             found.setdefault(tuple(place), {}).setdefault(device, {})[group] = None
     mixed = next((kinds for kinds in found.values() if len(kinds) > 1), None)
@@ -161,8 +160,9 @@ def latest_of_each_seed(columns: ValueColumns) -> ValueColumns:
 
     Equal seeds repeat a run and are no further evidence; a run without a seed stands for itself.
     """
+    identities, _ = columns.kinds("identity")
     trained = [run if seed is None else seed for run, seed in columns.entries("id", "seed")]
-    if len(set(columns.entries("identity", trained))) == len(set(columns["id"])):
+    if len(set(columns.entries(identities, trained))) == len(set(columns["id"])):
         return columns  # each seed of a recipe is one run
     codes, _ = columns.kinds("identity", trained, "task", "dataset", "split", "protocol")
     evaluations = columns["evaluation"]
@@ -175,8 +175,7 @@ def _mixed_columns(columns: ValueColumns, across: bool) -> list[str]:
 
     Those of one set-up are looked at, `across` all together. The rows of such a column are marked.
     """
-    parts = ["" if across else name.setup for name in columns["name"]]
-    codes, found = columns.kinds(*PLACE, parts, *SAME)
+    codes, found = columns.kinds(*PLACE, [""] * len(columns) if across else "words", *SAME)
     runs = columns.first(codes, "id")
     by_column: dict[Entries, list[int]] = {}
     for code, entries in enumerate(found):

@@ -45,8 +45,8 @@ def build(
     Set-ups stay together, those with a baseline and with most rows first; the best mean is that of a set-up.
     Raises UserError for a baseline or a sort metric that is not there.
     """
-    setups: dict[str, str] = dict(rows.entries("group", "setup"))
-    names: dict[str, RowName] = dict(rows.entries("group", "name"))
+    setups: dict[str, str] = dict(rows.kinds("group", "setup")[1])
+    names: dict[str, RowName] = dict(rows.kinds("group", "name")[1])
     known = _columns(rows)
     rank = {name: index for index, name in enumerate(metrics)}
     columns = sorted(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.baselines import BASELINE
 from gaprun.store.selecting import METRIC_KEYS
@@ -22,12 +23,19 @@ def left_out(store: Store, columns: ValueColumns, where: Sequence[str], baseline
     row is called so; none for others, which nobody asked for.
     """
     of_runs = [text for c in parse_conditions(where) if c.key not in METRIC_KEYS for text in c.texts()]
-    trained, have = set(columns["recipe_hash"]), set(columns.entries("recipe_hash", "seed"))
-    lacking = {baseline or BASELINE} - set(columns["recipe"])
+
+    @cache
+    def have() -> tuple[set[Any], set[Any], set[Any]]:  # of what is seldom asked
+        return (
+            set(columns["recipe_hash"]),
+            set(columns["recipe"]),
+            set(columns.entries("recipe_hash", "seed")),
+        )
 
     def belongs(run: Run) -> bool:
-        known = run.recipe_hash in trained or run.recipe in lacking
-        return known and (run.recipe_hash, run.seed) not in have
+        trained, called, seeds = have()
+        known = run.recipe_hash in trained or run.recipe in {baseline or BASELINE} - called
+        return known and (run.recipe_hash, run.seed) not in seeds
 
     missing = store.unfinished(of_runs, belongs)
     missing.sort(key=lambda run: (run.recipe, run.seed is None, run.seed or 0))

@@ -35,6 +35,10 @@ PART = 500  # ids in one statement
 LIGHT = tuple(defer(column, raiseload=True) for column in (Run.resolved_recipe, Run.environment, Run.notes))
 # What a selection needs of every row, whatever is asked for.
 NEEDED = frozenset(("id", "metric", "dataset", "split", "protocol", "task", "step", "created", "evaluation"))
+# What few combinations of entries repeat in many rows: read as one JSON list.
+REPEATED = {"kind", "status", "code_version", "host", "trained_on", "measured_by", *METRIC_KEYS} - {
+    "model_hash"
+}
 
 
 def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
@@ -111,10 +115,15 @@ def metric_columns(
     offered = known | ORIGIN | {"value": StoredMetric.value, "trained_on": _trained_on(session)}
     needed = NEEDED.union(offered if only is None else only, (c.key for c in own))
     asked = {name: column for name, column in offered.items() if name in needed}
-    labels = [column.label(name) for name, column in asked.items()]
-    query = latest(labels, [*wanted, *prefilter(sql, known)], choosing_among(session, own), every_step)
+    repeated = [name for name in asked if name in REPEATED]
+    alone = [name for name in asked if name not in REPEATED]
+    read = [
+        *(asked[name].label(name) for name in alone),
+        _as_json(session, [asked[name] for name in repeated]),
+    ]
+    query = latest(read, [*wanted, *prefilter(sql, known)], choosing_among(session, own), every_step)
     result = session.connection().execute(query)  # plain rows: the session would make 100,000 twice as slow
-    found = ValueColumns.of(list(asked), result.fetchall())
+    found = ValueColumns.of(alone, result.fetchall(), repeated)
     if lost and "status" in asked:
         pairs = zip(found["id"], found["status"], strict=True)
         found["status"] = (LOST if run_id in lost else status for run_id, status in pairs)
@@ -285,7 +294,7 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
 
 def _one_task_each(columns: ValueColumns, every_step: bool) -> ValueColumns:
     """One value a run, metric, place, protocol (and step), the latest where two tasks measure the same."""
-    if len(set(columns.entries("metric", "task"))) == len(set(columns["metric"])):
+    if len(columns.kinds("metric", "task")[1]) == len(columns.kinds("metric")[1]):
         return columns
     step = ["step"] if every_step else []
     codes, _ = columns.kinds("id", "metric", "dataset", "split", "protocol", *step)
@@ -311,4 +320,11 @@ def _trained_on(session: Session) -> ColumnElement[Any]:
     """The JSON text of the fingerprints of what a run was trained on; None where it was not recorded."""
     if session.get_bind().dialect.name == "postgresql":
         return cast(func.json_extract_path(Run.environment, "data"), Text)
-    return func.json_extract(Run.environment, "$.data")
+    return func.json_extract(Run.environment, "$.data").concat("")  # a text also inside of a JSON list
+
+
+def _as_json(session: Session, columns: Sequence[Any]) -> ColumnElement[Any]:
+    """The JSON text of a list of these columns."""
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(func.json_build_array(*columns), Text)
+    return func.json_array(*columns)

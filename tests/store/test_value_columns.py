@@ -1,5 +1,10 @@
 """Stored values by column."""
 
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gaprun.store.columns import ValueColumns
 
 ROWS = [
@@ -44,3 +49,34 @@ def test_without_rows_the_columns_are_there():
         assert len(empty) == 0 and not empty and empty.rows() == [] and empty["value"] == []
         assert empty.kinds("id", "value") == ([], [])
     assert ValueColumns.of_rows([]).rows() == []
+
+
+def test_columns_by_kind_are_columns_like_others():
+    records = [("a", '["gap", 1]'), ("b", '["rmg", null]'), ("c", '["gap", 1]'), ("d", '["gap", 2]')]
+    packed = ValueColumns.of(["id"], records, ["metric", "n"])
+    rows = [dict(zip(("id", "metric", "n"), (own, *json.loads(text)), strict=True)) for own, text in records]
+    assert packed.rows() == rows and packed["n"] == [1, None, 1, 2]
+    assert packed.kinds("metric", "n") == ([0, 1, 0, 2], [("gap", 1), ("rmg", None), ("gap", 2)])
+    assert packed.kinds("metric", ["x", "x", "y", "x"])[1] == [("gap", "x"), ("rmg", "x"), ("gap", "y")]
+    packed["n"] = [5, 6, 7, 8]
+    assert packed.rows() == [row | {"n": n} for row, n in zip(rows, (5, 6, 7, 8), strict=True)]
+    assert packed.kinds("metric", "n")[0] == [0, 1, 2, 3]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), max_size=12), st.data())
+def test_columns_by_kind_say_what_plain_columns_say(entries, data):
+    names = ("a", "b", "c")
+    plain = ValueColumns.of(names, entries)
+    by_kind = ValueColumns.of(("a",), [(one[0], json.dumps(one[1:])) for one in entries], ("b", "c"))
+    codes, told = by_kind.kinds("a", "b")
+    sums = [sum(one) for one in told]
+    by_kind.set_by_kind(codes, {"sum": sums, "a": [one[0] for one in told]})
+    plain["sum"] = [sums[code] for code in codes]
+    keep = data.draw(st.lists(st.booleans(), min_size=len(entries), max_size=len(entries)))
+    order = data.draw(st.permutations(range(sum(keep))))
+    for columns in [("a",), ("b",), ("sum",), ("a", "b", "sum"), ("c", "c"), ("sum", list(range(sum(keep))))]:
+        both = [own.kept(keep).taken(order).kinds(*columns) for own in (plain, by_kind)]
+        assert both[0] == both[1]
+    assert sorted(map(str, by_kind.rows())) == sorted(
+        str({name: row[name] for name in by_kind.rows()[0]}) for row in plain.rows()
+    )
