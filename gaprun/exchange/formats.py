@@ -31,8 +31,8 @@ def read_file(path: Path) -> list[Record]:
     """
     if path.suffix == ".wandb":
         raise UserError(
-            f"{path}: W&B's own record of a run that was never sent: `wandb sync` it, then take {wandb_log.SUMMARY} from "
-            "the run's files on its page, or the CSV of the page's table of runs"
+            f"{path}: W&B's own record of a run that was never sent: `wandb sync` it, then take {wandb_log.SUMMARY} "
+            "from the run's files on its page, or the CSV of the page's table of runs"
         )
     try:
         text = _text(path)
