@@ -9,7 +9,10 @@ disagrees in any of them is never gone on from, nor removed.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -49,7 +52,7 @@ def _write_both(path: Path, state: dict[str, Any], said: dict[str, Any]) -> None
         for old in (path, path.with_suffix(".json")):
             if old.exists():  # damaged, or another's: not ours to delete
                 old.replace(_aside(old))
-        write_atomically(path, lambda target: torch.save({"format": FORMAT, **state}, target))
+        write_atomically(path, lambda target: _save({"format": FORMAT, **state}, target))
         note = said | {"sha256": file_sha256(path), "code": state.get("code", [])}
         written = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if weights_hash(written["clip"], written["head"]) != said["weights_hash"]:
@@ -59,7 +62,20 @@ def _write_both(path: Path, state: dict[str, Any], said: dict[str, Any]) -> None
         )
     except (OSError, RuntimeError) as error:
         path.unlink(missing_ok=True)
-        raise Failure(f"{path}: could not be written ({error}); earlier checkpoints are kept") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise Failure(
+            f"{path}: could not be written ({reason}); earlier checkpoints are kept, and the same command goes on from "
+            "the newest"
+        ) from None
+
+
+def _save(state: dict[str, Any], target: Path) -> None:
+    try:
+        torch.save(state, target)
+    except RuntimeError:  # torch's archive only says at which byte it stopped
+        if shutil.disk_usage(target.parent).free < 2**20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        raise
 
 
 def _aside(path: Path) -> Path:
