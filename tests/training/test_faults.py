@@ -145,7 +145,9 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(
             Path(target).write_bytes(b"half")
             monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
             # As torch's archive says it: not that the disk is full.
-            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 7914176 vs 7914064")
+            raise RuntimeError(
+                "[enforce fail at inline_container.cc:672] . unexpected pos 7914176 vs 7914064"
+            )
         original(content, target)
 
     monkeypatch.setattr(checkpoint.torch, "save", full)
