@@ -157,7 +157,7 @@ def test_long_names_leave_room_for_the_panels(tmp_path, recwarn):
     (titled,) = on_paper.draw(Figure("one", "t", "a", [Panel(long[0] * 3, Axis(""), Axis(""), [])])).axes
     assert titled.get_title(loc="left").count("\n") == on_paper.MOST_LINES - 1
     on_paper.write_figures([figure], tmp_path / "figures")
-    (said,) = [str(one.message) for one in recwarn if "font" in str(one.message)]
+    (said,) = [str(one.message) for one in recwarn if "boxes in" in str(one.message)]
     assert "its font has no" in said and set("短い名前") <= set(said)
 
 
