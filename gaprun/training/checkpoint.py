@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ from gaprun.recipe.identity import hash_of
 from gaprun.store.folders import WORDS
 
 FACTS = ("run", "seed", "recipe_hash", "data")
+_HALF = re.compile(r"\.step-\d+\.(?:pt|json)\.(\d+)")  # files.write_atomically
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> tuple[Path, str]:
@@ -40,28 +42,42 @@ def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> tuple[Pat
     facts = {name: state[name] for name in FACTS if name in state}
     said = {"step": state["step"], "weights_hash": identity} | facts
     before = intact_note(path)
+    _sweep(folder)
     if before is None or any(before.get(name) != value for name, value in said.items()):
         _write_both(path, state, said)
     _prune(folder, facts, keep)
     return path, identity
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what a process that was killed while it saved left half written; one process at a time is at a run."""
+    for path in folder.glob(".step-*"):
+        if (found := _HALF.fullmatch(path.name)) and int(found[1]) != os.getpid():
+            path.unlink(missing_ok=True)
+
+
 def _write_both(path: Path, state: dict[str, Any], said: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for old in (path, path.with_suffix(".json")):
-            if old.exists():  # damaged, or another's: not ours to delete
-                old.replace(_aside(old))
-        write_atomically(path, lambda target: _save({"format": FORMAT, **state}, target))
-        note = said | {"sha256": file_sha256(path), "code": state.get("code", [])}
-        written = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    """The note is there before the file: a kill in between leaves no weights of which nobody knows whose they are."""
+    note_path = path.with_suffix(".json")
+
+    def write(target: Path) -> None:
+        _save({"format": FORMAT, **state}, target)
+        note = said | {"sha256": file_sha256(target), "code": state.get("code", [])}
+        written = torch.load(target, map_location="cpu", weights_only=True, mmap=True)
         if weights_hash(written["clip"], written["head"]) != said["weights_hash"]:
             raise OSError("what is on the disk is not what was written")
-        write_atomically(
-            path.with_suffix(".json"), lambda target: target.write_text(json.dumps(note, indent=1))
-        )
+        write_atomically(note_path, lambda place: place.write_text(json.dumps(note, indent=1)))
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():  # damaged, or another's: not ours to delete
+            for old in (path, note_path):
+                if old.exists():
+                    old.replace(_aside(old))
+        write_atomically(path, write)
     except (OSError, RuntimeError) as error:
         path.unlink(missing_ok=True)
+        note_path.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise Failure(
             f"{path}: could not be written ({reason}); earlier checkpoints are kept, and the same command goes on from "

@@ -1,6 +1,7 @@
 """Stopped and resumed equals never stopped, bit for bit; damaged checkpoints are passed over; failures keep what is."""
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -140,6 +141,38 @@ def test_a_failed_write_leaves_the_earlier_checkpoint(
         save_checkpoint(tmp_path, state(2), keep=1)
     assert newest_checkpoint(tmp_path)[0].name == "step-00000001.pt"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001.json", "step-00000001.pt"]
+
+
+@pytest.mark.parametrize("at", ["step-00000002.json", "step-00000002.pt"])
+def test_a_kill_while_saving_leaves_nothing_behind(tmp_path: Path, at: str) -> None:
+    """At whichever of the two files: the one before counts, and the next save leaves no half file and none aside."""
+
+    def killed() -> None:
+        replace = os.replace
+
+        def dies(source: Path, target: Path) -> None:
+            if target.name == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+
+        os.replace = dies
+        save_checkpoint(tmp_path, state(2), keep=2)
+
+    save_checkpoint(tmp_path, state(1), keep=2)
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".step-00000002.pt.")]
+    assert newest_checkpoint(tmp_path) == (tmp_path / "step-00000001.pt", [])
+    (tmp_path / ".step-notes").touch()
+    save_checkpoint(tmp_path, state(2), keep=1)
+    assert newest_checkpoint(tmp_path) == (tmp_path / "step-00000002.pt", [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".step-notes",
+        "step-00000002.json",
+        "step-00000002.pt",
+    ]
 
 
 def test_weights_hash_sees_values_names_shapes_and_types() -> None:
