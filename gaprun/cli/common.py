@@ -54,9 +54,13 @@ err_console = Console(file=cast(TextIO, _Steady()), stderr=True)
 
 
 def with_db(command: str, db: str | None) -> str:
-    """`command` as it is to be typed next, with the `--db` that this one was given."""
+    """`command` as it is to be typed next, with the `--db` that this one was given; without its password."""
     if not db or db == os.environ.get("GAPRUN_DB"):
         return command
+    if "://" in db:
+        from gaprun.store.secrets import hide_passwords  # the store is not for every command's start
+
+        db = hide_passwords(db)
     return f"{command} --db {shlex.quote(db)}"
 
 

@@ -32,6 +32,8 @@ def test_what_is_typed_next_names_the_database_that_was_named(monkeypatch: pytes
     monkeypatch.delenv("GAPRUN_DB", raising=False)
     assert with_db("gaprun runs list", None) == "gaprun runs list"
     assert with_db("gaprun runs list", "my results.db") == "gaprun runs list --db 'my results.db'"
+    server = "postgresql://me:pass1word@host/name"
+    assert with_db("gaprun runs list", server) == "gaprun runs list --db 'postgresql://me:***@host/name'"
     monkeypatch.setenv("GAPRUN_DB", "x.db")
     assert with_db("gaprun runs list", "x.db") == "gaprun runs list"
 
