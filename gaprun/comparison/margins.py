@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import expand_metric
-from gaprun.tables.numbers import counted
+from gaprun.tables.numbers import SURE, counted
 
-SURE = 0.05
 ALIKE, DIFFERENT, OPEN = "no difference of the margin", "different", "undecided"
 MOST_NAMED = 6
 Margin = float | Mapping[str, float]

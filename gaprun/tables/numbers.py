@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 MINUS = "−"
+SURE = 0.05  # a p-value below it is taken for proof
 
 
 def fixed(value: float, places: int) -> str:
@@ -26,10 +27,11 @@ def bracketed(interval: tuple[float, float] | None, places: int, sign: bool = Fa
 
 
 def p_value(value: float | None) -> str:
-    """`p=.012`, `p<.001`; "" for None."""
+    """`p=.012`, `p<.001`; "" for None. What is below .05 never reads as .050: it has as many decimals as that takes."""
     if value is None:
         return ""
-    return "p<.001" if value < 0.001 else f"p={value:.3f}".replace("=0.", "=.")
+    places = next((n for n in range(3, 12) if not value < SURE <= float(f"{value:.{n}f}")), 12)
+    return "p<.001" if value < 0.001 else f"p={value:.{places}f}".replace("=0.", "=.")
 
 
 def significant(value: float | None, digits: int = 4) -> str:

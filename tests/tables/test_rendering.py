@@ -33,6 +33,9 @@ def test_numbers_have_one_sign_for_minus_and_one_form_of_p():
     assert [numbers.fixed(v, 1) for v in (-0.04, -1.5, 10)] == ["0.0", "−1.5", "10.0"]
     assert [numbers.signed(v, 1) for v in (-0.04, 0.04, -1.5, 0)] == ["−0.0", "+0.0", "−1.5", "+0.0"]
     assert [numbers.p_value(v) for v in (None, 0.0004, 0.012, 1.0)] == ["", "p<.001", "p=.012", "p=1.000"]
+    assert [numbers.p_value(v) for v in (0.0494, 0.0496, 0.04996, 0.05, 0.0503)] == [
+        "p=.049", "p=.0496", "p=.04996", "p=.050", "p=.050",
+    ]  # fmt: skip
     assert numbers.bracketed((-1, 2), 1, sign=True) == "[−1.0, +2.0]" and numbers.bracketed(None, 1) == ""
     assert [numbers.significant(v) for v in (-1234.56, None, float("nan"), -1e-9)] == [
         "−1235",
