@@ -5,11 +5,13 @@ Recipes and seeds have effects, the rest is normal. `family` is the corrected p-
 below 5 %, how often the 95 % interval of a difference holds it, and how often a difference of 4 (at three seeds) or 3
 (at five) standard deviations of one run is found.
 
+`--part uneven` asks the same where recipes have other numbers of seeds than the baseline, or others.
+
 `--part queries` asks the same of the tests over queries (`compare --queries`): captions of an image share its
 difficulty and each model's luck with it; in families without any difference, and in those where the first recipe
 answers 10 points more right.
 
-    python benchmarks/error_rates.py [--part seeds|queries] [--json] [--small] [--recipes 6] [--draws 4000]
+    python benchmarks/error_rates.py [--part seeds|uneven|queries] [--json] [--small] [--recipes 6] [--draws 4000]
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from scipy.special import ndtri
 
 from gaprun.comparison.dunnett import family_p
 from gaprun.comparison.perquery import compare_queries
-from gaprun.comparison.statistics import holm, paired_t
+from gaprun.comparison.statistics import difference, holm, paired_t
 
 
 def spreads(recipes: int) -> dict[str, np.ndarray]:
@@ -68,6 +70,48 @@ def tests(table: np.ndarray) -> tuple[list[float], list[float], int]:
     together = family_p(p, values, dict(zip(seeds, table[0], strict=True)))
     held = sum(one.ci95[0] <= 0 <= one.ci95[1] for one in own.values() if one.ci95)
     return list(together.values()), [float(q or 0) for q in holm(list(p.values()))], held
+
+
+UNEVEN = {  # seeds of the baseline, then of each recipe
+    "one recipe has 2 of 5": [range(5)] * 5 + [range(2)],
+    "half the recipes have 3 of 5": [range(5)] * 4 + [range(3)] * 3,
+    "half the recipes have 3 others": [range(5)] * 4 + [range(5, 8)] * 3,
+    "recipes have 2 of 5": [range(5)] + [range(2)] * 5,
+    "baseline has 2 others": [range(5, 7)] + [range(5)] * 5,
+}
+
+
+def simulate_uneven(seeds: list[range], spread: np.ndarray, draws: int) -> dict[str, float]:
+    """The same where not all have the same seeds; the first recipe's difference is 3."""
+    random = np.random.default_rng([len(seeds), draws])
+    wrong = wrong_holm = found = found_holm = covered = held = 0
+    for _ in range(draws):
+        shared = random.standard_normal(10)
+        drawn = [
+            {seed: sd * random.standard_normal() + shared[seed] for seed in own}
+            for own, sd in zip(seeds, spread, strict=True)
+        ]
+        for effect in (0.0, 3.0):
+            values = {
+                n: {s: v + effect * (n == 1) for s, v in own.items()} for n, own in enumerate(drawn) if n
+            }
+            base = {seed: [value] for seed, value in drawn[0].items()}
+            tests = {n: difference({s: [v] for s, v in own.items()}, base) for n, own in values.items()}
+            p = {n: float(one.p_value or 0) for n, one in tests.items()}
+            family = family_p(p, values, drawn[0])
+            alone = dict(zip(p, holm(list(p.values())), strict=True))
+            if effect:
+                found += family[1] < 0.05
+                found_holm += float(alone[1] or 0) < 0.05
+                continue
+            wrong += min(family.values()) < 0.05
+            wrong_holm += min(float(q or 0) for q in alone.values()) < 0.05
+            covered += len(p)
+            held += sum(one.ci95[0] <= 0 <= one.ci95[1] for one in tests.values() if one.ci95)
+    counts = {"error": wrong, "error_holm": wrong_holm, "power": found, "power_holm": found_holm}
+    return {name: round(count / draws, 4) for name, count in counts.items()} | {
+        "coverage": round(held / covered, 4)
+    }
 
 
 def captions(kind: str, images: int, random: np.random.Generator) -> np.ndarray:
@@ -140,7 +184,30 @@ def print_seeds(recipes: int, draws: int) -> dict[str, dict[str, float]]:
     return answer
 
 
-PARTS = {"seeds": print_seeds, "queries": print_queries}
+def print_uneven(recipes: int, draws: int) -> dict[str, dict[str, float]]:
+    """Print a Markdown table and return its numbers; how many recipes there are is the case's own."""
+    print("| seeds | spread | family errs | Holm errs | intervals hold | family finds | Holm finds |")
+    print("|---|---|---|---|---|---|---|")
+    answer = {}
+    for name, seeds in UNEVEN.items():
+        last, base = np.ones(len(seeds)), np.ones(len(seeds))
+        last[-(len(seeds) // 2) :], base[0] = 4, 3
+        for words, spread in (
+            ("all alike", np.ones(len(seeds))),
+            ("last half four times", last),
+            ("baseline three times", base),
+        ):
+            shares = simulate_uneven(seeds, spread, draws)
+            answer[f"{name}, {words}"] = shares
+            cells = (shares[key] for key in ("error", "error_holm", "coverage", "power", "power_holm"))
+            print(
+                f"| {name} | {words} | " + " | ".join(f"{100 * one:.1f} %" for one in cells) + " |",
+                flush=True,
+            )
+    return answer
+
+
+PARTS = {"seeds": print_seeds, "uneven": print_uneven, "queries": print_queries}
 
 
 def main() -> None:

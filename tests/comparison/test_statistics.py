@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from gaprun.comparison.statistics import (
     difference,
@@ -84,9 +84,30 @@ def test_welchs_test_is_scipys(ours, theirs):
     assume(np.ptp(ours) > 1e-3 and np.ptp(theirs) > 1e-3)
     expected = stats.ttest_ind(ours, theirs, equal_var=False)
     found = welch_t(ours, theirs)
-    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
-    interval = expected.confidence_interval(0.95)
-    assert found.ci95 == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-6)
+    fewer = min(len(ours), len(theirs))
+    df = expected.df if fewer > 3 or len(ours) == len(theirs) else min(expected.df, 2 * (fewer - 1))
+    assert found.df == pytest.approx(df, rel=1e-9)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(expected.statistic), df), rel=1e-6, abs=1e-12)
+    half = stats.t.ppf(0.975, df) * found.error
+    assert found.ci95 == pytest.approx((found.delta - half, found.delta + half), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(("few", "many", "welch"), [(2, 5, 0.935), (2, 10, 0.90), (3, 10, 0.937)])
+def test_intervals_with_few_values_on_one_side_hold(few, many, welch):
+    """At equal spreads, where Welch's own degrees of freedom cover in `welch`."""
+    random, draws, held, own = np.random.default_rng(few * many), 4000, 0, 0
+    for _ in range(draws):
+        ours, theirs = random.standard_normal(few), random.standard_normal(many)
+        low, high = welch_t(ours.tolist(), theirs.tolist()).ci95
+        held += low <= 0 <= high
+        own += stats_holds(ours, theirs)
+    assert own / draws == pytest.approx(welch, abs=0.012) and held / draws > 0.945
+
+
+def stats_holds(ours, theirs):
+    parts = ours.var(ddof=1) / len(ours), theirs.var(ddof=1) / len(theirs)
+    df = sum(parts) ** 2 / (parts[0] ** 2 / (len(ours) - 1) + parts[1] ** 2 / (len(theirs) - 1))
+    return abs(ours.mean() - theirs.mean()) <= special.stdtrit(df, 0.975) * np.sqrt(sum(parts))
 
 
 def test_which_test_is_made():

@@ -179,6 +179,7 @@ def test_what_differs_from_the_baseline():
     assert {(row, metric) for row, metric in found if metric not in ("gap", "temperature")} == {
         ("flt-tau=0.4", "text_recall@5"),
         ("flt-tau=0.4", "image_recall@5"),
+        ("schedule", "zeroshot_top1"),
         ("flt-tau=0.4", "zeroshot_top1"),
         ("flt-tau=0.2", "zeroshot_top1"),
         ("flt-scaled", "image_recall@5"),
