@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from gaprun.comparison.statistics import Difference, holm, paired_t, summarise
+from gaprun.comparison.dunnett import family_p
+from gaprun.comparison.statistics import Difference, difference, summarise
 from gaprun.paper.settings import MethodSetting, Result, SetupResults
 from gaprun.tables.numbers import bracketed, p_value, signed
 
@@ -21,6 +22,7 @@ class Effect:
     setting: MethodSetting
     kind: str
     difference: Difference
+    seeds: int
     p_corrected: float | None
     runs: tuple[str, ...]
 
@@ -28,29 +30,38 @@ class Effect:
         found = self.difference
         numbers = f"{signed(found.delta, 3)} {bracketed(found.ci95, 3, sign=True)}".rstrip()
         tested = f", {p_value(self.p_corrected)}" if self.p_corrected is not None else ""
-        return f"{self.setting} {self.kind} ({numbers}, {found.pairs} seeds{tested})"
+        return f"{self.setting} {self.kind} ({numbers}, {self.seeds} seeds{tested})"
 
 
 def effects(
     study: SetupResults, value: Value, settings: Sequence[MethodSetting], reference: MethodSetting
 ) -> list[Effect]:
-    """The effect of each of `settings` that shares a seed with `reference`; Holm's correction over all of them."""
+    """The effect of each of `settings` that shares a seed with `reference`.
+
+    p-values are corrected over all settings of the study, as `compare` does (`dunnett.family_p`): one contrast has one.
+    """
     theirs = study.of(reference)
     base = {seed: v for seed, r in theirs.items() if (v := read(r, value)) is not None}
-    found: list[Effect] = []
-    for setting in settings:
-        ours = {s: r for s, r in study.of(setting).items() if s in base and read(r, value) is not None}
-        if not ours:
+    found: dict[MethodSetting, Effect] = {}
+    by_seed: dict[MethodSetting, dict[int, float]] = {}
+    for setting in study.settings:
+        ours = {seed: v for seed, r in study.of(setting).items() if (v := read(r, value)) is not None}
+        if setting == reference or not ours or not base:
             continue
-        pairs = [(read(r, value) or 0.0) - base[seed] for seed, r in ours.items()]
-        difference = paired_t(pairs) if len(pairs) > 1 else Difference(pairs[0], None, None, None, 1)
-        runs = tuple(run for seed, r in ours.items() for run in (r.run, theirs[seed].run))
-        found.append(Effect(setting, "open", difference, None, runs))
-    corrected = holm([effect.difference.p_value for effect in found])
+        by_seed[setting] = ours
+        tested = difference({s: [v] for s, v in ours.items()}, {s: [v] for s, v in base.items()})
+        shared = [seed for seed in ours if seed in base]
+        runs = tuple(run for seed in shared for run in (study.of(setting)[seed].run, theirs[seed].run))
+        found[setting] = Effect(setting, "open", tested, len(shared), None, runs)
+    own = {
+        s: effect.difference.p_value for s, effect in found.items() if effect.difference.p_value is not None
+    }
+    corrected = family_p(own, by_seed, base) if own else {}
     usual = abs(summarise(list(base.values())).mean) if base else 0.0
     return [
-        replace(effect, p_corrected=p, kind=_kind(effect.difference, p, usual))
-        for effect, p in zip(found, corrected, strict=True)
+        replace(effect, p_corrected=(p := corrected.get(setting)), kind=_kind(effect, p, usual))
+        for setting in settings
+        if (effect := found.get(setting)) and effect.seeds
     ]
 
 
@@ -76,8 +87,9 @@ def retrieval(result: Result) -> float | None:
     return None if None in values else sum(v for v in values if v is not None) / 2
 
 
-def _kind(found: Difference, p_corrected: float | None, usual: float) -> str:
-    if found.pairs < FEWEST_SEEDS:
+def _kind(effect: Effect, p_corrected: float | None, usual: float) -> str:
+    found = effect.difference
+    if effect.seeds < FEWEST_SEEDS:
         return "open"
     if p_corrected is not None and p_corrected < ALPHA:
         return "shrinks" if found.delta < 0 else "grows"
