@@ -14,7 +14,12 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")
-    for verb in ("recipe.load_recipe", "api.train", "api.evaluate", "comparison.compare"):  # from the docstrings
+    for verb in (
+        "recipe.load_recipe",
+        "api.train",
+        "api.evaluate",
+        "comparison.compare",
+    ):  # from the docstrings
         assert f'id="gaprun.{verb}"' in page
     for given in ("comparison.values.Comparison.frame", "jobs.measure.Measurement"):
         assert f'id="gaprun.{given}"' in page
