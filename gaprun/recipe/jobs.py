@@ -102,10 +102,11 @@ def load_jobs(
     if "recipes" in mapping:
         entries = _sweep(path, mapping)
     else:
-        entries = [(path, None, {})]
+        entries = [(str(path), path, None, {})]
     jobs: list[Job] = []
-    for file, base, changes in entries:
-        jobs += _expand(file, found(Path(extends)) if extends else base, merge(changes, nested(sets)), seeds)
+    for where, file, base, changes in entries:
+        parent = found(Path(extends)) if extends else base
+        jobs += _expand(where, with_parents(file, parent), merge(changes, nested(sets)), seeds)
         if len(jobs) > MAX_JOBS:
             raise UserError(f"{path}: more than {MAX_JOBS:,} jobs")
     names: dict[str, Recipe] = {}
@@ -134,7 +135,8 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     return next(iter(recipes.values()))
 
 
-def _sweep(path: Path, mapping: dict[str, Any]) -> list[tuple[Path, Path | None, dict[str, Any]]]:
+def _sweep(path: Path, mapping: dict[str, Any]) -> list[tuple[str, Path, Path | None, dict[str, Any]]]:
+    """Of each entry: where it stands, for errors, its file, its base, and what it sets."""
     for key in mapping:
         if key not in SWEEP_KEYS:
             raise UserError(f"{path}: {key}: unknown key in a sweep; valid here: {', '.join(SWEEP_KEYS)}")
@@ -153,7 +155,8 @@ def _sweep(path: Path, mapping: dict[str, Any]) -> list[tuple[Path, Path | None,
         if not isinstance(item, dict) or "recipe" not in item or set(item) - {"recipe", "set"}:
             raise UserError(f"{where}: expected a file name, or recipe: FILE with set: {{key: value}}")
         changes = merge(shared, _settings(item.get("set"), f"{where}.set"))
-        entries.append((beside(path, str(item["recipe"])), beside(path, base) if base else None, changes))
+        parent = beside(path, base) if base else None
+        entries.append((f"{where} ({item['recipe']})", beside(path, str(item["recipe"])), parent, changes))
     return entries
 
 
@@ -165,39 +168,41 @@ def _settings(value: Any, where: str) -> dict[str, Any]:
     return nested(value, where)
 
 
-def _expand(file: Path, base: Path | None, changes: dict[str, Any], seeds: list[int] | None) -> list[Job]:
-    mapping = merge(with_parents(file, base), changes)
+def _expand(
+    where: str, written: dict[str, Any], changes: dict[str, Any], seeds: list[int] | None
+) -> list[Job]:
+    mapping = merge(written, changes)
     own_seeds, grid = (mapping.pop(key, None) for key in JOB_KEYS)
-    chosen = seeds_of(own_seeds, file) if seeds is None else seeds_of(seeds, "--seeds")
+    chosen = seeds_of(own_seeds, where) if seeds is None else seeds_of(seeds, "--seeds")
     jobs = []
-    points = _grid_points(grid, file, len(chosen))
+    points = _grid_points(grid, where, len(chosen))
     for point in points:
-        whole = merge(mapping, nested(point, f"{file}: grid"))
-        _check_settings_stay(changes, whole, point, file)
-        recipe = validate(whole, str(file))
+        whole = merge(mapping, nested(point, f"{where}: grid"))
+        _check_settings_stay(changes, whole, point, where)
+        recipe = validate(whole, where)
         if point:
             label = ",".join(f"{key.rsplit('.', 1)[-1]}={_plain(value)}" for key, value in point.items())
             named = recipe.model_dump() | {"name": f"{recipe.name}-{label}"}
-            recipe = validate(named, f"{file}: grid")
-        _check_clamp(recipe, file)
+            recipe = validate(named, f"{where}: grid")
+        _check_clamp(recipe, where)
         jobs += [Job(recipe, seed) for seed in chosen]
     return jobs
 
 
 def _check_settings_stay(
-    changes: dict[str, Any], whole: dict[str, Any], point: dict[str, Any], file: Path
+    changes: dict[str, Any], whole: dict[str, Any], point: dict[str, Any], where: str
 ) -> None:
     """Raise UserError for a setting (of `--set` or a sweep) that the grid's own value takes the place of."""
     for key in dotted_keys(changes):
         over = [name for name in point if f"{key}.".startswith(f"{name}.")]
         if over and lookup(whole, key) != lookup(changes, key):
             raise UserError(
-                f"{file}: grid: {over[0]} has values of its own there, so that setting {key} would do nothing: "
+                f"{where}: grid: {over[0]} has values of its own there, so that setting {key} would do nothing: "
                 "leave it out, or give another grid (--set grid=null for none)"
             )
 
 
-def _check_clamp(recipe: Recipe, file: Path) -> None:
+def _check_clamp(recipe: Recipe, where: str) -> None:
     """Raise UserError for a starting temperature that the clamp would move in the first step."""
     rule = recipe.temperature
     if not isinstance(rule, Learned) or rule.max_beta is None:
@@ -205,7 +210,7 @@ def _check_clamp(recipe: Recipe, file: Path) -> None:
     low, high = min(1.0, rule.max_beta), rule.max_beta
     if not low <= 1 / rule.init * (1 + 1e-9) or not 1 / rule.init * (1 - 1e-9) <= high:
         raise UserError(
-            f"{file}: temperature.init: {rule.init:g} would be moved in the first step: the clamp keeps tau between "
+            f"{where}: temperature.init: {rule.init:g} would be moved in the first step: the clamp keeps tau between "
             f"{1 / high:g} and {1 / low:g}; choose another, or temperature.max_beta (null for no clamp)"
         )
 
@@ -220,20 +225,20 @@ def _plain(value: Any) -> str:
     return re.sub(r"[^A-Za-z0-9._+=,-]", "-", text)
 
 
-def _grid_points(grid: Any, file: Path, seeds: int) -> list[dict[str, Any]]:
+def _grid_points(grid: Any, where: str, seeds: int) -> list[dict[str, Any]]:
     if grid is None:
         return [{}]
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        raise UserError(f"{file}: grid: expected dotted keys, each with a non-empty list of values")
+        raise UserError(f"{where}: grid: expected dotted keys, each with a non-empty list of values")
     for key in grid:
         if inside := [name for name in grid if str(name).startswith(f"{key}.")]:
             raise UserError(
-                f"{file}: grid: {inside[0]} is a part of {key}: a point would have two values for it"
+                f"{where}: grid: {inside[0]} is a part of {key}: a point would have two values for it"
             )
     count = math.prod(len(values) for values in grid.values()) * seeds
     if count > MAX_JOBS:
         raise UserError(
-            f"{file}: grid: {count:,} jobs with its seeds, more than {MAX_JOBS:,}; make it smaller"
+            f"{where}: grid: {count:,} jobs with its seeds, more than {MAX_JOBS:,}; make it smaller"
         )
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 

@@ -287,6 +287,13 @@ def test_a_sweeps_own_keys_are_named(tmp_path: Path, sweep: str, expected: str) 
     assert expected in fails(write(tmp_path, f"recipes: [baseline.yaml]\n{sweep}", "sweep.yaml"))
 
 
+def test_an_entry_of_a_sweep_at_fault_is_named(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "a.yaml")
+    for setting, said in (("optimizer.lr: fast", "optimizer.lr"), ("seeds: [-1]", "seeds"), ("grid: [1]", "grid")):
+        sweep = f"recipes: [a.yaml, {{recipe: a.yaml, set: {{name: b, {setting}}}}}]"
+        assert f"sweep.yaml: recipes.1 (a.yaml): {said}" in fails(write(tmp_path, sweep, "sweep.yaml"))
+
+
 def test_parts_shared_by_a_yaml_merge_and_numbers_with_a_nought_before_them(tmp_path: Path) -> None:
     text = BASE + "optimizer: {<<: {lr: 0.25, eps: 1e-7}, lr: 0.5, weight_decay: 010}"
     optimizer = load_recipe(write(tmp_path, text)).optimizer
