@@ -79,6 +79,7 @@ def train_steps(
     books = _Books(job, store, state, folder, report)
     trouble: Exception | None = None
     try:
+        books.begin()
         while True:
             batch, ended = None, state.step == length.total
             if trouble is None and not ended:
@@ -139,6 +140,11 @@ class _Books:
         self.writer = CheckpointWriter(folder / "checkpoints", job.recipe.checkpoint.keep)
         self.rows: list[dict[str, float]] = []
         self.last_flush, self.store_away, self.pace = time.monotonic(), False, Pace(state.step)
+
+    def begin(self) -> None:
+        """Report where training starts, from which pace and time left are counted."""
+        if self.state.world.first and self.state.step < self.state.length.total:
+            self.report(Event(self.job.id, "train", self.state.step, self.state.length.total))
 
     def due(self) -> bool:
         """Whether rows have waited long enough."""

@@ -72,6 +72,18 @@ def test_interruption_is_recorded_with_a_checkpoint(run_small: RunSmall, tmp_pat
     assert json.loads(path.with_suffix(".json").read_text())["step"] == 10
 
 
+def test_where_training_starts_is_told_first(run_small: RunSmall) -> None:
+    """A run of few steps is else heard of at its end alone, and a rate or a time left over all runs is of nothing."""
+    told: list[tuple[int, int]] = []
+
+    def heard(event: Event) -> None:
+        if event.phase == "train":
+            told.append((event.done, event.total))
+
+    run_small("baseline", "schedule.steps=4", report=heard)
+    assert told[0] == (0, 4) and told[-1] == (4, 4)
+
+
 def test_finished_runs_are_not_trained_again(run_small: RunSmall) -> None:
     run_small("baseline")
     phases: list[str] = []
