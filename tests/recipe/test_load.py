@@ -289,7 +289,11 @@ def test_a_sweeps_own_keys_are_named(tmp_path: Path, sweep: str, expected: str) 
 
 def test_an_entry_of_a_sweep_at_fault_is_named(tmp_path: Path) -> None:
     write(tmp_path, BASE, "a.yaml")
-    for setting, said in (("optimizer.lr: fast", "optimizer.lr"), ("seeds: [-1]", "seeds"), ("grid: [1]", "grid")):
+    for setting, said in (
+        ("optimizer.lr: fast", "optimizer.lr"),
+        ("seeds: [-1]", "seeds"),
+        ("grid: [1]", "grid"),
+    ):
         sweep = f"recipes: [a.yaml, {{recipe: a.yaml, set: {{name: b, {setting}}}}}]"
         assert f"sweep.yaml: recipes.1 (a.yaml): {said}" in fails(write(tmp_path, sweep, "sweep.yaml"))
 
