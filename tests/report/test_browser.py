@@ -160,6 +160,8 @@ def _is_silent(browser, report):
 def _prints(browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    widths = set(browser.execute_script("return charts.filter(c => c.layout).map(c => c.layout.width)"))
+    assert max(widths) <= (8.27 - 2 * 0.4) * 96 - 2 * 16  # A4 within the browser's margins and the page's own
     for _ in range(100):  # the charts are drawn to the page's width one after another
         if browser.execute_script("return document.documentElement.scrollWidth") <= browser.width:
             break

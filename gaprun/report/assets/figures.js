@@ -6,6 +6,7 @@ const charts = [...document.querySelectorAll(".chart")];
 let onPaper = false;
 const shade = (colour) => (scheme.matches && !onPaper ? DARK[colour] ?? colour : colour);
 const [INK, PAPER, GRID, SOFT] = ["#1c2733", "#ffffff", "#e3e8ec", "#5b6876"];
+const PAGE = 680; // pixels of a printed page between its margins
 const LINE = 19; // pixels of a line of a saved picture's legend
 
 const pen = document.createElement("canvas").getContext("2d");
@@ -124,8 +125,9 @@ function layoutOf(figure, width, saved) {
     if (panel.x.margin) layout.shapes.push({ type: "rect", xref: "x" + key, yref: `y${key} domain`, x0: -panel.x.margin, x1: panel.x.margin, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shade(SOFT), opacity: 0.16 });
     layout["xaxis" + key] = x;
     layout["yaxis" + key] = y;
-    const letters = phone ? (names.length ? 9 : 10) : 12;
+    let letters = phone ? (names.length ? 9 : 10) : 12;
     const room = names.length ? Infinity : column === columns - 1 ? wide + margin.r : wide + between - 8;
+    while (letters > 9 && widthIn(panel.title, letters, "bold") > room) letters -= 0.5;
     layout.annotations.push({ text: `<b>${fitted(panel.title, room, letters, "bold")}</b>`, xref: `x${key} domain`, yref: `y${key} domain`, x: 0, y: 1, yshift: 3,
       xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: letters, color: shade(INK) } });
   });
@@ -164,8 +166,9 @@ function legendOf(box) {
   if (list.childElementCount) box.before(list);
 }
 
-/* A figure of one panel that needs more room than there is scrolls. */
-const widthOf = (box) => Math.max(box.clientWidth, box.figure.columns === 1 ? box.figure.least : 0);
+/* A figure of one panel that needs more room than there is scrolls. A page to print is still as wide as the screen when it
+   is asked for: what fits A4 and Letter is known. */
+const widthOf = (box) => onPaper ? PAGE : Math.max(box.clientWidth, box.figure.columns === 1 ? box.figure.least : 0);
 
 function draw(box) {
   const { data, layout } = drawing(box.figure, widthOf(box));
