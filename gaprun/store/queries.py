@@ -303,8 +303,11 @@ def _one_task_each(columns: ValueColumns, every_step: bool) -> ValueColumns:
 
 def _in_order(columns: ValueColumns) -> ValueColumns:
     """The rows by run and place: a database gives them in any order, and sums and draws depend on it."""
-    keys = list(columns.entries("id", "dataset", "split", "protocol", "metric", "task", "step"))
-    return columns.taken(sorted(range(len(keys)), key=keys.__getitem__))
+    codes, places = columns.kinds("dataset", "split", "protocol", "metric", "task", "step")
+    rank = {code: place for place, code in enumerate(sorted(range(len(places)), key=places.__getitem__))}
+    order = sorted(range(len(codes)), key=[rank[code] for code in codes].__getitem__)
+    order.sort(key=columns["id"].__getitem__)  # keeps the places' order within a run
+    return columns.taken(order)
 
 
 def _canonical(documents: Iterable[str | None]) -> Iterable[str | None]:
