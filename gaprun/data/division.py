@@ -66,7 +66,9 @@ class Division:
             return {self.rest: n}
         for name, size in sizes.items():
             if size < 1:
-                raise UserError(f"{n} pictures divided as asked leave the split '{name}' without any")
+                raise UserError(
+                    f"{n} pictures divided as asked leave the split '{name}' without any; ask for smaller parts"
+                )
         return sizes
 
 
