@@ -10,7 +10,13 @@ from gaprun.comparison import compare
 from tests.conftest import REPO, run_gaprun
 
 SWEEP = {f"FLT {tau}": f"flt-tau={tau}" for tau in ("0.01", "0.02", "0.07", "0.1", "0.2", "0.4")}
-AROUND = ("0.02", "0.04", "0.07", "0.1", "0.2")  # the temperatures that learning ends at after twice the epochs
+AROUND = (
+    "0.02",
+    "0.04",
+    "0.07",
+    "0.1",
+    "0.2",
+)  # the temperatures that learning ends at after twice the epochs
 GROUPS = {
     "Scenes: published values and scaled values": {
         "baseline": "baseline",
