@@ -22,6 +22,7 @@ MAX_BYTES = 2**28
 _SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" holds 0..65535
 # Pillow refuses pictures of twice the size at which it warns; those are counted and named, the others are used.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)  # the pixels are whole
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from gaprun.data.decode import MAX_BYTES, is_sixteen_bit, open_image, to_rgb
 from gaprun.data.errors import DamagedSample
@@ -36,7 +36,7 @@ def picture_outcome(picture: Picture, size: int | None, quality: int) -> ItemOut
 
     Left out and counted: `unreadable`, `undecodable`, `too_large`, `float_pixels`, `integer_pixels`. Kept and counted:
     `greyscale`, `alpha`, `cmyk` (RGB when read), `sixteen_bit` (scaled when read), `animated` (its first frame),
-    `recoded` (a format other than JPEG, PNG, WebP, now PNG), `not_enlarged` (already below `size`).
+    `turned` (EXIF says so; shown as stored), `recoded` (a format other than JPEG, PNG, WebP, now PNG), `not_enlarged` (already below `size`).
     """
     name = os.path.basename(picture.path)
     try:
@@ -81,12 +81,24 @@ def _remarks(image: Image.Image) -> list[str]:
         reasons.append("alpha")
     elif image.mode == "CMYK":
         reasons.append("cmyk")
+    if _is_turned(image):
+        reasons.append("turned")
     try:
         if image.format != "MPO" and getattr(image, "is_animated", False):  # a camera's MPO holds a preview
             reasons.append("animated")
     except Exception as error:  # looking for a second frame reads the file on
         raise DamagedSample(None, None, str(error)) from error
     return reasons
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the EXIF data, where there are readable ones, ask for the picture to be turned or mirrored."""
+    if "exif" not in image.info or image.format == "TIFF":  # Pillow turns a TIFF by itself
+        return False
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:  # broken EXIF data say nothing, and the picture is whole
+        return False
 
 
 def file_size(path: str) -> int:

@@ -50,6 +50,7 @@ REASONS = {
     "stray_member": "left out: no file with a key and an extension",
     "too_large": "left out: above 179 million pixels or 256 MiB",
     "truncated_shard": "the shard ends early; what lies before is kept",
+    "turned": "kept as stored, as open_clip does: EXIF asks for the picture to be turned or mirrored",
     "undecodable": "left out: the picture does not decode",
     "undecodable_caption": "left out: not UTF-8, or with control characters",
     "undecodable_json": "the .json is not used: it is broken",

@@ -273,3 +273,23 @@ def test_a_film_gives_its_first_frame_and_is_counted(tmp_path):
     outcome = pictures.picture_outcome(pictures.Picture(str(tmp_path / "x.gif"), "x"), None, 95)
     assert "animated" in outcome.reasons and "recoded" in outcome.reasons
     assert np.asarray(decode_rgb(outcome.sample.image))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "orientation, counted", [(None, False), (1, False), (3, True), (6, True), (9, False)]
+)
+def test_a_picture_that_exif_turns_is_kept_as_stored_and_counted(tmp_path, orientation, counted):
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[274] = orientation
+    Image.new("RGB", (16, 8), "red").save(tmp_path / "x.jpg", exif=exif)
+    outcome = pictures.picture_outcome(pictures.Picture(str(tmp_path / "x.jpg"), "x"), None, 95)
+    assert ("turned" in outcome.reasons) == counted
+    assert (outcome.sample.width, outcome.sample.height) == (16, 8)
+    assert decode_rgb(outcome.sample.image).size == (16, 8)
+
+
+def test_broken_exif_is_no_damage(tmp_path):
+    Image.new("RGB", (16, 8), "red").save(tmp_path / "x.jpg", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    outcome = pictures.picture_outcome(pictures.Picture(str(tmp_path / "x.jpg"), "x"), None, 95)
+    assert outcome.sample is not None and outcome.reasons == ()
