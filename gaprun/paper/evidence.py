@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from gaprun.comparison.statistics import Summary
+from gaprun.comparison.statistics import Summary, settled
 from gaprun.paper.effects import Effect
 from gaprun.paper.settings import MethodSetting, Result, SetupResults
 from gaprun.tables.numbers import bracketed, signed
@@ -15,6 +15,7 @@ from gaprun.tables.numbers import bracketed, signed
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 BASELINE = MethodSetting("baseline")
 FEWEST_SEEDS = 3
+FEWEST_SETTINGS = 5
 
 
 def baseline_runs(study: SetupResults) -> list[Result]:
@@ -80,6 +81,19 @@ def both(verdicts: Sequence[str]) -> str:
 def columns(points: Mapping[MethodSetting, tuple[float, ...]]) -> tuple[list[float], list[float]]:
     """The points' first and second coordinates."""
     return [p[0] for p in points.values()], [p[1] for p in points.values()]
+
+
+def tell_apart(points: Mapping[MethodSetting, tuple[float, ...]]) -> bool:
+    """Whether there are enough settings, and not all of them with one value of either coordinate: accuracy that is the
+    same everywhere, as at chance, says nothing of what moves it."""
+    return len(points) >= FEWEST_SETTINGS and all(len(set(map(settled, c))) > 1 for c in columns(points))
+
+
+def too_little(points: Mapping[MethodSetting, tuple[float, ...]]) -> str:
+    """Why `tell_apart` does not hold, as evidence says it."""
+    if len(points) < FEWEST_SETTINGS:
+        return f"only {len(points)} settings"
+    return f"the same in all {len(points)} settings, which tells nothing"
 
 
 def within(interval: tuple[float, float], low: float, high: float) -> bool:

@@ -16,6 +16,7 @@ from gaprun.paper.effects import ALPHA, effects, retrieval, setting_means
 from gaprun.paper.evidence import (
     BASELINE,
     FEWEST_SEEDS,
+    FEWEST_SETTINGS,
     NOT_SUPPORTED,
     SUPPORTED,
     UNDECIDED,
@@ -28,13 +29,14 @@ from gaprun.paper.evidence import (
     gaps_of,
     matched_part,
     spread,
+    tell_apart,
+    too_little,
     within,
 )
 from gaprun.paper.one_curve import flt_curves, log_ratio
 from gaprun.paper.settings import MethodSetting, SetupResults
 from gaprun.tables.numbers import bracketed, fixed, p_value, signed
 
-FEWEST_SETTINGS = 5
 STRONGER = 1.5  # C3: how far above the learned temperature an intervention must lie
 EXPECTED_SWAPS = 10.0  # C8
 INSIDE = (0.03, 0.30)  # C5
@@ -128,15 +130,13 @@ def _softplus(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
     found, usual = summarise(pairs), sum(reference) / len(reference)
     text = f"rate of closing, softplus minus baseline: {spread(found, 3)} (baseline: {usual:.3f})"
     verdict = by_sign(found)
-    margin = SAME_RATE * abs(usual)
-    if (
-        verdict == UNDECIDED
-        and found.ci95
-        and found.n >= FEWEST_SEEDS
-        and within(found.ci95, -margin, margin)
-    ):
+    if verdict != UNDECIDED or found.ci95 is None or found.n < FEWEST_SEEDS:
+        return verdict, text, runs
+    if usual == 0:
+        return UNDECIDED, text + "; the baseline's gap never closed, and nothing is within a tenth of 0", runs
+    if within(found.ci95, -SAME_RATE * abs(usual), SAME_RATE * abs(usual)):
         return NOT_SUPPORTED, text + ", within a tenth of it", runs
-    return verdict, text, runs
+    return UNDECIDED, text, runs
 
 
 def _retrieval(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]:
@@ -171,9 +171,9 @@ def _little_effect(study: SetupResults, paths: Paths) -> tuple[str, str, list[st
     parts, verdicts, runs = [], [], set()
     for metric, words in (("zeroshot_top1", "zero-shot"), ("probe_top1", "probe")):
         points = setting_means(study, ("gap", metric))
-        line = slope(*columns(points)) if len(points) >= FEWEST_SETTINGS else None
+        line = slope(*columns(points)) if tell_apart(points) else None
         if line is None or line.ci95 is None:
-            parts.append(f"{words}: only {len(points)} settings")
+            parts.append(f"{words}: {too_little(points)}")
             verdicts.append(UNDECIDED)
             continue
         low, high = (WIDTH * end for end in line.ci95)
@@ -193,9 +193,9 @@ def _uniformity(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]
     parts, verdicts, runs = [], [], set()
     for metric, words in (("zeroshot_top1", "zero-shot"), ("probe_top1", "probe")):
         points = setting_means(study, ("uniformity_w2_joint", metric))
-        found = correlate(*columns(points)) if len(points) >= FEWEST_SETTINGS else None
+        found = correlate(*columns(points)) if tell_apart(points) else None
         if found is None or found.ci95 is None:
-            parts.append(f"{words}: only {len(points)} settings")
+            parts.append(f"{words}: {too_little(points)}")
             verdicts.append(UNDECIDED)
             continue
         low, high = found.ci95

@@ -63,6 +63,48 @@ def test_without_a_positive_margin_to_the_end_the_law_is_not_judged(made_up):
     assert found["C4"].verdict == "supported"  # which asks nothing of the margin
 
 
+def judged(name, results, paths):
+    return next(claim.judge for claim in CLAIMS if claim.name == name)(of(results), paths)
+
+
+def test_a_gap_that_never_closes_has_no_rate_to_be_a_tenth_of():
+    """Both paths rise to their end: rates of 0 and a difference of 0, which shows nothing of closing."""
+    runs = [result(method, seed, 0.07, 1.0) for method in ("baseline", "TR") for seed in range(3)]
+    rising = [{"step": step, "gap": 1 + 0.01 * step} for step in range(12)]
+    verdict, evidence, named = judged("C4", runs, {r.run: rising for r in runs})
+    assert verdict == "undecided" and "never closed" in evidence and len(named) == 6
+    falling = [{"step": step, "gap": 1 / (step + 1)} for step in range(12)]
+    assert judged("C4", runs, {r.run: falling for r in runs})[0] == "not supported"  # the same rate, above 0
+
+
+@pytest.mark.parametrize("claim", ["C6", "C7"])
+def test_accuracy_at_chance_everywhere_decides_nothing(claim):
+    def points(accuracy):
+        return [
+            replace(r, values={**r.values, "uniformity_w2_joint": r.values["gap"], **accuracy(k)})
+            for k, r in enumerate(flt(0))
+        ]
+
+    verdict, evidence, _ = judged(
+        claim, points(lambda k: {"zeroshot_top1": 10.0, "probe_top1": 0.1 + 0.2 if k else 0.3}), {}
+    )
+    assert verdict == "undecided"
+    assert evidence.count("the same in all 5 settings, which tells nothing") == 2
+    few = points(lambda k: {"zeroshot_top1": 10.0, "probe_top1": 10.0})[:4]
+    assert judged(claim, few, {})[1] == "zero-shot: only 4 settings; probe: only 4 settings"
+
+
+def test_little_effect_is_shown_by_accuracies_that_differ_little():
+    runs = [
+        replace(
+            r,
+            values={"gap": 0.1 * k, "zeroshot_top1": 30 + 0.01 * (k % 2), "probe_top1": 60 - 0.01 * (k % 2)},
+        )
+        for k, r in enumerate(flt(0))
+    ]
+    assert judged("C6", runs, {})[0] == "supported"
+
+
 def test_a_path_counts_from_where_its_margin_stays_positive():
     path = [{"step": k, "mismatched_share": share} for k, share in enumerate([1, 0, 0.5, 0, 0, 0])]
     assert [row["step"] for row in matched_part(path)] == [3, 4, 5]
