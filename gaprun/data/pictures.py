@@ -36,7 +36,8 @@ def picture_outcome(picture: Picture, size: int | None, quality: int) -> ItemOut
 
     Left out and counted: `unreadable`, `undecodable`, `too_large`, `float_pixels`, `integer_pixels`. Kept and counted:
     `greyscale`, `alpha`, `cmyk` (RGB when read), `sixteen_bit` (scaled when read), `animated` (its first frame),
-    `turned` (EXIF says so; shown as stored), `recoded` (a format other than JPEG, PNG, WebP, now PNG), `not_enlarged` (already below `size`).
+    `turned` (EXIF says so; shown as stored), `recoded` (a format other than JPEG, PNG, WebP, now PNG), `not_enlarged`
+    (already below `size`).
     """
     name = os.path.basename(picture.path)
     try:
