@@ -41,6 +41,20 @@ def rows_passed(rows: npt.NDArray[np.integer], weights: tuple[float, ...]) -> In
     return np.where(rows > 0, np.maximum(shares, 1), 0).astype(np.int64)
 
 
+def exchanged(share: float, images: int) -> int:
+    """How many of `images` are shown with another's captions, for the recipe's `data.mismatched`.
+
+    Raises UserError where a share above 0 gives fewer than two: one alone has nobody to exchange captions with.
+    """
+    count = round(share * images)
+    if share and count < 2:
+        raise UserError(
+            f"data.mismatched: {share:g} of {images} images is {count}, and captions are exchanged between two at "
+            f"least: give 0, or {2 / images:.3g} or more"
+        )
+    return count
+
+
 @dataclass(frozen=True)
 class Plan:
     """The batches of a training; `rule` says which caption an image is shown with (the recipe's `data.captions`).
@@ -178,6 +192,6 @@ class Plan:
         """The image whose captions each image is shown with: itself, but for the mismatched share."""
         owner = np.arange(len(self.pool))
         chosen = keyed(self.seed, MISMATCH).permutation(len(self.pool))
-        chosen = chosen[: round(self.mismatched * len(self.pool))]
+        chosen = chosen[: exchanged(self.mismatched, len(self.pool))]
         owner[chosen] = np.roll(chosen, 1)
         return owner

@@ -81,7 +81,10 @@ class Data(Section):
         "of a run).",
     )
     mismatched: float = Field(
-        0.0, ge=0.0, le=1.0, description="Seeded share of pairs whose caption comes from another image."
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Seeded share of pairs whose caption comes from another image; above 0 two images at least.",
     )
     damage_budget: float = Field(
         0.001,

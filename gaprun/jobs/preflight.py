@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gaprun.data.members import Members, captioned, counts_of
-from gaprun.data.plan import rows_passed
+from gaprun.data.plan import exchanged, rows_passed
 from gaprun.data.split import Split, open_split
 from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
@@ -59,6 +59,7 @@ def prepare_job(job: Job, store: Store | None = None) -> Prepared:
                 raise UserError(f"eval: task {task.task} needs {task.needs}, which {ref} lacks")
             task.all_protocols(split)  # a probe looks for its training split here
     members = captioned(splits, job.recipe.data.subset, job.seed)
+    exchanged(job.recipe.data.mismatched, len(members))
     captions = int(counts_of(splits, members).sum())
     length = run_length(job.recipe, len(members), captions, _passed(job, splits, members))
     prepared = Prepared(splits, members, length)

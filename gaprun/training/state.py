@@ -113,7 +113,15 @@ class TrainState:
 
         def encode(k: int) -> Clouds:
             self._seed_noise(k * size)
-            return self.encoding.features(*chunks[k])
+            try:
+                return self.encoding.features(*chunks[k])
+            except ValueError as error:
+                if len(chunks) == 1 or len(chunks[k][1]) > 1:
+                    raise
+                raise UserError(
+                    f"compute.micro_batch: {size} leaves one of {len(batch.tokens)} pairs alone, and a batch "
+                    f"normalisation has no statistics of one value ({error}); choose another micro_batch"
+                ) from error
 
         if len(chunks) == 1:
             addend, clouds = self._adding_up(lambda: self._addend(batch, *encode(0)))

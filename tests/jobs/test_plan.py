@@ -176,3 +176,18 @@ def test_a_batch_larger_than_an_epoch_is_refused() -> None:
         plan_of([5, 5], "pairs", batch=11)
     with pytest.raises(UserError, match="batch_size: 3 is more than the 2 training images"):
         plan_of([5, 5], "cycle", batch=3)
+
+
+@pytest.mark.parametrize(
+    "share, images, count", [(0.0, 51, 0), (0.039, 51, 2), (1.0, 51, 51), (0.25, 64, 16)]
+)
+def test_a_mismatched_share_exchanges_captions_among_so_many(share, images, count) -> None:
+    plan = plan_of([1] * images, "first", mismatched=share)
+    assert int((plan.captions(0, np.arange(images)) != np.arange(images)).sum()) == count
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.029])
+def test_a_share_that_exchanges_nothing_is_refused(share) -> None:
+    """One image alone would be shown with its own caption: a run without a mismatch under the name of one with."""
+    with pytest.raises(UserError, match="data.mismatched: .* of 51 images is [01], .* or 0.0392 or more"):
+        plan_of([1] * 51, "first", mismatched=share).captions(0, np.arange(51))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from gaprun.errors import UserError
 from gaprun.recipe import load_recipe
 from gaprun.recipe.jobs import recipe_hash
 from gaprun.training.batchnorm import statistics_kept
@@ -29,6 +30,12 @@ def test_gradients_equal_the_batch_at_once(method: str, scenes: Path) -> None:
 def test_a_micro_batch_of_the_batch_is_the_batch(scenes: Path) -> None:
     whole, same = gradients(scenes, "baseline"), gradients(scenes, "baseline", "compute.micro_batch=32")
     assert difference(same, whole) == 0
+
+
+def test_one_pair_alone_under_a_batch_normalisation_says_so(scenes: Path) -> None:
+    """31 and 1 of 32: the last stage of the small ResNet has one value a channel then."""
+    with pytest.raises(UserError, match="compute.micro_batch: 31 leaves one of 32 pairs alone"):
+        gradients(scenes, "baseline", "compute.micro_batch=31")
 
 
 def test_bf16_gradients_agree_within_their_precision(scenes: Path) -> None:

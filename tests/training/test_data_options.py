@@ -157,6 +157,8 @@ def test_one_pair_alone_and_shared_remainders_are_refused(monkeypatch, scenes) -
     monkeypatch.setenv("GAPRUN_DATA", str(scenes))
     with pytest.raises(UserError, match="one pair alone"):
         prepare_job(small_job("baseline", "schedule.batch_size=85", "schedule.remainder=keep"))
+    with pytest.raises(UserError, match="data.mismatched: 0.005 of 256 images is 1"):
+        prepare_job(small_job("baseline", "data.mismatched=0.005"))
 
     class Two:
         size = 2
