@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from gaprun.comparison.apart import as_text
 from gaprun.comparison.table import natural
-from gaprun.palette import COLOURS, RAMP, SOFT, ordered
+from gaprun.palette import COLOURS, INK, RAMP, SOFT, ordered
 from gaprun.recipe.identity import is_neutral
 from gaprun.report.figure import Axis, Figure, Ink, Mark, Panel, numbers
 from gaprun.report.gather import Material
@@ -60,7 +60,7 @@ def parallel(material: Material, setup: SetupRows) -> Figure | str:
         marks.append(Mark(label, list(range(len(scales))), y, Ink(colour), "both", text=text, size=4))
     for x, ((_, values), places) in enumerate(zip(scales, heights, strict=True)):
         named = _named(values, places)
-        marks.append(Mark("", [x] * len(named), list(named), Ink(SOFT), "words", text=list(named.values())))
+        marks.append(Mark("", [x] * len(named), list(named), Ink(INK), "words", text=list(named.values())))
     ends = [name.rpartition(".")[2] for name, _ in scales]
     names = [(float(x), end if ends.count(end) == 1 else scales[x][0]) for x, end in enumerate(ends)]
     title = "Recipes and what they reach, a line a recipe"

@@ -244,10 +244,13 @@ def _axis(axes: Any, axis: Axis, letter: str, labelled: bool, bins: int, ends: t
 def _mark(axes: Any, mark: Mark, theme: Theme) -> Any:
     colour = _shade(mark.ink.colour, theme)
     if mark.kind == "words":
+        from matplotlib.patheffects import withStroke
+
+        halo = [withStroke(linewidth=2, foreground=_shade(PAPER, theme))]  # what keeps words legible on lines
         for x, y, text in zip(mark.x, mark.y, mark.text, strict=True):
             axes.annotate(
                 text, (x, y), xytext=(2, 0), textcoords="offset points", va="center", fontsize=POINTS - 1.5,
-                color=colour, annotation_clip=False,
+                color=colour, annotation_clip=False, path_effects=halo,
             )  # fmt: skip
         return None
     symbol = mark.ink.symbol.removesuffix("-open")

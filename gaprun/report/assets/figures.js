@@ -5,6 +5,7 @@ const scheme = matchMedia("(prefers-color-scheme: dark)");
 const charts = [...document.querySelectorAll(".chart")];
 let onPaper = false;
 const shade = (colour) => (scheme.matches && !onPaper ? DARK[colour] ?? colour : colour);
+const HALO = Array(8).fill("0 0 2px paper").join(", "); // what keeps words legible on lines
 const [INK, PAPER, GRID, SOFT] = ["#1c2733", "#ffffff", "#e3e8ec", "#5b6876"];
 const PAGE = 680; // pixels of a printed page between its margins
 const LINE = 19; // pixels of a line of a saved picture's legend
@@ -29,7 +30,7 @@ function trace(mark, n, named) {
   };
   if (mark.kind === "words") {
     return { ...found, mode: "text", text: mark.text.map((word) => " " + word), textposition: "middle right",
-      textfont: { size: mark.text.every((word) => word.length < 2) ? 14 : 10.5, color: colour }, cliponaxis: false, hoverinfo: "skip" };
+      textfont: { size: mark.text.every((word) => word.length < 2) ? 14 : 10.5, color: colour, shadow: HALO.replaceAll("paper", shade(PAPER)) }, cliponaxis: false, hoverinfo: "skip" };
   }
   found.mode = { line: "lines", points: "markers", both: "lines+markers" }[mark.kind];
   found.line = { color: colour, width: mark.faint ? 1 : 2.4, dash: mark.dash ?? "solid" };
