@@ -48,10 +48,12 @@ def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_3
 
     zeroshot_top1, zeroshot_top5 (absent with five classes or fewer, where it is 100 by definition) and
     zeroshot_mean_class, the mean over the classes present of their own top-1. Ties count against the model,
-    so one that answers alike for all classes scores 0. Raises UserError for labels out of range or none at
-    all.
+    so one that answers alike for all classes scores 0. Raises UserError for fewer than two classes (100 by
+    definition), for labels out of range or none at all.
     """
     classes = len(vectors)
+    if classes < 2:
+        raise UserError("zero-shot needs at least two classes, the data set names 1: every image would be right")
     if len(labels) != len(images):
         raise UserError(f"{len(labels)} labels for {len(images)} images")
     if len(labels) and int(labels.max()) >= classes:

@@ -21,8 +21,8 @@ def check_finite(loss: float, step: int, folder: Path) -> None:
     """Raise Diverged for a loss that is no number."""
     if not math.isfinite(loss):
         raise Diverged(
-            f"the loss became {loss} at step {step}; checkpoints before it are kept in {folder / 'checkpoints'}; "
-            "try a lower optimizer.lr or optimizer.grad_clip"
+            f"the loss became {loss} at step {step}; checkpoints saved before it, if any, are kept in "
+            f"{folder / 'checkpoints'}; try a lower optimizer.lr or optimizer.grad_clip"
         )
 
 
@@ -47,6 +47,6 @@ def check_learning(state: TrainState, folder: Path) -> None:
     if state.at_chance >= PATIENCE:
         raise Diverged(
             f"diverged: the contrastive loss stayed at chance ({chance:.3f} for {pairs} pairs) or above for {PATIENCE} "
-            f"looks in a row, {loss:.3f} at step {state.step}; checkpoints are kept in {folder / 'checkpoints'}; try a "
-            "lower optimizer.lr, a longer warm-up or optimizer.grad_clip, or set schedule.stop_when_diverged=false"
+            f"looks in a row, {loss:.3f} at step {state.step}; checkpoints saved before it, if any, are kept in "
+            f"{folder / 'checkpoints'}; try a lower optimizer.lr, a longer warm-up or optimizer.grad_clip, or set schedule.stop_when_diverged=false"
         )
