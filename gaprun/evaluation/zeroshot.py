@@ -53,7 +53,9 @@ def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_3
     """
     classes = len(vectors)
     if classes < 2:
-        raise UserError("zero-shot needs at least two classes, the data set names 1: every image would be right")
+        raise UserError(
+            "zero-shot needs at least two classes, the data set names 1: every image would be right"
+        )
     if len(labels) != len(images):
         raise UserError(f"{len(labels)} labels for {len(images)} images")
     if len(labels) and int(labels.max()) >= classes:

@@ -8,6 +8,7 @@ run of the same job brings everything in.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -110,8 +111,12 @@ class KeptStore(Store):
     def _append(self, value: dict[str, Any]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n" + json.dumps(value, default=float))
+            with self.path.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":  # the line before was cut off where a process was killed
+                        file.write(b"\n")
+                file.write(json.dumps(value, default=float).encode() + b"\n")
         except OSError as error:
             if self.gone is not None:
                 raise Failure(

@@ -48,5 +48,6 @@ def check_learning(state: TrainState, folder: Path) -> None:
         raise Diverged(
             f"diverged: the contrastive loss stayed at chance ({chance:.3f} for {pairs} pairs) or above for {PATIENCE} "
             f"looks in a row, {loss:.3f} at step {state.step}; checkpoints saved before it, if any, are kept in "
-            f"{folder / 'checkpoints'}; try a lower optimizer.lr, a longer warm-up or optimizer.grad_clip, or set schedule.stop_when_diverged=false"
+            f"{folder / 'checkpoints'}; try a lower optimizer.lr, a longer warm-up "
+            "or optimizer.grad_clip, or set schedule.stop_when_diverged=false"
         )

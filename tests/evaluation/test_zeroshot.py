@@ -64,7 +64,10 @@ def test_bad_requests():
         (lambda: zero_shot(eye, eye, np.full(3, -1)), "no image has a class label"),
         (lambda: zero_shot(eye, eye, np.arange(2)), "2 labels for 3 images"),
         (lambda: zero_shot(eye * np.nan, eye, np.arange(3)), "not finite"),
-        (lambda: zero_shot(eye, eye[:1], np.zeros(3, dtype=int)), "at least two classes, the data set names 1"),
+        (
+            lambda: zero_shot(eye, eye[:1], np.zeros(3, dtype=int)),
+            "at least two classes, the data set names 1",
+        ),
         (lambda: class_vectors(np.eye(5), 2), "do not divide"),
         (lambda: class_vectors(np.array([[1.0, 0], [-1, 0]]), 1), "cancel out"),
         (lambda: class_vectors(np.zeros((2, 3)), 2), "prompt embedding 0"),

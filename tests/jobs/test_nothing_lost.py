@@ -14,6 +14,7 @@ import torch
 
 from gaprun.errors import Failure, UserError
 from gaprun.evaluation import run as measuring
+from gaprun.jobs.kept import KeptStore
 from gaprun.runtime.events import Event
 from gaprun.store import Store, open_store
 from gaprun.training import checkpoint
@@ -116,9 +117,7 @@ def test_a_database_that_is_gone_costs_no_number(
         run_small("baseline", *options, report=away)
     assert done
     lines = [
-        json.loads(line)
-        for line in (tmp_path / "a/runs" / job.id / "record.jsonl").read_text().split("\n")
-        if line
+        json.loads(line) for line in (tmp_path / "a/runs" / job.id / "record.jsonl").read_text().splitlines()
     ]
     assert {row["step"] for line in lines for row in line.get("rows", [])} == {
         row["step"] for row in whole.trajectory(job.id)
@@ -231,3 +230,16 @@ def test_a_terminal_that_closes_ends_nothing(run_small: RunSmall, heard_hangup: 
     job, store = run_small("baseline", *OPTIONS, report=hang_up)
     assert store.run(job.id).status == "finished"
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_every_line_of_the_record_is_json_also_after_one_that_was_cut_off(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "a"
+    store = KeptStore(open_store(str(tmp_path / "results.db")), folder, "1")
+    store._append({"rows": [1]})
+    store._append({"rows": [2]})
+    record = folder / "record.jsonl"
+    assert record.read_text() == '{"rows": [1]}\n{"rows": [2]}\n'
+    record.write_text('{"rows": [1]}\n{"rows": [2')
+    store._append({"rows": [3]})
+    assert record.read_text().splitlines()[2:] == ['{"rows": [3]}']
+    assert store._lines() == [{"rows": [1]}, {"rows": [3]}]
