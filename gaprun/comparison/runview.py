@@ -126,14 +126,18 @@ def subsets_table(subsets: Sequence[Subset]) -> Table:
 
 
 def along_training(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was measured at several steps, from a run's rows of every step: metric, place, `steps` and `values`."""
+    """What was measured at several steps, from a run's rows of every step: metric, place, `steps` and `values`.
+
+    A split that was written anew in between is another place: its values are not of the same data.
+    """
+    names = ("metric", "dataset", "split", "protocol", "data_fingerprint")
     paths: dict[tuple[str, ...], list[tuple[int, float | None]]] = {}
     for row in sorted(rows, key=lambda row: row["step"]):
-        key = row["metric"], row["dataset"], row["split"], row["protocol"]
+        key = tuple(row[name] or "" for name in names)
         paths.setdefault(key, []).append((row["step"], row["value"]))
     place = {name: index for index, name in enumerate(in_order({key[0] for key in paths}))}
     return [
-        dict(zip(("metric", "dataset", "split", "protocol"), key, strict=True))
+        dict(zip(names, key, strict=True))
         | {"steps": [step for step, _ in path], "values": [value for _, value in path]}
         for key, path in sorted(paths.items(), key=lambda item: (item[0][1:], place[item[0][0]]))
         if len(path) > 1
@@ -141,9 +145,14 @@ def along_training(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def along_table(along: Sequence[dict[str, Any]]) -> Table:
-    """Of each metric measured along training its first, best and last value and its curve."""
+    """Of each metric measured along training its first, best and last value and its curve; a split's content beside its
+    name where more than one was measured."""
     rows = []
+    contents = {(one["dataset"], one["split"], one["data_fingerprint"]) for one in along}
     for one in along:
+        data = f"{one['dataset']}/{one['split']}"
+        if sum(content[:2] == (one["dataset"], one["split"]) for content in contents) > 1:
+            data += f" ({one['data_fingerprint'][:8]})"
         found = [(s, v) for s, v in zip(one["steps"], one["values"], strict=True) if v is not None]
         if not found:
             continue
@@ -156,7 +165,7 @@ def along_table(along: Sequence[dict[str, Any]]) -> Table:
         steps, values = [step for step, _ in found], [value for _, value in found]
         (curve,) = chart(resample(steps, values, min(20, len(found))), 1)
         ends = (value_text(name, one["values"][0]), best, value_text(name, one["values"][-1]))
-        rows.append((f"{one['dataset']}/{one['split']}", one["protocol"], name, *ends, curve))
+        rows.append((data, one["protocol"], name, *ends, curve))
     right = (Heading(head, right=True) for head in ("first", "best", "last"))
     title = (
         f"along training (steps {', '.join(map(str, sorted({s for one in along for s in one['steps']})))})"

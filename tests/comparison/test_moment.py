@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from gaprun.cli.main import app
 from gaprun.comparison import compare
-from gaprun.comparison.runview import along_table
+from gaprun.comparison.runview import along_table, along_training
 from gaprun.errors import UserError
 from gaprun.paper.settings import load_study
 from gaprun.report.gather import gather
@@ -92,9 +92,40 @@ def test_the_end_counts_unless_a_moment_is_named(along):
 def test_a_step_beside_a_moment_is_refused_and_a_last_value_that_is_none_is_shown(along):
     with pytest.raises(UserError, match="--at step=100 says which step counts: leave --where step=75 out"):
         table(along, at="step=100", where=["step=75"])
-    path = {"metric": "gap", "dataset": "scenes", "split": "test", "protocol": "full", "steps": [1, 2, 3]}
-    (row,) = along_table([{**path, "values": [0.5, 0.25, None]}]).rows
+    path = {
+        "metric": "gap",
+        "dataset": "scenes",
+        "split": "test",
+        "protocol": "full",
+        "data_fingerprint": "f",
+    }
+    (row,) = along_table([{**path, "steps": [1, 2, 3], "values": [0.5, 0.25, None]}]).rows
     assert [cell.lines[0] for cell in row[3:6]] == ["0.500", "0.250 at 2", "n/a"]
+
+
+def without(record, key):
+    return {name: value for name, value in record.items() if name != key}
+
+
+def test_values_of_a_split_that_was_written_anew_are_a_path_of_their_own():
+    place = {"metric": "gap", "dataset": "coco", "split": "val", "protocol": "full"}
+    rows = [
+        {**place, "step": step, "value": value, "data_fingerprint": content}
+        for step, value, content in [(1, 0.9, "old"), (2, 0.1, "old"), (3, 0.8, "new"), (4, 0.7, "new")]
+    ]
+    found = along_training(rows)
+    assert [(one["data_fingerprint"], one["steps"], one["values"]) for one in found] == [
+        ("new", [3, 4], [0.8, 0.7]),
+        ("old", [1, 2], [0.9, 0.1]),
+    ]
+    shown = [[cell.lines[0] for cell in row[:6]] for row in along_table(found).rows]
+    assert shown == [
+        ["coco/val (new)", "full", "gap", "0.800", "0.700 at 4", "0.700"],
+        ["coco/val (old)", "full", "gap", "0.900", "0.100 at 2", "0.100"],
+    ]
+    assert along_training(rows[1:3]) == []  # one value of each: no path
+    (row,) = along_table(along_training(rows[2:])).rows
+    assert row[0].lines[0] == "coco/val"
 
 
 def test_each_run_is_taken_at_its_own_best_step_and_the_output_says_which_and_of_what(along):
@@ -225,6 +256,6 @@ def test_paper_report_views_and_one_run_show_the_same_moment(along):
         assert len(json.loads(done.stdout) if kind == "json" else done.stdout.splitlines()[1:]) == 4
     shown = said("runs", "show", "baseline-s0")["along"]
     assert {"metric": "gap", "dataset": "scenes", "split": "test", "protocol": "full", "steps": [100, 200, 300],
-            "values": [0.9, 0.6, 0.5]} in shown  # fmt: skip
+            "values": [0.9, 0.6, 0.5]} in [without(one, "data_fingerprint") for one in shown]  # fmt: skip
     text = CliRunner().invoke(app, ["runs", "show", "baseline-s0", "--db", db]).output
     assert "along training (steps 100, 200, 300)" in text and "0.500 at 300" in text
