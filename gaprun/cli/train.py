@@ -66,7 +66,7 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train a recipe's jobs; see the help text above."""
-    from gaprun.jobs.launch import is_follower, is_shared, launch
+    from gaprun.jobs.launch import is_announced, is_follower, is_shared, launch
 
     how = chosen(format, json)
     if how is not Format.table and not dry_run:
@@ -94,7 +94,8 @@ def train(
         say_other_names,
     )
 
-    err_console.print(plan_line(jobs), highlight=False, markup=False, soft_wrap=True)
+    if not is_announced():
+        err_console.print(plan_line(jobs), highlight=False, markup=False, soft_wrap=True)
     from gaprun.jobs.preflight import check_folder, finished_as, prepare_job
     from gaprun.store import open_store
     from gaprun.store.place import locate
@@ -105,7 +106,7 @@ def train(
     known = {job.id: finished_as(store, job) for job in jobs}
     waiting = [job for job in jobs if known[job.id] is None]
     done = len(jobs) - len(waiting)
-    if done:
+    if done and not is_announced():
         verb = "is" if done == 1 else "are"
         err_console.print(f"{done} of {counted(len(jobs), 'run')} {verb} finished already", highlight=False)
         say_other_names(known)

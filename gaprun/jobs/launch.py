@@ -10,6 +10,13 @@ from typing import Any
 from gaprun.errors import Failure
 from gaprun.runtime.events import Interrupted
 
+ANNOUNCED = "GAPRUN_ANNOUNCED"  # set for processes that are started after the plan was said
+
+
+def is_announced() -> bool:
+    """Whether the program that started this process said what is to be done."""
+    return ANNOUNCED in os.environ
+
 
 def is_shared() -> bool:
     """Whether a launcher (torchrun) started this process as one of several."""
@@ -38,6 +45,7 @@ def launch(arguments: list[str], processes: int) -> int:
         signal, "SIGHUP"
     ):  # a terminal that closes does not end a training; the processes inherit this
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.environ[ANNOUNCED] = "1"
     os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGQUIT")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     command = ["--standalone", "--nproc-per-node", str(processes), "-m", "gaprun", *arguments]

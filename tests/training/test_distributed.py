@@ -50,6 +50,9 @@ def test_a_batch_that_does_not_divide_is_refused(scenes: Path, tmp_path: Path) -
     assert done.returncode == 2, done.stderr
     assert "schedule.batch_size: 33 does not divide over 2 processes" in done.stderr
     assert "Traceback" not in done.stderr and done.stderr.count("error:") == 1
+    assert done.stderr.count("1 run of ") == 1, (
+        "said before the processes start, and not again by the first of them"
+    )
 
 
 def test_on_the_cpu_batches_pass_through_untouched() -> None:
