@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +69,19 @@ def _write_both(path: Path, state: dict[str, Any], said: dict[str, Any]) -> None
             raise OSError("what is on the disk is not what was written")
         write_atomically(note_path, lambda place: place.write_text(json.dumps(note, indent=1)))
 
+    free = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():  # damaged, or another's: not ours to delete
             for old in (path, note_path):
                 if old.exists():
                     old.replace(_aside(old))
+        free = True  # what stands under these names from here on is ours
         write_atomically(path, write)
     except (OSError, RuntimeError) as error:
-        path.unlink(missing_ok=True)
-        note_path.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written lets nothing be removed either
+            for own in (path, note_path) if free else ():
+                own.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise Failure(
             f"{path}: could not be written ({reason}); earlier checkpoints are kept, and the same command goes on from "

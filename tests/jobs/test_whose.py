@@ -1,5 +1,6 @@
 """A run goes on only from its own weights; what is not its own is never used, and never deleted."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -44,6 +45,26 @@ def test_a_checkpoint_that_differs_in_one_fact_is_passed_over_and_kept(tmp_path:
     assert own_checkpoint(tmp_path, FACTS)[0] == tmp_path / "step-00000006.pt"
     kept = tmp_path / "step-00000005.pt.aside1"
     assert kept.read_bytes() == other and (tmp_path / "step-00000005.json.aside1").exists()
+
+
+@pytest.mark.parametrize("fails", ["replace", "unlink"])
+def test_a_disk_that_takes_nothing_is_said_and_another_runs_weights_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Whether what is there cannot be put aside, or a file that was begun cannot be removed again."""
+    save_checkpoint(tmp_path, state(5, seed=1), keep=1)
+    before = {path.name.removesuffix(".aside1"): path.read_bytes() for path in tmp_path.iterdir()}
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    if fails == "unlink":
+        monkeypatch.setattr(torch, "save", refused)
+    with monkeypatch.context() as patch, pytest.raises(Failure, match=r"could not be written \(Read-only"):
+        patch.setattr(Path, fails, refused)
+        save_checkpoint(tmp_path, state(5), keep=1)
+    after = {path.name.removesuffix(".aside1"): path.read_bytes() for path in tmp_path.iterdir()}
+    assert after == before and len(before) == 2
 
 
 def test_pruning_counts_only_what_is_intact(tmp_path: Path) -> None:
