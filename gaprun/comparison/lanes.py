@@ -65,7 +65,7 @@ def line_above(words: str, lanes: Sequence[Lane], places: bool) -> str:
     return f"{words} ({'; '.join(texts)}):"
 
 
-def shortened(parts: Mapping[str, Comparison], most: int | None) -> tuple[dict[str, Comparison], str]:
+def with_fewer_rows(parts: Mapping[str, Comparison], most: int | None) -> tuple[dict[str, Comparison], str]:
     """`parts` with no more than `most` rows together (None: all of them), and what was left out.
 
     Room is shared evenly, what a set-up does not need going to the others. A set-up keeps its baselines and the rows

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gaprun.comparison.lanes import MOST_ROWS, is_alone, lanes_of, line_above, place_of, shortened
+from gaprun.comparison.lanes import MOST_ROWS, is_alone, lanes_of, line_above, place_of, with_fewer_rows
 from gaprun.comparison.legend import STARRED, Detail, about, about_differences, hints_of
 from gaprun.comparison.margins import SURE
 from gaprun.comparison.values import Column, Comparison, Reached
@@ -81,7 +81,7 @@ def _of_differences(
     several = len({place_of(column) for lane in lanes for column in lane.values()}) > 1
     hidden, above = "", []
     if len(parts) > 1:
-        parts, hidden = shortened(parts, most)
+        parts, hidden = with_fewer_rows(parts, most)
         number = 0
         for words, part in parts.items():
             above.append((number, line_above(words, lanes, several)))

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from gaprun.comparison import compare, shown
 from gaprun.comparison.answer import sentences
 from gaprun.comparison.apart import as_text, what_differs
-from gaprun.comparison.lanes import each_setup, shortened
+from gaprun.comparison.lanes import each_setup, with_fewer_rows
 from gaprun.comparison.views import correlations
 from gaprun.errors import UserError
 from gaprun.store import EvaluationKey
@@ -130,10 +130,10 @@ def test_on_a_screen_each_set_up_has_its_own_lines_below_shared_columns(four):
 
 def test_a_long_list_keeps_baselines_and_the_best_of_each_set_up_and_says_so(four):
     parts = compare("gap", db=four).parts()
-    kept, said = shortened(parts, 8)
+    kept, said = with_fewer_rows(parts, 8)
     assert [part.groups for part in kept.values()] == [["baseline", "flt"]] * 4
     assert said == "3 more rows, of their set-up not the best in gap"
-    assert shortened(parts, 11) == (parts, "")
+    assert with_fewer_rows(parts, 11) == (parts, "")
 
 
 def test_sentences_and_views_are_of_one_set_up_each(four):
