@@ -13,6 +13,7 @@ from gaprun.cli.options import ForceOption, WorkersOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import bar
 from gaprun.cli.readers import group_with_readers
+from gaprun.data.languages import HELP as LANGUAGE_HELP
 from gaprun.tables import Cell, Heading, Table
 from gaprun.tables.numbers import counted
 
@@ -58,6 +59,7 @@ def index(
         Path | None,
         typer.Option(help="Put the index here, beside links to the shards; default: into their own folder."),
     ] = None,
+    language: Annotated[list[str] | None, typer.Option(help=LANGUAGE_HELP)] = None,
     workers: WorkersOption = None,
     force: ForceOption = False,
     format: FormatOption = Format.table,
@@ -79,7 +81,7 @@ def index(
         may_index(out, force)
         link_shards(shards, out)
     with bar("reading shards") as progress:
-        made = index_folder(folder, force, workers or usable_cores(), progress)
+        made = index_folder(folder, force, workers or usable_cores(), progress, language or [])
     _show([(folder, made, True)], how)
     if out is not None:
         _say_where(folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.data.division import check_split_name, own_split
+from gaprun.data.languages import language_of
 from gaprun.data.tables import Entry
 from gaprun.data.text import listed, read_text
 from gaprun.errors import UserError
@@ -53,7 +54,7 @@ def read_coco(path: Path, option: str = "--captions") -> list[Entry]:
         owner = _id(note.get("image_id"), path, "annotations")
         if owner not in entries:
             raise UserError(f"{option} {path}: a caption names the image {owner}, which 'images' lacks")
-        entries[owner].captions += _captions(note["caption"], path, "annotations", "caption")
+        entries[owner].add(_captions(note["caption"], path, "annotations", "caption"), language_of(note))
     return list(entries.values())
 
 
@@ -70,17 +71,15 @@ def read_karpathy(path: Path, option: str = "--karpathy") -> list[Entry]:
         check_split_name(split)
         sentences = _dicts(image.get("sentences", []), path, "sentences")
         number = image.get("cocoid")
-        entries.append(
-            Entry(
-                file=f"{folder}/{name}" if folder else name,
-                captions=[
-                    c for one in sentences for c in _captions(one.get("raw"), path, "sentences", "raw")
-                ],
-                id=number if number is not None else image.get("imgid"),
-                number=number if isinstance(number, int) else None,
-                split="train" if split == "restval" else split,
-            )
+        entry = Entry(
+            file=f"{folder}/{name}" if folder else name,
+            id=number if number is not None else image.get("imgid"),
+            number=number if isinstance(number, int) else None,
+            split="train" if split == "restval" else split,
         )
+        for one in sentences:
+            entry.add(_captions(one.get("raw"), path, "sentences", "raw"), language_of(one))
+        entries.append(entry)
     return entries
 
 

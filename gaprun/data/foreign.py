@@ -12,7 +12,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -29,6 +30,7 @@ from gaprun.data.folder import (
 )
 from gaprun.data.foreign_shard import read_shard
 from gaprun.data.identity import SETTLED, file_state
+from gaprun.data.languages import languages_to_keep
 from gaprun.data.parallel import Progress
 from gaprun.data.shards import dump_line
 from gaprun.data.split import INDEX, read_index
@@ -49,9 +51,15 @@ _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzi
 
 
 def index_folder(
-    folder: Path, force: bool = False, workers: int = 1, progress: Progress | None = None
+    folder: Path,
+    force: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+    languages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the index of `folder`'s tars and return it. `progress(shards done, shards)`; `workers` processes.
+
+    languages: those of which captions are kept (`languages_to_keep`); a sample of which no word remains is left out.
 
     What is left out or assumed is counted (`tally.REASONS`). Class names and templates are those that lie beside the
     shards. Raises UserError where there is nothing to index, or an index is there already (unless `force`; one that
@@ -72,14 +80,14 @@ def index_folder(
         with locked(work / "lock", folder):
             _read_all(tars, work, workers, progress or (lambda done, total: None))
             tally = Tally()
-            shards, lines, states = _joined(tars, work, tally)
+            shards, lines, states = _joined(tars, work, languages, folder, tally)
             if not lines:
                 remove_work(work)
                 raise UserError(f"no usable picture in the shards of {folder} ({tally or 'all are empty'})")
             classes = check_labels(words, lines, tally)
             index = publish(
                 folder,
-                source={"kind": "index"},
+                source={"kind": "index"} | ({"languages": sorted(languages)} if languages else {}),
                 shards=shards,
                 lines=lines,
                 report=tally.counts,
@@ -182,7 +190,7 @@ def _is_kept(tar: Path, work: Path) -> bool:
 
 
 def _stamp(state: list[int], settled: bool) -> dict[str, Any]:
-    return {"version": __version__, "settled": settled, "state": state}
+    return {"version": __version__, "format": 2, "settled": settled, "state": state}
 
 
 def _entry(tar: Path, work: Path) -> Path:
@@ -190,7 +198,7 @@ def _entry(tar: Path, work: Path) -> Path:
 
 
 def _joined(
-    tars: Sequence[Path], work: Path, tally: Tally
+    tars: Sequence[Path], work: Path, languages: Sequence[str], folder: Path, tally: Tally
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[int]]]:
     """The shards that have samples, all their lines with keys that are unique, and every shard's state when it was
     read."""
@@ -198,10 +206,16 @@ def _joined(
     lines: list[dict[str, Any]] = []
     states: dict[str, list[int]] = {}
     seen: set[str] = set()
+    kept: dict[Path, dict[str, Any]] = {}
     for tar in tars:
-        stamp, found = map(json.loads, _entry(tar, work).read_text(encoding="utf-8").split("\n"))
+        stamp, kept[tar] = map(json.loads, _entry(tar, work).read_text(encoding="utf-8").split("\n"))
         states[tar.name] = stamp["state"]
+    counts = Counter(one for found in kept.values() for line in found["lines"] for one in line["languages"])
+    keep = languages_to_keep(counts, languages, str(folder))
+    for tar, found in kept.items():
         tally.join(found["report"], found["examples"])
+        found["lines"] = [line for line in found["lines"] if _in_languages(line, keep, tar, tally)]
+        found["shard"]["samples"] = len(found["lines"])
         for line in found["lines"]:
             if line["key"] in seen:  # shards that each count from 0 are common
                 tally.add("repeated_key", f"{tar.name}: {line['key']}")
@@ -211,6 +225,16 @@ def _joined(
         if found["lines"]:
             shards.append(found["shard"])
     return shards, lines, states
+
+
+def _in_languages(line: dict[str, Any], keep: Collection[str] | None, tar: Path, tally: Tally) -> bool:
+    """Leave in `line` the captions of the languages to keep, and say whether words remain of it, or had been none."""
+    pairs = list(zip(line["captions"], line.pop("languages"), strict=True))
+    line["captions"] = [caption for caption, language in pairs if keep is None or language in keep]
+    left = len(pairs) - len(line["captions"])
+    if left:
+        tally.add("other_language", f"{tar.name}: {line['key']}", left)
+    return not left or bool(line["captions"]) or line["label"] is not None
 
 
 def _free_key(key: str, stem: str, seen: set[str]) -> str:

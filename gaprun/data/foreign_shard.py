@@ -24,6 +24,8 @@ _CAPTION = re.compile(r"(?:(?:txt|text|captions?)[._-]?)?\d*(?:\.txt)?")
 def read_shard(tar: Path, tally: Tally, workers: int = 1) -> list[dict[str, Any]]:
     """The lines of its usable samples in order, without the shard's number, read on `workers` threads.
 
+    A line has its captions' `languages` too (`SampleWords`).
+
     A sample is WebDataset's: the members of one key, which need not be alone of that key. What is left out or assumed
     is counted in `tally`. A broken shard gives what lies before the break.
     """
@@ -93,6 +95,7 @@ def _read_sample(descriptor: int, group: Group) -> _Sample:
         "height": height,
         "captions": words.captions,
         "label": words.label,
+        "languages": words.languages,
     }
     return _Sample(line, reasons)
 

@@ -16,8 +16,9 @@ from pydantic import Field
 from gaprun.data.captioned import captioned_plans
 from gaprun.data.division import Division
 from gaprun.data.folders import Folders
+from gaprun.data.languages import HELP
 from gaprun.data.split import data_root
-from gaprun.data.tables import Entry
+from gaprun.data.tables import Entry, in_languages
 from gaprun.data.tally import Tally
 from gaprun.data.write import SplitPlan
 from gaprun.errors import UserError
@@ -72,6 +73,7 @@ class Captioned(Reader):
     split_fractions: str | None = Field(None, description="Shares by split, e.g. train=0.8,test=0.2.")
     split: str = Field("train", description="Split for pictures that nothing else assigns.")
     seed: int = Field(0, description="Seed of the division into splits.")
+    language: list[str] = Field([], description=HELP)
 
     @property
     def source(self) -> Path:
@@ -93,7 +95,7 @@ class Captioned(Reader):
     def plans(self) -> list[SplitPlan]:
         """The set as shards."""
         division, tally = self.division, Tally()
-        entries = self.entries(tally)
+        entries = in_languages(self.entries(tally), self.language, self.source, tally)
         if self.size is None:
             self.refuse_given("quality", "without --size the files are kept as they are: leave it out")
         if not division.divides:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gaprun.data.division import own_split
+from gaprun.data.languages import language_of, languages_to_keep
 from gaprun.data.tally import Tally
 from gaprun.data.text import listed, read_text
 from gaprun.errors import UserError
@@ -43,13 +45,22 @@ _TOKEN = re.compile(r"(.+)#(\d+)", re.DOTALL)
 
 @dataclass
 class Entry:
-    """One picture as its annotation file knows it; `number` is its COCO id where it has one."""
+    """One picture as its annotation file knows it; `number` is its COCO id where it has one.
+
+    languages: of each caption, "" where that is not said; empty where the file says it of none.
+    """
 
     file: str
     captions: list[str] = field(default_factory=list)
     id: int | str | None = None
     number: int | None = None
     split: str | None = None
+    languages: list[str] = field(default_factory=list)
+
+    def add(self, captions: list[str], language: str = "") -> None:
+        """Add captions in a language."""
+        self.captions += captions
+        self.languages += [language] * len(captions)
 
 
 @dataclass(frozen=True)
@@ -71,9 +82,9 @@ def read_table(
     """Entries of a table with a header, one (image, caption) pair a row; rows of one image are joined.
 
     UTF-8, or UTF-16 and UTF-32 with a byte order mark; any line ends. The delimiter (comma, tab, bar or semicolon) is
-    the one that the header uses most. A column `split` says each picture's split. Counted in `tally`:
-    `unquoted_delimiter`, `short_row`, `listed_captions`. Raises UserError where a column is missing, and for a row that
-    cannot be read, with its line.
+    the one that the header uses most. A column `split` says each picture's split, and one of `LANGUAGE_NAMES` each
+    caption's language. Counted in `tally`: `unquoted_delimiter`, `short_row`, `listed_captions`. Raises UserError
+    where a column is missing, and for a row that cannot be read, with its line.
     """
     if path.suffix.lower() in _NO_TABLES:
         raise UserError(
@@ -96,7 +107,7 @@ def read_table(
         if caption_column is None and name in CAPTION_COLUMNS and i not in (image, caption):
             tally.add("other_column", name)
     split = _split_column(names, image, caption, path)
-    pairs: list[tuple[str, str]] = []
+    entries: dict[str, Entry] = {}
     splits: dict[str, str | None] = {}
     for row in rows:
         fields, place = row.fields, f"line {row.first}"
@@ -111,15 +122,16 @@ def read_table(
         name, captions = fields[image].strip(), listed(fields[caption])
         if captions is not None:
             tally.add("listed_captions", f"{name}, {place}")
-        pairs += [(name, text) for text in (captions if captions is not None else [fields[caption]])]
+        said_of = {head: field for head, field in zip(names, fields, strict=False) if head != names[caption]}
+        entry = entries.setdefault(name, Entry(name, id=name))
+        entry.add(captions if captions is not None else [fields[caption]], language_of(said_of))
         if split is not None:
             said = own_split(fields[split] if split < len(fields) else "", f"--captions {path} {place}")
             if splits.setdefault(name, said) != said:
                 raise UserError(f"--captions {path} {place}: {name} is in {splits[name]} and in {said}")
-    entries = joined(pairs)
-    for entry in entries:
+    for entry in entries.values():
         entry.split = splits.get(entry.file)
-    return entries
+    return list(entries.values())
 
 
 def _rows(text: str, delimiter: str, path: Path) -> Iterator[_Row]:
@@ -178,6 +190,29 @@ def joined(pairs: list[tuple[str, str]]) -> list[Entry]:
         name = name.strip()
         entries.setdefault(name, Entry(name, id=name)).captions.append(caption)
     return list(entries.values())
+
+
+def in_languages(
+    entries: Sequence[Entry], asked: Sequence[str], source: Path, tally: Tally
+) -> Sequence[Entry]:
+    """The entries with the captions of the languages `asked` for only; the others are counted in `tally`.
+
+    Raises UserError where there are several languages and none is asked for (`languages_to_keep`).
+    """
+    counts = Counter(language for entry in entries for language in entry.languages)
+    keep = languages_to_keep(counts, asked, str(source))
+    if keep is None:
+        return entries
+    chosen = []
+    for entry in entries:
+        said = entry.languages or [""] * len(entry.captions)
+        pairs = [pair for pair in zip(entry.captions, said, strict=True) if pair[1] in keep]
+        if left := len(said) - len(pairs):
+            tally.add("other_language", entry.file, left)
+        chosen.append(
+            replace(entry, captions=[pair[0] for pair in pairs], languages=[pair[1] for pair in pairs])
+        )
+    return chosen
 
 
 def _split_column(names: list[str], image: int, caption: int, path: Path) -> int | None:

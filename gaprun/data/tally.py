@@ -40,6 +40,7 @@ REASONS = {
     "not_in_karpathy": "left out: the split file lacks the picture",
     "numbered_classes": "the file has no class_names: classes are called 0, 1, ..., and zero-shot asks for these words",
     "other_column": "not read: the column could hold captions too; --caption-column of `data captions` names one",
+    "other_language": "left out: captions in other languages than --language names, or in none that is said",
     "recoded": "kept as PNG",
     "repeated_caption": "kept; the same caption twice for one picture",
     "repeated_class_name": "kept; zero-shot cannot tell classes of one name apart, and a tie is a miss",

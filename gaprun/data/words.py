@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gaprun.data.languages import language_of
 from gaprun.data.text import clean_caption, decode_text, listed
 
 # Of img2dataset, of sets made from parquet files, of Karpathy's. Each may hold a text or a list.
@@ -18,9 +19,13 @@ _MAX_LABEL = 2**31
 
 @dataclass
 class SampleWords:
-    """What the members say, and the reasons to count (`tally.REASONS`)."""
+    """What the members say, and the reasons to count (`tally.REASONS`).
+
+    languages: of each caption, "" where that is not said; as long as `captions`.
+    """
 
     captions: list[str] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
     label: int | None = None
     reasons: list[str] = field(default_factory=list)
 
@@ -32,15 +37,18 @@ def sample_words(texts: Mapping[str, bytes], others: Sequence[bytes] = ()) -> Sa
     lines of txt, one caption a line (CLIP_benchmark's convention), or all of txt as one caption where json's caption is
     that text; else json's caption; else the lines of `others`, texts of other names, in their order. A list that was
     written as one text is read as a list. The label is json's `label`, else the whole number in cls. White space is
-    collapsed.
+    collapsed. A caption's language is what its entry in json says (`LANGUAGE_NAMES`), else what json says of the
+    sample.
     """
     words = SampleWords()
     meta = _meta(texts.get("json"), words)
     several, single = _of_json(meta, words)
     lines = _lines(texts.get("txt"), single, words)
+    language = language_of(meta)
     if several:
-        words.captions = several
-        if set(lines) - set(several):
+        words.captions = [caption for caption, _ in several]
+        words.languages = [own or language for _, own in several]
+        if set(lines) - set(words.captions):
             words.reasons.append("caption_from_json")
     elif lines:
         words.captions = lines
@@ -54,6 +62,7 @@ def sample_words(texts: Mapping[str, bytes], others: Sequence[bytes] = ()) -> Sa
         words.reasons += ["caption_from_other"] if words.captions else []
     elif others:
         words.reasons += ["unread_text"] * len(others)
+    words.languages = words.languages or [language] * len(words.captions)
     if meta and not words.captions and "label" not in meta:
         held = [meta[key] for key in _CAPTION_KEYS if key in meta]
         if not held or any(not isinstance(value, str | list | None) for value in held):
@@ -61,14 +70,16 @@ def sample_words(texts: Mapping[str, bytes], others: Sequence[bytes] = ()) -> Sa
     return words
 
 
-def _of_json(meta: Mapping[str, Any], words: SampleWords) -> tuple[list[str], str | None]:
-    """What the first name that holds captions has: several, or a single text."""
+def _of_json(meta: Mapping[str, Any], words: SampleWords) -> tuple[list[tuple[str, str]], str | None]:
+    """What the first name that holds captions has: several with the language that each says, or a single text."""
     for value in (meta.get(key) for key in _CAPTION_KEYS):
         if isinstance(value, str) and (spread := listed(value)) is not None:
             words.reasons.append("listed_captions")
             value = spread
-        if isinstance(value, list) and (captions := _clean([_item(one) for one in value if one], words)):
-            return captions, None
+        if isinstance(value, list):
+            spoken = [(_item(one), language_of(one) if isinstance(one, dict) else "") for one in value if one]
+            if captions := [(text, own) for item, own in spoken for text in _clean([item], words)]:
+                return captions, None
         if isinstance(value, str) and value.strip():
             return [], value
     return [], None

@@ -56,7 +56,8 @@ def coco_entries(
     by_number = {entry.number: entry for entry in official if entry.number is not None}
     for entry in entries:
         if entry.number in by_number:
-            entry.captions = by_number[entry.number].captions
+            own = by_number[entry.number]
+            entry.captions, entry.languages = own.captions, own.languages
     known = {entry.number for entry in entries}
     for entry in official:
         if entry.number not in known and tally is not None:
