@@ -39,6 +39,11 @@ _NO_TABLES = {
     *(".zst", ".zip", ".tar"),
 }
 CAPTION_COLUMNS = ("caption", "captions", "raw", "comment", "text", "title", "sentence", "sentences")
+# Further columns of that kind: `caption_de`, `text2`, `alt_text`; not a column of their ids.
+_LIKE_CAPTIONS = re.compile(
+    r"(caption|text|sentence)s?[ _-]?(\d+|(?!id$)[a-z]{2}([_-][a-z]{2,4})?)|.+[ _-](caption|text|sentence)s?",
+    re.IGNORECASE,
+)
 _PICTURE_ROW = re.compile(r"[^,\t|;\"]+\.(jpe?g|png|webp|bmp|gif|tiff?)\"?\s*[,\t|;]", re.IGNORECASE)
 _TOKEN = re.compile(r"(.+)#(\d+)", re.DOTALL)
 
@@ -83,8 +88,8 @@ def read_table(
 
     UTF-8, or UTF-16 and UTF-32 with a byte order mark; any line ends. The delimiter (comma, tab, bar or semicolon) is
     the one that the header uses most. A column `split` says each picture's split, and one of `LANGUAGE_NAMES` each
-    caption's language. Counted in `tally`: `unquoted_delimiter`, `short_row`, `listed_captions`. Raises UserError
-    where a column is missing, and for a row that cannot be read, with its line.
+    caption's language. Counted in `tally`: `unquoted_delimiter`, `short_row`, `listed_captions`,
+    `other_column`. Raises UserError where a column is missing, and for a row that cannot be read, with its line.
     """
     if path.suffix.lower() in _NO_TABLES:
         raise UserError(
@@ -104,7 +109,8 @@ def read_table(
             f"--captions {path}: the column '{names[image]}' cannot hold both file names and captions"
         )
     for i, name in enumerate(names):
-        if caption_column is None and name in CAPTION_COLUMNS and i not in (image, caption):
+        captions_too = caption_column is None and could_hold_captions(name)
+        if (captions_too or (image_column is None and name in IMAGE_COLUMNS)) and i not in (image, caption):
             tally.add("other_column", name)
     split = _split_column(names, image, caption, path)
     entries: dict[str, Entry] = {}
@@ -220,6 +226,11 @@ def _split_column(names: list[str], image: int, caption: int, path: Path) -> int
     if len(found) > 1:
         raise UserError(f"--captions {path} has two columns '{SPLIT_COLUMN}'")
     return found[0] if found else None
+
+
+def could_hold_captions(name: str) -> bool:
+    """Whether captions may stand in a column, or under a key in JSON, of that name."""
+    return name.lower() in CAPTION_COLUMNS or bool(_LIKE_CAPTIONS.fullmatch(name))
 
 
 def _column(names: list[str], wanted: str | None, usual: tuple[str, ...], path: Path, kind: str) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gaprun.data.languages import language_of
+from gaprun.data.tables import could_hold_captions
 from gaprun.data.text import clean_caption, decode_text, listed
 
 # Of img2dataset, of sets made from parquet files, of Karpathy's. Each may hold a text or a list.
@@ -72,17 +73,31 @@ def sample_words(texts: Mapping[str, bytes], others: Sequence[bytes] = ()) -> Sa
 
 def _of_json(meta: Mapping[str, Any], words: SampleWords) -> tuple[list[tuple[str, str]], str | None]:
     """What the first name that holds captions has: several with the language that each says, or a single text."""
-    for value in (meta.get(key) for key in _CAPTION_KEYS):
+    for key in _CAPTION_KEYS:
+        value = meta.get(key)
         if isinstance(value, str) and (spread := listed(value)) is not None:
             words.reasons.append("listed_captions")
             value = spread
         if isinstance(value, list):
             spoken = [(_item(one), language_of(one) if isinstance(one, dict) else "") for one in value if one]
             if captions := [(text, own) for item, own in spoken for text in _clean([item], words)]:
+                _count_others(meta, key, [text for text, _ in captions], words)
                 return captions, None
         if isinstance(value, str) and value.strip():
+            _count_others(meta, key, [value], words)
             return [], value
     return [], None
+
+
+def _count_others(meta: Mapping[str, Any], chosen: str, captions: Sequence[str], words: SampleWords) -> None:
+    """Count where another name than the `chosen` one could hold captions too and has other texts."""
+    read = {" ".join(text.split()) for text in captions}
+    for name, value in meta.items():
+        if name != chosen and (name in _CAPTION_KEYS or could_hold_captions(name)):
+            texts = [_item(one) for one in value] if isinstance(value, list) else [value]
+            if {" ".join(text.split()) for text in texts if isinstance(text, str)} - read - {""}:
+                words.reasons.append("other_caption")
+                return
 
 
 def _item(one: Any) -> Any:

@@ -14,6 +14,7 @@ from gaprun.data.languages import languages_to_keep
 from gaprun.data.readers.captions import Captions
 from gaprun.data.readers.coco import Coco
 from gaprun.data.split import open_split
+from gaprun.data.words import sample_words
 from gaprun.data.write import write_splits
 from gaprun.errors import UserError
 from tests.conftest import run_gaprun
@@ -158,3 +159,17 @@ def test_shards_whose_entries_say_their_language(tmp_path, make_picture):
     assert open_split(folder).captions == [["a dog"]] * 2
     index_folder(folder, force=True, languages=["all"])
     assert open_split(folder).captions == [["a dog", "ein Hund", "?"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("meta", "captions", "counted"),
+    [
+        ({"caption": "a dog", "caption_de": "ein Hund"}, ["a dog"], 1),
+        ({"captions": ["a dog"], "TEXT": "another", "alt_text": "third"}, ["a dog"], 1),
+        ({"caption": "a dog", "TEXT": " a  dog", "text": "", "caption_id": "7"}, ["a dog"], 0),
+        ({"captions": ["a dog", "two"], "sentences": [{"raw": "two"}], "title": None}, ["a dog", "two"], 0),
+    ],
+)
+def test_a_second_text_in_json_is_counted_where_it_says_something_else(meta, captions, counted):
+    words = sample_words({"json": json.dumps(meta).encode()})
+    assert (words.captions, words.reasons) == (captions, ["other_caption"] * counted)

@@ -79,7 +79,7 @@ def test_several_captions_stand_one_a_line(tmp_path):
         ({"json": b'{"caption": ["a", "b"]}', "txt": b"a"}, ["a", "b"], []),
         ({"json": b'{"text": ["a", "b"]}'}, ["a", "b"], []),
         ({"json": b'{"captions": "a"}'}, ["a"], []),
-        ({"json": b'{"caption": "a", "text": ["ocr", "words"]}'}, ["a"], []),
+        ({"json": b'{"caption": "a", "text": ["ocr", "words"]}'}, ["a"], ["other_caption"]),
         ({"json": b'["a", "b"]'}, ["a", "b"], []),
         ({"json": b'"a"'}, ["a"], []),
         ({"json": b"7"}, [], ["undecodable_json"]),

@@ -68,6 +68,19 @@ def test_rows_that_lack_columns_or_a_name_are_counted_and_blank_lines_mean_nothi
     assert tally.examples == {"short_row": ["b.jpg| 4 lost its bar, line 3", "| 1| x, line 5"]}
 
 
+def test_further_columns_of_captions_or_pictures_are_counted_unless_one_is_named(tmp_path):
+    head = "image,file_name,caption,caption_de,text_2,alt_text,caption_id,comment_number,split"
+    content = f"{head}\na.jpg,b.jpg,1,2,3,4,5,6,test\n"
+    for columns, wanted, others in (
+        ({}, {"a.jpg": ["1"]}, ["file_name", "caption_de", "text_2", "alt_text"]),
+        ({"caption_column": "caption_de"}, {"a.jpg": ["2"]}, ["file_name"]),
+        ({"caption_column": "caption", "image_column": "file_name"}, {"b.jpg": ["1"]}, []),
+    ):
+        tally = Tally()
+        assert table(tmp_path, content, tally, **columns) == wanted
+        assert tally.examples.get("other_column", []) == others
+
+
 def test_a_quoted_caption_may_have_line_breaks_and_lines_are_counted_behind_it(tmp_path):
     content = 'image,caption\na.jpg,"one\ntwo\n\nthree"\nb.jpg,"x" y\n'
     with pytest.raises(UserError, match="line 6"):
