@@ -94,6 +94,7 @@ def load(
     unique = latest_of_each_seed(columns)
     if len(unique) < len(columns):
         notes.append("of several runs of one recipe with one seed only the latest counts")
+    coarser = _coarser_values(store, unique, names, conditions)
     recipes.group(unique, pooled=allow_mixed)
     if separate:
         notes += _columns_apart(unique)
@@ -105,6 +106,7 @@ def load(
     if not allow_mixed and not separate:
         notes += _columns_apart(unique)
     notes += _devices_in_one_cell(unique) or _devices_in_one_column(unique)
+    notes += coarser
     return unique, list(dict.fromkeys(notes))
 
 
@@ -146,6 +148,26 @@ def _devices_in_one_column(columns: ValueColumns) -> list[str]:
     return [
         f"not all rows of a column were measured on one kind of device: {named} on {least}, others on "
         f"{' or '.join(kind for kind in sorted(mixed) if kind != least)}; choose one with --where 'device={most}'"
+    ]
+
+
+def _coarser_values(
+    store: Store, shown: ValueColumns, names: Sequence[str], conditions: Sequence[str]
+) -> list[str]:
+    """A line where what is shown was measured by a coarser arithmetic too, which `eval --precision` asked for."""
+    devices = store.coarse_devices()
+    if not devices or any(condition.key == "device" for condition in parse_conditions(conditions)):
+        return []
+    by_these = [*conditions, *(f"device={device}" for device in devices)]
+    coarse = store.metric_columns(names, by_these, every_step=True, only=("device",))
+    places = {*shown.entries("id", "step", *PLACE, "plain")}
+    hidden = [row for row in coarse.entries("device", "id", "step", *PLACE) if (*row[1:], 1) in places]
+    if not hidden:
+        return []
+    kinds = sorted({row[0] for row in hidden})
+    return [
+        f"{counted(len({row[1] for row in hidden}), 'run')} measured by {' and '.join(kinds)} too, which is not shown "
+        f"beside the values in the recipe's own precision; choose it with --where 'device={kinds[0]}'"
     ]
 
 

@@ -15,8 +15,10 @@ from gaprun.store.columns import ValueColumns
 from gaprun.store.models import Evaluation, Run, StoredMetric, Trajectory
 from gaprun.store.order import by_code
 from gaprun.store.selecting import (
+    COARSE,
     METRIC_KEYS,
     ORIGIN,
+    RECENCY,
     RUN_KEYS,
     TAG,
     choosing_among,
@@ -34,9 +36,9 @@ from gaprun.store.where import Condition, dotted_keys, is_path, is_place, lookup
 PART = 500  # ids in one statement
 LIGHT = tuple(defer(column, raiseload=True) for column in (Run.resolved_recipe, Run.environment, Run.notes))
 # What a selection needs of every row, whatever is asked for.
-NEEDED = frozenset(("id", "metric", "dataset", "split", "protocol", "task", "step", "created", "evaluation"))
+NEEDED = frozenset(("id", "metric", "dataset", "split", "protocol", "task", *RECENCY))
 # What few combinations of entries repeat in many rows: read as one JSON list.
-REPEATED = {"kind", "status", "code_version", "host", "trained_on", "measured_by", *METRIC_KEYS} - {
+REPEATED = {"kind", "status", "code_version", "host", "trained_on", "measured_by", "plain", *METRIC_KEYS} - {
     "model_hash"
 }
 
@@ -167,6 +169,13 @@ def metrics_by_evaluation(session: Session, ids: Sequence[int]) -> list[dict[str
     rows = [dict(row) for row in session.execute(query.where(Evaluation.id.in_(ids))).mappings()]
     rows.sort(key=lambda row: (row["dataset"], row["split"], row["protocol"], row["metric"]))
     return [_of_evaluation(row) for row in rows]
+
+
+def coarse_devices(session: Session) -> list[str]:
+    """The devices of evaluations by a coarser arithmetic than the recipe's own, sorted."""
+    return sorted(
+        session.scalars(select(Evaluation.device).where(Evaluation.device.contains(COARSE)).distinct())
+    )
 
 
 def metric_names(session: Session) -> list[str]:

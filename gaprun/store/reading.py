@@ -161,6 +161,10 @@ class Reading(OpenDatabase):
         """What `run_id` recorded after `step`, by column; see `following.curves_after`."""
         return self._read(lambda session: following.curves_after(session, run_id, step))
 
+    def coarse_devices(self) -> list[str]:
+        """The devices of evaluations by a coarser arithmetic that `eval --precision` asked for, sorted."""
+        return self._read(queries.coarse_devices)
+
     def metric_names(self) -> list[str]:
         """Every metric's name in the database, sorted."""
         return self._read(queries.metric_names)

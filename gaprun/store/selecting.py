@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, not_, or_, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, Select, String, case, not_, or_, select, tuple_, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from gaprun.store.columns import ValueColumns
@@ -48,16 +48,28 @@ METRIC_KEYS = {
         )
     },
 }
+
+
+# How a device says that the towers ran under autocast (`eval --precision bf16`).
+COARSE = "-autocast"
+
+
+def _plain(table: Any) -> ColumnElement[int]:
+    return case((table.device.contains(COARSE), 0), else_=1)
+
+
 # Of the evaluations of one run that agree in these, the latest counts.
 _PLACE = ("task", "dataset", "split", "protocol")
+# `plain` is 1 where the arithmetic was the recipe's own, 0 where it was a coarser one that somebody asked for.
 # `created` only says which of two is later: as the database gives it, since 100,000 datetime objects take their time.
 ORIGIN = {
     "evaluation": Evaluation.id,
+    "plain": _plain(Evaluation),
     "created": type_coerce(Evaluation.created, String),
     "measured_checkpoint": Evaluation.checkpoint_hash,
     "measured_by": Evaluation.code_version,
 }
-RECENCY = "step", "created", "evaluation"
+RECENCY = "step", "plain", "created", "evaluation"
 Choosing = Callable[[Any], list[ColumnElement[bool]]]
 
 
@@ -79,8 +91,8 @@ def latest(
         .where(
             newer.run_id == Evaluation.run_id,
             *(getattr(newer, name) == getattr(Evaluation, name) for name in _PLACE),
-            tuple_(newer.step, newer.created, newer.id)
-            > tuple_(Evaluation.step, Evaluation.created, Evaluation.id),
+            tuple_(newer.step, _plain(newer), newer.created, newer.id)
+            > tuple_(Evaluation.step, _plain(Evaluation), Evaluation.created, Evaluation.id),
             *([newer.step == Evaluation.step] if every_step else []),
             *choosing(newer),
         )
@@ -96,7 +108,10 @@ def latest(
 
 
 def recency(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What "the latest" means everywhere: the furthest step, of one step what was measured last, ties by id."""
+    """What "the latest" means everywhere: the furthest step, of one step what was measured last, ties by id.
+
+    A value by a coarser arithmetic that somebody asked for never stands for one that was measured without.
+    """
     return tuple(row[name] for name in RECENCY)
 
 
