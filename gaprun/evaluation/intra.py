@@ -18,8 +18,9 @@ def intra_retrieval(images: Array, labels: Array, *, chunk: int = 512) -> dict[s
     images (N, D), labels (N,), negative ones are left out; images that are alone in their class are candidates and
     no queries. `intra_precision@1`: the nearest other image has the query's class; `intra_recall@5`: one of the five
     nearest has; `intra_map`: mean over queries of the average precision over the whole ranking (its expectation under
-    a random order is about the class's share). An image of another class ranks first among ties. Raises UserError
-    where no class has two images.
+    a random order is about the class's share). An image of another class ranks first among ties. `intra_recall@5` is
+    left out where no query could find five images of other classes first, since any order gives 100. Raises UserError
+    where no class has two images, and below two classes.
     """
     known = labels >= 0
     rows, classes = unit_rows(images[known], "image"), labels[known]
@@ -27,6 +28,10 @@ def intra_retrieval(images: Array, labels: Array, *, chunk: int = 512) -> dict[s
     queries = np.flatnonzero(np.isin(classes, found[counts > 1]))
     if len(queries) == 0:
         raise UserError("image-to-image retrieval needs a class with two images")
+    if len(found) < 2:
+        raise UserError(
+            "image-to-image retrieval needs images of two classes: with one every answer is right"
+        )
     first, five, precision = [], [], []
     places = np.arange(1, len(rows))
     for start in range(0, len(queries), chunk):
@@ -40,8 +45,10 @@ def intra_retrieval(images: Array, labels: Array, *, chunk: int = 512) -> dict[s
             first.append(right[0])
             five.append(right[:5].any())
             precision.append(float((np.cumsum(right)[right] / places[right]).mean()))
-    return {
+    values = {
         "intra_precision@1": 100.0 * float(np.mean(first)),
-        "intra_recall@5": 100.0 * float(np.mean(five)),
         "intra_map": 100.0 * float(np.mean(precision)),
     }
+    if len(rows) - counts[counts > 1].min() >= 5:
+        values["intra_recall@5"] = 100.0 * float(np.mean(five))
+    return values

@@ -65,9 +65,14 @@ def mixed_retrieval(embeddings: Embeddings, *, seed: int = 0, chunk: int = 1024)
     queries whose item has that form. `mixed_ndcg@10`: mean of 1 / log2(1 + rank) up to rank 10 (one right answer a
     query; Jarvelin & Kekalainen 2002). `mixed_top10_image`, `_text`, `_mixture`: share of the ten first places that a
     form holds, over its share of the gallery: 1 is no preference. A tie ranks above the answer. A form that the
-    gallery lacks is left out, and so are the shares where the gallery has fewer than ten documents.
+    gallery lacks is left out, and so is what any order would give: recall@k in a gallery of k documents or fewer, the
+    shares in one of ten. Raises UserError below two documents.
     """
     gallery = build_gallery(embeddings, seed)
+    if len(gallery.documents) < 2:
+        raise UserError(
+            "mixed retrieval needs at least two captioned images: with one every query finds its item"
+        )
     rank = np.empty(len(gallery.target), dtype=np.int64)
     top = min(TOP, len(gallery.documents))
     places = np.zeros(len(FORMS))
@@ -79,14 +84,16 @@ def mixed_retrieval(embeddings: Embeddings, *, seed: int = 0, chunk: int = 1024)
         rank[part] = (scores >= own - 1e-12).sum(1)
         first = np.argpartition(-scores, top - 1, axis=1)[:, :top]
         places += np.bincount(gallery.form[first].ravel(), minlength=len(FORMS))
-    values = {f"mixed_recall@{k}": 100.0 * float((rank <= k).mean()) for k in KS}
+    values = {
+        f"mixed_recall@{k}": 100.0 * float((rank <= k).mean()) for k in KS if k < len(gallery.documents)
+    }
     gain = np.where(rank <= TOP, 1.0 / np.log2(1.0 + rank), 0.0)
     values[f"mixed_ndcg@{TOP}"] = 100.0 * math.fsum(gain) / len(gain)
     share = np.bincount(gallery.form, minlength=len(FORMS)) / len(gallery.form)
     asked = gallery.form[gallery.target]
     for number, name in enumerate(FORMS):
-        if (asked == number).any():
+        if (asked == number).any() and len(gallery.documents) > TOP:
             values[f"mixed_recall@{TOP}_{name}"] = 100.0 * float((rank[asked == number] <= TOP).mean())
-        if share[number] > 0 and top == TOP:
+        if share[number] > 0 and len(gallery.documents) > TOP:
             values[f"mixed_top{TOP}_{name}"] = float(places[number] / places.sum() / share[number])
     return values

@@ -37,20 +37,26 @@ class Ranks:
     """Ranks from 1, int64 (float64 for `expected` ties).
 
     image_rank: (M,), of its image for each caption. text_rank: (N,), of its best caption for each image, 0
-    for an image without captions (it is a candidate, not a query).
+    for an image without captions (it is a candidate, not a query). worst_text: the last rank that some image's best
+    caption could have, 1 + the captions of the others; an image's is N.
     """
 
     image_rank: Array
     text_rank: Array
+    worst_text: int
 
     def metrics(self) -> dict[str, float]:
         """image_recall@k (a caption finds its image) and text_recall@k (an image finds any of its
-        captions), both in percent, and the two median ranks."""
+        captions), both in percent, and the two median ranks. What is 100 or 1 by definition, in a gallery of k
+        candidates or fewer, is left out. Raises UserError for one image, which every query would find."""
+        if len(self.text_rank) < 2:
+            raise UserError("retrieval needs two images or more: with one every query finds its match")
         queries = self.text_rank[self.text_rank > 0]
         found: dict[str, float] = {}
-        for side, rank in (("image", self.image_rank), ("text", queries)):
-            found |= {f"{side}_recall@{k}": 100.0 * float((rank <= k).mean()) for k in KS}
-            found[f"{side}_median_rank"] = float(np.median(rank))
+        sides = (("image", self.image_rank, len(self.text_rank)), ("text", queries, self.worst_text))
+        for side, rank, worst in sides:
+            found |= {f"{side}_recall@{k}": 100.0 * float((rank <= k).mean()) for k in KS if k < worst}
+            found |= {f"{side}_median_rank": float(np.median(rank))} if worst > 1 else {}
         return found
 
 
@@ -103,8 +109,9 @@ def ranks(
     image_rank = np.empty_like(counter.image_rank)
     image_rank[order] = counter.image_rank
     text_rank = counter.text_rank
-    text_rank[np.bincount(owner, minlength=len(images)) == 0] = 0
-    return Ranks(image_rank, text_rank)
+    captions = np.bincount(owner, minlength=len(images))
+    text_rank[captions == 0] = 0
+    return Ranks(image_rank, text_rank, 1 + len(texts) - int(captions[captions > 0].min()))
 
 
 def full_retrieval(

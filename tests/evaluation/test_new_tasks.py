@@ -207,3 +207,22 @@ def test_intra_of_separate_classes_is_perfect_and_of_one_point_nothing() -> None
     assert intra_retrieval(same, np.arange(20) % 4)["intra_precision@1"] == 0
     with pytest.raises(UserError, match="two images"):
         intra_retrieval(x[:4], np.arange(4))
+    with pytest.raises(UserError, match="two classes"):
+        intra_retrieval(x[:4], np.zeros(4, dtype=int))
+
+
+def test_what_every_order_would_give_is_left_out() -> None:
+    """A collapsed model would have 100 there, which nothing can be learnt from."""
+    same = unit(np.ones((12, 4)))
+    labels = np.array(
+        [0, 0, 0, 1, 1, 1, 1, 1, -1]
+    )  # five others lie before class 0's own, three before class 1's
+    assert intra_retrieval(same[:9], labels)["intra_recall@5"] == pytest.approx(100 * 5 / 8)
+    assert "intra_recall@5" not in intra_retrieval(same[:7], labels[:7])  # four at most
+    for size, known in ((11, {1, 5, 10}), (10, {1, 5}), (5, {1}), (2, {1})):
+        found = mixed_retrieval(captioned(same[:size], same[:size], same[:size]))
+        recalls = [name.removeprefix("mixed_recall@").partition("_")[0] for name in found if "recall" in name]
+        assert set(map(int, recalls)) == known
+        assert any(name.startswith("mixed_top10") for name in found) == (size > 10)
+    with pytest.raises(UserError, match="two captioned images"):
+        mixed_retrieval(captioned(same[:1], same[:1]))

@@ -96,7 +96,41 @@ def test_images_without_captions_are_candidates_but_no_queries():
     found = ranks(x, unit([[0.9, 0.1]]), np.array([0]))
     np.testing.assert_array_equal(found.image_rank, [2])
     np.testing.assert_array_equal(found.text_rank, [1, 0, 0])
-    assert found.metrics()["text_recall@1"] == 100
+    assert found.metrics() == {
+        "image_recall@1": 0,
+        "image_median_rank": 2,
+    }  # one caption is found by definition
+
+
+def test_what_every_order_would_give_is_left_out():
+    """recall@k says nothing among k candidates or fewer; an image's own other captions are no candidates."""
+    rng = np.random.default_rng(0)
+
+    def names(captions):
+        owner = np.repeat(np.arange(len(captions)), captions)
+        x, y = (unit(rng.normal(size=(count, 4))) for count in (len(captions), len(owner)))
+        found = ranks(x, y, owner).metrics()
+        return [
+            [int(name.rpartition("@")[2]) for name in found if name.startswith(f"{side}_recall")]
+            for side in ("image", "text")
+        ]
+
+    assert names([1] * 11) == [[1, 5, 10], [1, 5, 10]]
+    assert names([1] * 10) == [[1, 5], [1, 5]]
+    assert names([5, 5]) == [[1], [1, 5]]  # the worst rank of a caption is 6
+    assert names([6, 0]) == [[1], []]
+    assert names([6, 4]) == [[1], [1, 5]]  # the image with 4 captions has 6 others
+    with pytest.raises(UserError, match="two images or more"):
+        names([3])
+    collapsed = ranks(np.ones((10, 1)), np.ones((10, 1)), np.arange(10)).metrics()
+    assert collapsed == {
+        "image_recall@1": 0,
+        "image_recall@5": 0,
+        "image_median_rank": 10,
+        "text_recall@1": 0,
+        "text_recall@5": 0,
+        "text_median_rank": 10,
+    }  # where recall@10 would have been 100
 
 
 @pytest.mark.parametrize("memory_mb", [1, 4, 64])
