@@ -87,6 +87,13 @@ class Embeddings:
         )
 
 
+def chance(labels: Array) -> float:
+    """Share of the largest class in percent, which one answer for all gets; labels (N,), negative ones left out."""
+    return (
+        100.0 * float(np.unique(labels[labels >= 0], return_counts=True)[1].max()) / int((labels >= 0).sum())
+    )
+
+
 def check_owner(owner: Array, images: int, texts: int) -> None:
     """Raise UserError unless `owner` names an existing image for each of `texts` captions."""
     if len(owner) != texts:

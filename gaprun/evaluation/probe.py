@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from gaprun.errors import UserError
-from gaprun.evaluation.embeddings import Array
+from gaprun.evaluation.embeddings import Array, chance
 from gaprun.evaluation.equal import scores_by_content
 
 PENALTIES: tuple[float, ...] = tuple(float(10.0**p) for p in range(-2, 7))
@@ -55,18 +55,19 @@ class Logistic:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """probe_top1 (percent of the test rows), the chosen C, the path as (C, validation accuracy), hits bool
-    (N,)."""
+    """probe_top1 and the share of the largest class (percent of the test rows), the chosen C, the path as (C,
+    validation accuracy), hits bool (N,)."""
 
     top1: float
     penalty: float
     path: list[tuple[float, float]]
     correct: Array
     model: Logistic
+    chance: float
 
     @property
     def metrics(self) -> dict[str, float]:
-        return {"probe_top1": self.top1, "probe_penalty": self.penalty}
+        return {"probe_top1": self.top1, "probe_chance": self.chance, "probe_penalty": self.penalty}
 
 
 class _Problem:
@@ -248,7 +249,7 @@ def linear_probe(
         penalty, start = penalties[best], models[best]
     model = fit_logistic(train_rows, train_labels, penalty, start=start, device=device)
     correct = model.correct(test_rows, test_labels)
-    return ProbeResult(100.0 * float(correct.mean()), penalty, path, correct, model)
+    return ProbeResult(100.0 * float(correct.mean()), penalty, path, correct, model, chance(test_labels))
 
 
 def _labelled(rows: Array, labels: Array, what: str) -> tuple[Array, Array]:

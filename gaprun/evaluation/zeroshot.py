@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gaprun.errors import UserError
-from gaprun.evaluation.embeddings import Array, unit_rows
+from gaprun.evaluation.embeddings import Array, chance, unit_rows
 from gaprun.evaluation.equal import scores_by_content
 
 
@@ -46,10 +46,10 @@ def class_vectors(prompt_embeddings: Array, classes: int) -> Array:
 def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_384) -> ZeroShotResult:
     """Classify images (N, D) by class vectors (K, D); labels (N,) in 0..K-1, -1 for images to leave out.
 
-    zeroshot_top1, zeroshot_top5 (absent with five classes or fewer, where it is 100 by definition) and
-    zeroshot_mean_class, the mean over the classes present of their own top-1. Ties count against the model,
-    so one that answers alike for all classes scores 0. Raises UserError for fewer than two classes (100 by
-    definition), for labels out of range or none at all.
+    zeroshot_top1, zeroshot_top5 (absent with five classes or fewer, where it is 100 by definition),
+    zeroshot_mean_class, the mean over the classes present of their own top-1, and zeroshot_chance
+    (`embeddings.chance`). Ties count against the model, so one that answers alike for all classes scores 0. Raises
+    UserError for fewer than two classes (100 by definition), for labels out of range or none at all.
     """
     classes = len(vectors)
     if classes < 2:
@@ -78,6 +78,7 @@ def zero_shot(images: Array, vectors: Array, labels: Array, *, chunk: int = 16_3
     metrics = {
         "zeroshot_top1": 100.0 * float(hits.mean()),
         "zeroshot_mean_class": 100.0 * float(per_class.mean()),
+        "zeroshot_chance": chance(labels),
     }
     if classes > 5:
         metrics["zeroshot_top5"] = 100.0 * float((rank[known] <= 5).mean())

@@ -10,12 +10,13 @@ from typing import Any
 from gaprun.comparison.statistics import Summary, settled
 from gaprun.paper.effects import Effect
 from gaprun.paper.settings import MethodSetting, Result, SetupResults
-from gaprun.tables.numbers import bracketed, signed
+from gaprun.tables.numbers import bracketed, fixed, signed
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 BASELINE = MethodSetting("baseline")
 FEWEST_SEEDS = 3
 FEWEST_SETTINGS = 5
+LITTLE = 3.0  # C6: points of accuracy
 
 
 def baseline_runs(study: SetupResults) -> list[Result]:
@@ -83,17 +84,26 @@ def columns(points: Mapping[MethodSetting, tuple[float, ...]]) -> tuple[list[flo
     return [p[0] for p in points.values()], [p[1] for p in points.values()]
 
 
-def tell_apart(points: Mapping[MethodSetting, tuple[float, ...]]) -> bool:
-    """Whether there are enough settings, and not all of them with one value of either coordinate: accuracy that is the
-    same everywhere, as at chance, says nothing of what moves it."""
-    return len(points) >= FEWEST_SETTINGS and all(len(set(map(settled, c))) > 1 for c in columns(points))
+def tells_nothing(study: SetupResults, points: Mapping[MethodSetting, tuple[float, ...]], metric: str) -> str:
+    """Why accuracies (the second of each setting's `points`) tell nothing of what moves them, or "" where they do.
 
-
-def too_little(points: Mapping[MethodSetting, tuple[float, ...]]) -> str:
-    """Why `tell_apart` does not hold, as evidence says it."""
+    There are few settings; all have one value; or none is LITTLE points above what one answer for all images gets,
+    where that was recorded with the accuracy: so near to chance no effect of that size could be seen.
+    """
     if len(points) < FEWEST_SETTINGS:
         return f"only {len(points)} settings"
-    return f"the same in all {len(points)} settings, which tells nothing"
+    if any(len(set(map(settled, column))) < 2 for column in columns(points)):
+        return f"the same in all {len(points)} settings, which tells nothing"
+    named = f"{metric.partition('_')[0]}_chance"
+    known = {r.values[named] for r in study.results if r.setting in points and named in r.values}
+    if known and study.places[named] == study.places[metric]:
+        highest = max(columns(points)[1])
+        if highest < max(known) + LITTLE:
+            return (
+                f"at chance in all {len(points)} settings, {fixed(highest, 1)} % at most where one answer for all "
+                f"images gets {fixed(max(known), 1)} %, which tells nothing"
+            )
+    return ""
 
 
 def within(interval: tuple[float, float], low: float, high: float) -> bool:

@@ -17,6 +17,7 @@ from gaprun.paper.evidence import (
     BASELINE,
     FEWEST_SEEDS,
     FEWEST_SETTINGS,
+    LITTLE,
     NOT_SUPPORTED,
     SUPPORTED,
     UNDECIDED,
@@ -29,8 +30,7 @@ from gaprun.paper.evidence import (
     gaps_of,
     matched_part,
     spread,
-    tell_apart,
-    too_little,
+    tells_nothing,
     within,
 )
 from gaprun.paper.one_curve import flt_curves, log_ratio
@@ -40,7 +40,7 @@ from gaprun.tables.numbers import bracketed, fixed, p_value, signed
 STRONGER = 1.5  # C3: how far above the learned temperature an intervention must lie
 EXPECTED_SWAPS = 10.0  # C8
 INSIDE = (0.03, 0.30)  # C5
-WIDTH, LITTLE = 0.2, 3.0  # C6: a change of the gap, and points of accuracy
+WIDTH = 0.2  # C6: a change of the gap
 WEAK = 0.3  # C7
 SAME_RATE = 0.1  # C4
 BAND = math.log(1.25)  # C9: how far from FLT's gap is the same gap
@@ -171,9 +171,10 @@ def _little_effect(study: SetupResults, paths: Paths) -> tuple[str, str, list[st
     parts, verdicts, runs = [], [], set()
     for metric, words in (("zeroshot_top1", "zero-shot"), ("probe_top1", "probe")):
         points = setting_means(study, ("gap", metric))
-        line = slope(*columns(points)) if tell_apart(points) else None
-        if line is None or line.ci95 is None:
-            parts.append(f"{words}: {too_little(points)}")
+        nothing = tells_nothing(study, points, metric)
+        line = slope(*columns(points))
+        if nothing or line is None or line.ci95 is None:
+            parts.append(f"{words}: {nothing}")
             verdicts.append(UNDECIDED)
             continue
         low, high = (WIDTH * end for end in line.ci95)
@@ -193,9 +194,10 @@ def _uniformity(study: SetupResults, paths: Paths) -> tuple[str, str, list[str]]
     parts, verdicts, runs = [], [], set()
     for metric, words in (("zeroshot_top1", "zero-shot"), ("probe_top1", "probe")):
         points = setting_means(study, ("uniformity_w2_joint", metric))
-        found = correlate(*columns(points)) if tell_apart(points) else None
-        if found is None or found.ci95 is None:
-            parts.append(f"{words}: {too_little(points)}")
+        nothing = tells_nothing(study, points, metric)
+        found = correlate(*columns(points))
+        if nothing or found is None or found.ci95 is None:
+            parts.append(f"{words}: {nothing}")
             verdicts.append(UNDECIDED)
             continue
         low, high = found.ci95

@@ -40,11 +40,13 @@ SYMBOLS = {"FLT": "tau", "TS": "end", "SLRT": "rate x", "HS": "p", "SS": "p"}
 USUAL = {"init": 0.07, "max_beta": 100.0, "start": 0.01, "renormalise": True, "rising_only": False}
 CLIP_LOSS = {"name": "clip", "weight": 1.0, "terms": []}  # any other loss or term is no method of the paper
 VARIED = ("rule", "tau", "end", "lr_factor", "probability")  # which method it is, and its value
+CHANCES = "zeroshot_chance", "probe_chance"
 METRICS = (
     "gap",
     "uniformity_w2_joint",
     "zeroshot_top1",
     "probe_top1",
+    *CHANCES,
     "image_recall@1",
     "text_recall@1",
     "temperature",
@@ -288,7 +290,8 @@ def _left_out(rows: Iterable[dict[str, Any]], places: Mapping[str, tuple[Any, ..
     """What was measured otherwise than in most runs."""
     counts: dict[str, set[str]] = {}
     for row in rows:
-        if row["value"] is not None and place_of(row) != places[row["metric"]]:
+        other = row["value"] is not None and place_of(row) != places[row["metric"]]
+        if other and row["metric"] not in CHANCES:
             counts.setdefault(row["metric"], set()).add(row["id"])
     return [
         f"{metric} of {counted(len(runs), 'run')} was measured on other data or in another way too, which is left out"

@@ -94,6 +94,42 @@ def test_accuracy_at_chance_everywhere_decides_nothing(claim):
     assert judged(claim, few, {})[1] == "zero-shot: only 4 settings; probe: only 4 settings"
 
 
+@pytest.mark.parametrize("claim", ["C6", "C7"])
+def test_accuracy_that_varies_around_chance_decides_nothing(claim):
+    """A slope near 0 among guesses is no sign of little effect: nothing could have fallen by three points."""
+
+    def verdict(top, chance, where="classes/test"):
+        runs = [
+            replace(
+                r,
+                values={"gap": 0.1 * k, "uniformity_w2_joint": 0.1 * k, "zeroshot_top1": 10 + 0.1 * (k % 2)},
+            )
+            for k, r in enumerate(flt(0))
+        ]
+        runs = [
+            replace(
+                r,
+                values=r.values
+                | {"zeroshot_chance": 10.0, "probe_top1": top - 0.1 * (k % 3), "probe_chance": chance},
+            )
+            for k, r in enumerate(runs)
+        ]
+        places = {name: "classes/test" for name in ("zeroshot_top1", "probe_top1", "zeroshot_chance")}
+        study = replace(of(runs), places=places | {"probe_chance": where})
+        found, evidence, _ = next(one.judge for one in CLAIMS if one.name == claim)(study, {})
+        return found, evidence.split("; ")
+
+    found, (zeroshot, probe) = verdict(12.9, 10.0)
+    assert found == "undecided"
+    assert zeroshot == (
+        "zero-shot: at chance in all 5 settings, 10.1 % at most where one answer for all images gets 10.0 %, "
+        "which tells nothing"
+    )
+    assert "12.9 % at most" in probe
+    for args in ((13.0, 10.0), (12.9, 9.9), (12.9, 10.0, "other/test")):
+        assert "at chance" not in verdict(*args)[1][1]
+
+
 def test_little_effect_is_shown_by_accuracies_that_differ_little():
     runs = [
         replace(

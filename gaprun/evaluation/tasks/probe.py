@@ -29,6 +29,9 @@ class Probe(Task):
     needs: ClassVar[Needs] = "labels"
     metrics: ClassVar[tuple[Metric, ...]] = (
         percentage("probe_top1", "linear probe top-1", outcome=hits("correct")),
+        percentage(
+            "probe_chance", "share of the largest class, which one answer for all gets", direction=NONE
+        ),
         Metric("probe_penalty", NONE, "C of the linear probe, chosen on held-out training images"),
     )
     fitted: ClassVar[str] = "train"

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gaprun.evaluation.outcomes import within
 from gaprun.evaluation.task import TASKS, Embedder, Measured, Needs, Task
-from gaprun.metrics import Metric, percentage
+from gaprun.metrics import NONE, Metric, percentage
 from gaprun.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ class ZeroShot(Task):
         percentage("zeroshot_top1", "zero-shot top-1", outcome=within("class_rank", 1)),
         percentage("zeroshot_top5", "zero-shot top-5", outcome=within("class_rank", 5)),
         percentage("zeroshot_mean_class", "zero-shot top-1, mean over classes"),
+        percentage(
+            "zeroshot_chance", "share of the largest class, which one answer for all gets", direction=NONE
+        ),
     )
     templates: str | list[str] | None = Field(
         None,
@@ -32,7 +35,7 @@ class ZeroShot(Task):
     )
 
     def measure(self, embedder: Embedder, split: Split, protocol: Protocol) -> Measured:
-        """zeroshot_top1, zeroshot_top5, zeroshot_mean_class in percent; details: correct or not, an image."""
+        """What `zero_shot` measures, in percent; details: correct or not, an image."""
         from gaprun.evaluation.zeroshot import zero_shot
 
         embeddings = embedder.embeddings(split)
