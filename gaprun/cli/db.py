@@ -90,13 +90,10 @@ def copy(
     SQLite and PostgreSQL in either direction. TO changes wholly or not at all; what it holds already is left
     alone. Files beside the database (checkpoints, embeddings) are not copied.
     """
-    from gaprun.store import open_store
-    from gaprun.store.copying import copy_database
+    from gaprun.store.copying import copy_between
 
     with bar("copying", "runs") as progress:
-        report = copy_database(
-            open_store(source, create=False), open_store(target), on_conflict.value, progress
-        )
+        report = copy_between(source, target, on_conflict.value, progress)
     counts = {name: len(getattr(report, name)) for name in ("copied", "replaced", "equal", "kept")}
     words = {
         "copied": "copied",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -16,6 +17,7 @@ from gaprun.cluster import asking  # noqa: F401 (the store then asks SLURM wheth
 from gaprun.errors import GaprunError
 from gaprun.leaving import leave
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMMANDS = (
     "train",
     "submit",
@@ -88,12 +90,12 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("GAPRUN_DEBUG"):
             raise
-        err_console.print(
-            f"[bold red]error:[/] {_escape(f'{type(error).__name__}: {error}'.splitlines()[0])} "
-            "(unexpected; run again with --debug for the traceback)",
-            soft_wrap=True,
-            highlight=False,
-        )
+        if isinstance(error, OSError) and error.errno in FULL:
+            told = f"{error.strerror}: what was to be printed or written is not whole; free some space"
+        else:
+            first = f"{type(error).__name__}: {error}".splitlines()[0]
+            told = f"{first} (unexpected; run again with --debug for the traceback)"
+        err_console.print(f"[bold red]error:[/] {_escape(told)}", soft_wrap=True, highlight=False)
         sys.exit(1)
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:

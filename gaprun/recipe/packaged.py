@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def nearest(name: str) -> str | None:
 
 
 def write_recipes(target: Path) -> int:
-    """Copy them below `target`; how many files. Raises UserError where one is there already, Failure on a full disk."""
+    """Copy them below `target`; how many files. Raises UserError where one is there already, Failure (and leaves none)
+    where they cannot be written."""
     folder = packaged()
     if folder is None:
         raise Failure(
@@ -62,9 +64,19 @@ def write_recipes(target: Path) -> int:
     there = next((target / file for file in files if (target / file).exists()), None)
     if there is not None:
         raise UserError(f"{there} is there already and is left as it is: name another folder")
+    absent = [
+        one
+        for one in {target, *target.parents, *(target / file.parent for file in files)}
+        if not one.exists()
+    ]
     try:
         for file in files:
             write_atomically(target / file, partial(shutil.copyfile, folder / file))
     except OSError as error:
+        for file in files:
+            (target / file).unlink(missing_ok=True)
+        for one in sorted(absent, reverse=True):
+            with suppress(OSError):  # somebody else's file came in meanwhile
+                one.rmdir()
         raise Failure(f"{target} cannot be written: {error.strerror or error}") from None
     return len(files)

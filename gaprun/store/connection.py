@@ -8,6 +8,7 @@ behind them.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +79,16 @@ class OpenDatabase:
     def close(self) -> None:
         """Let go of the file (SQLite then puts its write-ahead log away); the store opens it again when used."""
         self.engine.dispose()
+
+    def fold_log(self) -> None:
+        """Put all of SQLite's write-ahead log into the file itself. Raises Failure where the disk is full."""
+        connection = self.engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise Failure(f"database {self.place.name}: {error}") from None
+        finally:
+            connection.close()
 
     @cached_property
     def identity(self) -> str:

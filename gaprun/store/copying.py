@@ -8,18 +8,21 @@ where they are: only the database is copied.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
 from gaprun.errors import Failure, UserError
-from gaprun.files import inner_path, plain_name
+from gaprun.files import inner_path, plain_name, write_atomically
 from gaprun.store.content import TABLES, Content, Rows, batches, by_run, read_rows, run_ids
-from gaprun.store.database import Store
+from gaprun.store.database import Store, open_place, open_store
 from gaprun.store.engine import retried
 from gaprun.store.models import Base, Evaluation, Run
+from gaprun.store.place import Place, check_file, locate, remove_logs
 from gaprun.store.texts import check_texts
 
 Conflict = Literal["error", "keep", "replace"]
@@ -44,6 +47,44 @@ class CopyReport:
     equal: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     content: Content = field(default_factory=Content)
+
+
+def copy_between(
+    source: str | None, target: str, on_conflict: Conflict = "error", progress: Progress | None = None
+) -> CopyReport:
+    """`copy_database` from one database to another, each a SQLite file or URL.
+
+    A SQLite file that is not there yet appears whole or not at all. Raises as `copy_database` and `open_store`.
+    """
+    with closing(open_store(source, create=False)) as theirs:
+        place = check_file(locate(target), create=True)
+        if place.path is None or place.path.exists():
+            with closing(open_place(place)) as ours:
+                return copy_database(theirs, ours, on_conflict, progress)
+        return _into_new_file(theirs, place, place.path, on_conflict, progress)
+
+
+def _into_new_file(
+    source: Store, place: Place, path: Path, on_conflict: Conflict, progress: Progress | None
+) -> CopyReport:
+    reports: list[CopyReport] = []
+
+    def write(temporary: Path) -> None:
+        try:
+            beside = replace(locate(str(temporary)), name=place.name)
+            with closing(open_place(beside)) as ours:
+                reports.append(copy_database(source, ours, on_conflict, progress))
+                ours.fold_log()
+            if path.exists():
+                raise UserError(f"{place.name} was made by another program meanwhile: nothing was copied")
+        finally:
+            remove_logs(temporary)
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise Failure(f"{place.name} cannot be written: {error.strerror or error}") from None
+    return reports[0]
 
 
 def copy_database(

@@ -20,7 +20,7 @@ from gaprun.store import claims
 from gaprun.store.engine import make_engine
 from gaprun.store.liveness import this_host
 from gaprun.store.models import STATUSES, Evaluation, Run, StoredMetric, Trajectory
-from gaprun.store.place import check_file, locate
+from gaprun.store.place import Place, check_file, locate
 from gaprun.store.reading import TRAJECTORY_COLUMNS, Reading, by_key
 from gaprun.store.schema import ensure_schema
 from gaprun.store.texts import check_texts
@@ -35,7 +35,11 @@ def open_store(url: str | None = None, create: bool = True, write: bool = True) 
     Raises UserError for what cannot be a store: a missing file, a folder, another program's database, a newer
     gaprun's.
     """
-    place = check_file(locate(url), create and write, write)
+    return open_place(check_file(locate(url), create and write, write), create)
+
+
+def open_place(place: Place, create: bool = True) -> Store:
+    """The store at a place that was looked at (`check_file`); see `open_store`."""
     engine = make_engine(place)
     backup = ensure_schema(engine, place, create)
     return Store(place, engine, backup)

@@ -124,6 +124,12 @@ def first_step() -> str:
     return "run `gaprun train RECIPE` first" + f", or look at --db {example}" * example.is_file()
 
 
+def remove_logs(path: Path) -> None:
+    """Remove what SQLite leaves beside a file that was given up."""
+    for ending in ("-wal", "-shm", "-journal"):
+        path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
+
+
 def _check_new(place: Place, path: Path, create: bool) -> Place:
     if not create:
         state = "is empty" if path.exists() else "does not exist"

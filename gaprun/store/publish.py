@@ -23,6 +23,7 @@ from gaprun.files import check_replaceable
 from gaprun.store.copying import copy_database
 from gaprun.store.database import open_store
 from gaprun.store.liveness import this_host
+from gaprun.store.place import remove_logs
 from gaprun.store.schema import TABLES
 
 # Keys of notes and environments whose values say where something ran.
@@ -64,8 +65,8 @@ def publish(sources: Sequence[Path], target: Path) -> None:
     except (sqlite3.Error, OSError) as error:
         raise UserError(f"{target}: could not be written ({error})") from None
     finally:
-        for ending in ("", "-wal", "-shm"):
-            temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        remove_logs(temporary)
 
 
 def _merged(sources: Sequence[Path], target: Path) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from gaprun.errors import Failure, UserError
+from gaprun.files import write_atomically
 from gaprun.store.engine import BUSY_SECONDS, explain, journal_mode_for, retried
-from gaprun.store.place import Place, first_step
+from gaprun.store.place import Place, first_step, remove_logs
 
 HEAD = "0005"
 TABLES = {"runs", "evaluations", "metrics", "trajectory"}  # since the first version
@@ -166,12 +168,16 @@ def _back_up(path: Path, version: str) -> Path:
     """A complete copy of the SQLite file beside it; the migration's lock keeps writers out."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     target = path.with_name(f"{path.name}.before-{HEAD}-from-{version}-{stamp}")
+
+    def write(temporary: Path) -> None:
+        try:
+            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(temporary)) as copy:
+                source.backup(copy)
+        finally:
+            remove_logs(temporary)
+
     try:
-        source, copy = sqlite3.connect(path), sqlite3.connect(target)
-        with source, copy:
-            source.backup(copy)
-        source.close()
-        copy.close()
+        write_atomically(target, write)
     except (OSError, sqlite3.Error) as error:
         raise Failure(f"database {path} needs an upgrade, but its backup {target} failed: {error}") from None
     return target
