@@ -1,8 +1,7 @@
 """Opening a foreign result file: which format it is of, and that it can be read at all, in one line where it cannot.
 
 Formats are told by the file's ending and content: results.jsonl of open_clip_train, JSON or CSV of CLIP_benchmark, the
-tables that open_clip publishes (docs/openclip_results.csv and its sisters), JSON of
-mteb, W&B's summary and CSVs.
+tables that open_clip publishes (docs/openclip_results.csv and its sisters), JSON of mteb, W&B's summary and CSVs.
 """
 
 from __future__ import annotations
@@ -72,6 +71,11 @@ def _text(path: Path) -> str:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if content.startswith(b"SQLite format 3\0"):
+        raise UserError(
+            f"{path}: a database, not a result file: `gaprun db copy {path} TARGET` brings gaprun's runs from one "
+            f"database into another, `gaprun runs import sqlite:///{path}` MLflow's"
+        )
     if len(content) > MOST_BYTES:
         raise UserError(f"{path}: larger than {MOST_BYTES // 2**20} MiB, so not a result file")
     try:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, Column, DateTime, Float, Integer, String, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from gaprun.errors import UserError
 from gaprun.files import replace_archive, replace_folder
 from gaprun.spreadsheet import csv_cell, text_of
 from gaprun.store.content import Rows
+from gaprun.store.earlier import upgraded
 from gaprun.store.models import Base
 from gaprun.store.order import by_code
 from gaprun.store.standing import LOST, lost_runs
@@ -91,31 +93,55 @@ def _write_table(
 
 
 def read_export(source: Path) -> Rows:
-    """The rows of an export in CSV, a folder or a .zip, as they were. Raises UserError, naming file and line."""
-    return {name: list(_read_table(source, name)) for name in TABLES}
-
-
-def _read_table(source: Path, name: str) -> Iterator[dict[str, Any]]:
-    where = f"{source}, {name}.csv"
-    columns = Base.metadata.tables[name].columns
-    reader = csv.reader(io.StringIO(_text_of_part(source, f"{name}.csv"), newline=""), strict=True)
+    """The rows of an export in CSV, a folder or a .zip, as they were; those of an earlier gaprun as a database of its
+    would be upgraded. Raises UserError, naming file and line."""
+    rows: Rows = {}
+    columns: dict[str, set[str]] = {}
+    for name in TABLES:
+        where = f"{source}, {name}.csv"
+        reader = csv.reader(io.StringIO(_text_of_part(source, f"{name}.csv"), newline=""), strict=True)
+        try:
+            header = next(reader, [])
+            columns[name] = set(header)
+            if _strange(name, columns) or len(columns[name]) < len(header):
+                raise UserError(_of_another_version(source, columns))
+            rows[name] = list(_rows(reader, header, name, where))
+        except (csv.Error, ValueError) as error:
+            raise UserError(f"{where}, line {reader.line_num}: damaged ({error})") from None
+    if not any(_absent(name, columns) for name in TABLES):
+        return rows
     try:
-        header = next(reader, [])
-        absent = [column.name for column in columns if column.name not in header and not column.nullable]
-        strange = sorted(set(header) - set(columns.keys()))
-        if absent or strange or len(set(header)) < len(header):
+        found = upgraded(rows, columns)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise UserError(f"{source}: its tables do not fit each other ({reason})") from None
+    if found is None:
+        raise UserError(_of_another_version(source, columns))
+    return found
+
+
+def _absent(table: str, columns: dict[str, set[str]]) -> list[str]:
+    return [name for name in Base.metadata.tables[table].columns.keys() if name not in columns[table]]
+
+
+def _strange(table: str, columns: dict[str, set[str]]) -> list[str]:
+    return sorted(columns[table] - set(Base.metadata.tables[table].columns.keys()))
+
+
+def _of_another_version(source: Path, columns: dict[str, set[str]]) -> str:
+    table = next((name for name in columns if _strange(name, columns) or _absent(name, columns)), "runs")
+    names = ", ".join(_absent(table, columns) + _strange(table, columns)) or "one stands twice"
+    return f"{source}, {table}.csv: its columns are of another version of gaprun ({names}), and of none before this one"
+
+
+def _rows(reader: Any, header: Sequence[str], table: str, where: str) -> Iterator[dict[str, Any]]:
+    columns = Base.metadata.tables[table].columns
+    for cells in reader:
+        if len(cells) != len(header):
             raise UserError(
-                f"{where}: its columns are of another version of gaprun ({', '.join(absent + strange)})"
+                f"{where}, line {reader.line_num}: {len(cells)} fields, the header has {len(header)}"
             )
-        for cells in reader:
-            if len(cells) != len(header):
-                raise UserError(
-                    f"{where}, line {reader.line_num}: {len(cells)} fields, the header has {len(header)}"
-                )
-            found = dict(zip(header, cells, strict=True))
-            yield {column.name: _value(found.get(column.name, ""), column) for column in columns}
-    except (csv.Error, ValueError) as error:
-        raise UserError(f"{where}, line {reader.line_num}: damaged ({error})") from None
+        yield {name: _value(cell, columns[name]) for name, cell in zip(header, cells, strict=True)}
 
 
 def _text_of_part(source: Path, part: str) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.engine import Connection
@@ -20,6 +22,9 @@ from gaprun.errors import Failure, UserError
 from gaprun.files import write_atomically
 from gaprun.store.engine import BUSY_SECONDS, explain, journal_mode_for, retried
 from gaprun.store.place import Place, first_step, remove_logs
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 HEAD = "0005"
 TABLES = {"runs", "evaluations", "metrics", "trajectory"}  # since the first version
@@ -144,24 +149,46 @@ def _create(connection: Connection) -> None:
     connection.execute(text("INSERT INTO identity VALUES (:id)"), {"id": uuid.uuid4().hex})
 
 
-def _migrate(connection: Connection, place: Place, version: str) -> Path | None:
-    from alembic.config import Config
-    from alembic.runtime.environment import EnvironmentContext
-    from alembic.script import ScriptDirectory
+def create_earlier(connection: Connection, enough: Callable[[Connection], bool]) -> bool:
+    """Give an empty database the schema of the first version for which `enough` says yes; whether there is one."""
+    script = _script()
+    for revision in reversed(list(script.walk_revisions())):
+        _upgrade(connection, script, revision.revision)
+        if enough(connection):
+            return True
+    return False
 
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    script = ScriptDirectory.from_config(config)
+
+def _migrate(connection: Connection, place: Place, version: str) -> Path | None:
+    script = _script()
     if version not in {revision.revision for revision in script.walk_revisions()}:
         raise UserError(
             f"database {place.name} was written by a newer gaprun (its schema is {version}, "
             f"this gaprun knows {HEAD}): upgrade gaprun, or name another database with --db"
         )
     backup = _back_up(place.path, version) if place.path is not None else None
-    with EnvironmentContext(config, script, fn=lambda rev, _: script._upgrade_revs(HEAD, rev)) as environment:
+    _upgrade(connection, script, HEAD)
+    return backup
+
+
+def _script() -> ScriptDirectory:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return ScriptDirectory.from_config(config)
+
+
+def _upgrade(connection: Connection, script: ScriptDirectory, version: str) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+
+    with EnvironmentContext(
+        Config(), script, fn=lambda rev, _: script._upgrade_revs(version, rev)
+    ) as environment:
         environment.configure(connection=connection, transactional_ddl=True, render_as_batch=True)
         environment.run_migrations()
-    return backup
 
 
 def _back_up(path: Path, version: str) -> Path:
