@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 import sqlite3
@@ -24,6 +25,12 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 60.0
 RETRY_SECONDS = 60.0
+SILENT_SECONDS = 1.0
+# What a server, or the lack of one by that name, says to a connection that will never be taken.
+_REFUSALS = (
+    "authentication", "does not exist", "no pg_hba.conf entry", "name or service not known",
+    "does not support ssl", "certificate",
+)  # fmt: skip
 NETWORK_FILE_SYSTEMS = {
     "nfs",
     "nfs4",
@@ -120,17 +127,26 @@ def _file_system(path: Path) -> str:
 def retried(work: Callable[[], T], name: str) -> T:
     """`work()`, repeated while the database `name` is locked or away, for about a minute; then Failure.
 
+    A server that stays away for longer than SILENT_SECONDS is said to be waited for, as a warning.
+
     `work` is one whole transaction and idempotent: after a lost connection nobody knows whether it was
     committed.
     """
-    deadline = time.monotonic() + RETRY_SECONDS
+    begun, told = time.monotonic(), False
     delay = 0.02
     while True:
         try:
             return work()
         except DBAPIError as error:
-            if not _worth_retrying(error) or time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if not _worth_retrying(error) or waited > RETRY_SECONDS:
                 raise explain(error, name) from error
+            if waited > SILENT_SECONDS and not told and not isinstance(error.orig, sqlite3.Error):
+                told = True
+                logging.getLogger(__name__).warning(
+                    "note: database %s does not answer (%s); trying again for up to %.0f s",
+                    name, _first_line(error), RETRY_SECONDS,
+                )  # fmt: skip
         except StatementError as error:
             if isinstance(error.orig, GaprunError):  # of a parameter that was refused
                 raise error.orig from None
@@ -156,13 +172,17 @@ def _worth_retrying(error: DBAPIError) -> bool:
         "23505",
     ):  # lost a race: serialisation, deadlock, the same row inserted twice
         return True
-    refused = state.startswith(("28", "3D")) or "authentication" in text or "does not exist" in text
+    refused = state.startswith(("28", "3D")) or any(words in text for words in _REFUSALS)
     return isinstance(error, OperationalError) and not refused
+
+
+def _first_line(error: DBAPIError) -> str:
+    return (str(error.orig).strip().splitlines() or ["unknown error"])[0]
 
 
 def explain(error: DBAPIError, name: str) -> GaprunError:
     """The one line that a person needs about a driver's error on database `name`."""
-    first = (str(error.orig).strip().splitlines() or ["unknown error"])[0]
+    first = _first_line(error)
     if "malformed" in first or "not a database" in first:
         return UserError(f"{name} is damaged or not a database ({first}): name another one with --db")
     if "unable to open" in first:

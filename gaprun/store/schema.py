@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gaprun.errors import Failure, UserError
 from gaprun.files import write_atomically
-from gaprun.store.engine import BUSY_SECONDS, explain, journal_mode_for, retried
+from gaprun.store.engine import BUSY_SECONDS, journal_mode_for, retried
 from gaprun.store.place import Place, first_step, remove_logs
 
 if TYPE_CHECKING:
@@ -47,20 +47,23 @@ def version_of(connection: Connection) -> str | None:
 def ensure_schema(engine: Engine, place: Place, create: bool) -> Path | None:
     """Create, migrate or accept the database; the backup that a migration of a SQLite file left, if any.
 
+    A server that is away is waited for (`retried`).
+
     Raises UserError for a database of a newer gaprun, of another program, or (unless `create`) without
     tables.
     """
-    try:
+
+    def look() -> bool:
         with engine.connect() as connection:
             version = version_of(connection)
-            if version == HEAD:
-                return None
             if version is None:
                 _check_fresh(connection, place, create)
-            else:
+            elif version != HEAD:
                 _check_ours(connection, place)
-    except DBAPIError as error:
-        raise explain(error, place.name) from error
+            return version == HEAD
+
+    if retried(look, place.name):
+        return None
     if place.read_only:
         raise UserError(
             f"database {place.name} is of an older gaprun: `gaprun db upgrade` brings it up to date, or (where it is "

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -11,8 +12,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from gaprun.errors import Failure
 from gaprun.protocols import FULL
@@ -215,3 +218,66 @@ def test_a_server_restart_in_the_middle_of_writing_loses_nothing(own_server, mod
         losses = [row["loss"] for row in store.trajectory(run.id)]
         assert losses == [number + step / 1000 for step in range(steps)]
     assert sorted(row["value"] for row in store.metric_rows(["gap"])) == [n / 10 for n in range(writers)]
+
+
+def test_opening_waits_for_a_server_that_is_away_for_a_moment(own_server, monkeypatch, caplog):
+    """A job whose first question comes while the server restarts failed at once; later ones were asked again."""
+    monkeypatch.setattr(engine, "SILENT_SECONDS", 0.0)
+    own_server.stop()
+    starting = threading.Timer(0.5, own_server.start)
+    starting.start()
+    try:
+        assert open_store(own_server.url).runs() == []
+    finally:
+        starting.join()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("note: database postgresql+psycopg://gaprun@/postgres?host=")
+    assert " does not answer (connection is bad: " in said
+    assert said.endswith("; trying again for up to 60 s") and "\n" not in said
+
+
+def test_a_server_that_stays_away_is_one_line(own_server, monkeypatch):
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.2)
+    own_server.stop()
+    with pytest.raises(Failure, match="^database postgresql.*: connection") as caught:
+        open_store(own_server.url)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        ('connection failed: FATAL:  password authentication failed for user "me"', False),
+        ('connection failed: FATAL:  database "results" does not exist', False),
+        ('connection failed: FATAL:  role "me" does not exist', False),
+        ('connection failed: FATAL:  no pg_hba.conf entry for host "10.0.0.7", user "me"', False),
+        ("failed to resolve host 'srv': [Errno -2] Name or service not known", False),
+        ("connection failed: server does not support SSL, but SSL was required", False),
+        ("failed to resolve host 'srv': [Errno -3] Temporary failure in name resolution", True),
+        ("connection failed: Connection refused\n\tIs the server running on that host?", True),
+        ("connection failed: FATAL:  the database system is starting up", True),
+        ("connection timeout expired", True),
+    ],
+)
+def test_what_will_never_be_answered_is_not_asked_again(said, again, monkeypatch):
+    error = OperationalError("SELECT 1", {}, psycopg.OperationalError(said))
+    monkeypatch.setattr(engine.time, "sleep", lambda seconds: pytest.fail("it waited") if not again else None)
+    answers = iter([error, "there"])
+
+    def ask():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    if again:
+        assert engine.retried(ask, "results") == "there"
+    else:
+        with pytest.raises(Failure, match=f"^database results: {re.escape(said)}$"):
+            engine.retried(ask, "results")
+
+
+def test_a_missing_database_of_a_server_is_said_at_once(own_server, monkeypatch):
+    monkeypatch.setattr(engine.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    with pytest.raises(Failure, match='database "nobody" does not exist'):
+        open_store(make_url(own_server.url).set(database="nobody").render_as_string(hide_password=False))

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from gaprun.errors import Failure, UserError
-from gaprun.store import open_store
+from gaprun.store import engine, open_store
 from gaprun.store.engine import _file_system, journal_mode_for
 from gaprun.store.info import describe
 from gaprun.store.place import _is_open_here, locate
@@ -89,8 +89,9 @@ def test_wrong_places_are_one_clear_line_and_stay_as_they_are(tmp_path, create):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_server_that_is_not_there_is_one_clear_line():
+def test_a_server_that_is_not_there_is_one_clear_line(monkeypatch):
     pytest.importorskip("psycopg")
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.0)
     with pytest.raises(Failure) as caught:
         open_store("postgresql://me:secret@127.0.0.1:1/nothing")
     assert "127.0.0.1" in str(caught.value) and "secret" not in str(caught.value)
