@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gaprun.data.split import data_root, list_splits, open_split, read_index
 from gaprun.doctor.result import CheckResult, State
-from gaprun.errors import GaprunError
+from gaprun.errors import GaprunError, UserError
 
 FEW_BYTES, LITTLE_BYTES = 2**30, 20 * 2**30
 MAKE_DATA = (
@@ -74,6 +74,7 @@ def _look_inside(db: str | None) -> Iterator[CheckResult]:
     from gaprun.store.engine import explain, make_engine
     from gaprun.store.info import describe
     from gaprun.store.place import check_file, locate
+    from gaprun.store.rights import check_rights
 
     try:
         facts = describe(db)
@@ -99,7 +100,9 @@ def _look_inside(db: str | None) -> Iterator[CheckResult]:
             )
             return
         try:
-            with make_engine(place).execution_options(gaprun_write=True).connect() as connection:
+            engine = make_engine(place)
+            check_rights(engine, place.name)
+            with engine.execution_options(gaprun_write=True).connect() as connection:
                 connection.exec_driver_sql("UPDATE runs SET step = step WHERE 1 = 0")
                 connection.rollback()
         except DBAPIError as error:
@@ -107,6 +110,9 @@ def _look_inside(db: str | None) -> Iterator[CheckResult]:
             yield CheckResult(
                 "database", "fail", said, "ask its owner for the right to write, or name another"
             )
+            return
+        except UserError as error:
+            yield CheckResult("database", "fail", str(error))
             return
         yield CheckResult("database", "ok", f"{name}: {facts['runs']} runs, schema {here}, writable")
     except GaprunError as error:

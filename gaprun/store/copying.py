@@ -23,6 +23,7 @@ from gaprun.store.database import Store, open_place, open_store
 from gaprun.store.engine import retried
 from gaprun.store.models import Base, Evaluation, Run
 from gaprun.store.place import Place, check_file, locate, remove_logs
+from gaprun.store.rights import check_rights
 from gaprun.store.texts import check_texts
 
 Conflict = Literal["error", "keep", "replace"]
@@ -101,6 +102,7 @@ def copy_database(
         raise UserError(f"{source.place.name} cannot be copied onto itself: name another database")
     if target.place.read_only:
         raise UserError(f"database {target.place.name} is read-only: name one that can be written")
+    check_rights(target.engine, target.place.name)
     reading = source.engine.execution_options()
     if source.place.path is None:
         reading = reading.execution_options(isolation_level="REPEATABLE READ")

@@ -22,6 +22,7 @@ from gaprun.store.liveness import this_host
 from gaprun.store.models import STATUSES, Evaluation, Run, StoredMetric, Trajectory
 from gaprun.store.place import Place, check_file, locate
 from gaprun.store.reading import TRAJECTORY_COLUMNS, Reading, by_key
+from gaprun.store.rights import check_rights
 from gaprun.store.schema import ensure_schema
 from gaprun.store.texts import check_texts
 from gaprun.store.values import EvaluationKey, NewRun
@@ -53,8 +54,10 @@ class Store(Reading):
 
         A training that is finished stays so, with its dates and code: its claim is to measure it. What another
         process has taken over meanwhile raises ClaimLost at this one's next write. Raises UserError while another
-        process is at it; one that cannot be looked up is watched for a while first.
+        process is at it (one that cannot be looked up is watched for a while first), and where this user may not
+        write all that a run has.
         """
+        check_rights(self.engine, self.place.name)
         watched: claims.Beat | None = None
         while True:
             seen = self._write(partial(self._begin, run, watched))

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from gaprun.store import claims
 from gaprun.store.models import Run
+from gaprun.store.rights import check_rights
 from gaprun.store.values import NewRun
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ def enqueue(store: Store, runs: Sequence[NewRun], note: dict[str, Any]) -> None:
 
     A finished run, which waits to be measured, stays finished.
 
-    `note` says what they wait for (`cluster`, and `job`, or `host` and `pid`).
+    `note` says what they wait for (`cluster`, and `job`, or `host` and `pid`). Raises UserError where this user may not
+    write all that a run has.
     """
+    check_rights(store.engine, store.place.name)
 
     def work(session: Session) -> None:
         now = datetime.now(UTC)
