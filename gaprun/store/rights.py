@@ -31,7 +31,7 @@ _SEQUENCE = text(
 
 
 def check_rights(engine: Engine, name: str) -> None:
-    """Raise UserError naming what the user of the PostgreSQL database `name` lacks to store runs (SQLite has no users)."""
+    """Raise UserError naming what the user of PostgreSQL database `name` lacks to store runs. SQLite has no users."""
     if engine.dialect.name != "postgresql":
         return
     try:
