@@ -34,7 +34,7 @@ def run_all(
     """
     from gaprun.jobs.parallel import run_jobs
 
-    good, bad = checked(jobs, lambda job: _check(job, store, devices[0]), fail_fast)
+    good, bad = checked(jobs, lambda job: _check(job, store, devices[0], True), fail_fast)
     _shown(
         good,
         [*refused, *bad],
@@ -54,7 +54,7 @@ def run_together(
     there are none."""
     from gaprun.jobs.parallel import run_shared
 
-    good, bad = checked(jobs, lambda job: _check(job, store, device), fail_fast)
+    good, bad = checked(jobs, lambda job: _check(job, store, device, False), fail_fast)
     _shown(
         good,
         [*refused, *bad],
@@ -92,15 +92,18 @@ def checked(
     return good, bad
 
 
-def _check(job: Job, store: Store, device: str) -> None:
-    """Raise UserError for what can be known to be wrong with a job before it starts."""
+def _check(job: Job, store: Store, device: str, alone: bool) -> None:
+    """Raise UserError for what can be known to be wrong with a job before it starts, `alone` in one process or not."""
     from gaprun.jobs.preflight import prepare_job
     from gaprun.model.frozen import trained_parameters
     from gaprun.model.towers import tokenizer_for
     from gaprun.runtime.environment import check_precision, pick_device
+    from gaprun.training.alone import check_micro_batch
 
     where = pick_device(device)
-    prepare_job(job, store)
+    ready = prepare_job(job, store)
+    if alone:  # several processes share the statistics of a batch
+        check_micro_batch(job.recipe, ready.length)
     check_precision(job.recipe.compute, where)
     tokenizer_for(job.recipe.model)
     if job.recipe.model.freeze is not None:

@@ -82,7 +82,7 @@ def train(
     if dry_run:
         from gaprun.jobs.plan import plan_rows, plan_table
 
-        show(plan_table(plan_rows(jobs, db)), how)
+        show(plan_table(plan_rows(jobs, db, alone=not is_shared() and (processes or 1) == 1)), how)
         return
     from gaprun.cli.running import (
         checked,

@@ -13,6 +13,7 @@ from gaprun.jobs.preflight import Prepared, prepare_job
 from gaprun.recipe.jobs import Job
 from gaprun.tables import Heading, Table
 from gaprun.tables.numbers import counted
+from gaprun.training.alone import check_micro_batch
 
 if TYPE_CHECKING:
     from gaprun.store.models import Run
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
-    """One dictionary a job; what only the data can tell is None where a training split (`absent`) is not there yet."""
+def plan_rows(jobs: list[Job], db: str | None, alone: bool = True) -> list[dict[str, Any]]:
+    """One dictionary a job; what only the data can tell is None where a training split (`absent`) is not there yet.
+
+    alone: whether one process trains a job, and not several together.
+    """
     there = _runs(db)
     parameters: dict[str, tuple[int, int | None]] = {}
     kept: dict[str, float | None] = {}
@@ -31,6 +35,8 @@ def plan_rows(jobs: list[Job], db: str | None) -> list[dict[str, Any]]:
         absent = next((ref for ref in recipe.data.sets if not is_there(ref)), None)
         ready = None if absent else prepare_job(job)
         length = ready.length if ready else None
+        if alone:  # several share the statistics of a batch
+            check_micro_batch(recipe, length)
         batch = recipe.schedule.batch_size
         model = recipe.model.model_dump_json()
         if model not in parameters:

@@ -20,6 +20,7 @@ from gaprun.runtime.environment import code_version, environment, pick_device, p
 from gaprun.runtime.events import Event, Interrupted, Report, StopRequest, quietly
 from gaprun.store import Store
 from gaprun.store.claims import ClaimLost
+from gaprun.training.alone import check_micro_batch
 from gaprun.training.loop import train_steps
 from gaprun.training.state import TrainState, check_shared
 
@@ -40,6 +41,8 @@ def run_job(job: Job, store: Store, device_name: str, report: Report, world: Wor
             prepare(job.recipe.compute, device)
             ready = prepare_job(job, store if world.first else None)
             check_shared(ready.length, world)
+            if world.size == 1:  # several share their statistics
+                check_micro_batch(job.recipe, ready.length)
             return ready
 
         ready = world.together(check)

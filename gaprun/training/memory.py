@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
-from gaprun.model.frozen import freeze
+from gaprun.model.frozen import freeze, training_mode
 from gaprun.model.towers import build_towers
 from gaprun.recipe.schema import Recipe
 
@@ -25,20 +25,29 @@ def activation_bytes(recipe: Recipe, pairs: int | None = None) -> int:
     space and what an allocator leaves unused come on top. The `used` vocabulary counts as full.
     """
     pairs = pairs or recipe.schedule.batch_size
-    rows = min(recipe.compute.micro_batch or pairs, pairs)
-    kind = "cuda" if torch.backends.cuda.is_built() else "cpu"  # what is cast, and to what, differs a little
-    with torch.device("meta"):
-        towers = build_towers(recipe.model.model_copy(update={"pretrained": None}))
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
+    weights = run_without_values(recipe, min(recipe.compute.micro_batch or pairs, pairs), keep)
+    return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
+
+
+def run_without_values(
+    recipe: Recipe, rows: int, keep: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> set[int]:
+    """Run the towers on `rows` pairs without values; what is saved for a backward pass goes through `keep`. Returns the
+    numbers of the weights' storages."""
+    kind = "cuda" if torch.backends.cuda.is_built() else "cpu"  # what is cast, and to what, differs a little
+    with torch.device("meta"):
+        towers = build_towers(recipe.model.model_copy(update={"pretrained": None}))
     with FakeTensorMode(allow_non_fake_inputs=True):
-        clip = towers.clip.train()
+        clip = towers.clip
         _move(clip, kind)
         freeze(clip, recipe.model.freeze)
+        training_mode(clip, recipe.model.freeze)
         weights = {p.untyped_storage()._cdata for p in clip.parameters()}
         size = towers.image_size
         images = torch.empty(rows, 3, size, size, device=kind)
@@ -48,7 +57,7 @@ def activation_bytes(recipe: Recipe, pairs: int | None = None) -> int:
         with _autocast(kind, recipe.compute.precision), saved_tensors_hooks(keep, lambda tensor: tensor):
             features = clip.encode_image(images), towers.encode_text(tokens)
         del features
-        return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
+        return weights
 
 
 def _move(module: nn.Module, kind: str) -> None:

@@ -25,6 +25,7 @@ from gaprun.model.temperature import Learned
 from gaprun.model.towers import Towers
 from gaprun.recipe.schema import Recipe
 from gaprun.runtime.distributed import ALONE, World, in_contact
+from gaprun.training.alone import alone_in_batch
 from gaprun.training.average import WeightAverage
 from gaprun.training.batchnorm import statistics_kept, synchronised
 from gaprun.training.encoding import Encoding
@@ -118,10 +119,7 @@ class TrainState:
             except ValueError as error:
                 if len(chunks) == 1 or len(chunks[k][1]) > 1:
                     raise
-                raise UserError(
-                    f"compute.micro_batch: {size} leaves one of {len(batch.tokens)} pairs alone, and a batch "
-                    f"normalisation has no statistics of one value ({error}); choose another micro_batch"
-                ) from error
+                raise alone_in_batch(size, len(batch.tokens), error) from error
 
         if len(chunks) == 1:
             addend, clouds = self._adding_up(lambda: self._addend(batch, *encode(0)))

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from gaprun.errors import UserError
 from gaprun.jobs.plan import too_large
 from gaprun.model.towers import build_towers
 from gaprun.recipe.schema import Recipe
+from gaprun.training.alone import check_micro_batch
+from gaprun.training.length import run_length
 from gaprun.training.memory import activation_bytes
 
 SMALL = {"vision": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}, "embed_dim": 16}
@@ -76,3 +79,43 @@ def test_what_a_card_cannot_hold_is_named_with_the_way_out() -> None:
     (line,) = too_large([row | {"cache_device_gib": 22.0}], 140.0)
     assert "132 GiB beside a cache of 22 GiB" in line and line.endswith("or data.cache=memory")
     assert too_large([row | {"activation_memory_gib": None}], 79.0) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "compute", "said"),
+    [
+        (SMALL, 32, {"micro_batch": 31}, "compute.micro_batch: 31 leaves one of 32 pairs alone"),
+        (SMALL, 32, {"micro_batch": 1}, "compute.micro_batch: 1 leaves one of 32 pairs alone"),
+        (SMALL, 33, {"micro_batch": 8}, "compute.micro_batch: 8 leaves one of 33 pairs alone"),
+        (SMALL, 32, {"micro_batch": 8}, None),
+        (SMALL, 33, {}, None),
+        (SMALL, 33, {"micro_batch": 33}, None),
+        (VIT, 32, {"micro_batch": 31}, None),  # without batch normalisation
+        # The last stage has four values a channel of one picture, which is enough.
+        (SMALL | {"vision": SMALL["vision"] | {"image_size": 64}}, 32, {"micro_batch": 31}, None),
+    ],
+)
+def test_a_pair_alone_under_a_batch_normalisation_is_refused_before_training(model, batch, compute, said):
+    chosen = recipe(batch, {"inline": model}, **compute)
+    if said is None:
+        check_micro_batch(chosen)
+    else:
+        with pytest.raises(
+            UserError, match=f"^{said}, and a batch normalisation has no statistics of one value"
+        ):
+            check_micro_batch(chosen)
+
+
+def test_so_is_one_in_the_smaller_batch_that_ends_an_epoch_but_not_below_a_frozen_tower():
+    kept = recipe(32, {"inline": SMALL}, micro_batch=8)
+    kept = kept.model_copy(update={"schedule": kept.schedule.model_copy(update={"remainder": "keep"})})
+    for rows, alone in ((32 + 9, True), (32 + 16, False), (32, False)):
+        length = run_length(kept, rows, rows)
+        if alone:
+            with pytest.raises(UserError, match="8 leaves one of 9 pairs alone"):
+                check_micro_batch(kept, length)
+        else:
+            check_micro_batch(kept, length)
+        check_micro_batch(kept)
+    frozen = recipe(32, {"inline": SMALL, "freeze": "image"}, micro_batch=31)
+    check_micro_batch(frozen)
