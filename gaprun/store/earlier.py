@@ -10,11 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gaprun.store.content import TABLES, Rows, read_rows
-from gaprun.store.database import open_store
 from gaprun.store.engine import make_engine
 from gaprun.store.models import Base
 from gaprun.store.place import locate
-from gaprun.store.schema import create_earlier
+from gaprun.store.schema import create_earlier, upgrade
 
 
 def upgraded(rows: Rows, columns: Mapping[str, Set[str]]) -> Rows | None:
@@ -30,21 +29,21 @@ def upgraded(rows: Rows, columns: Mapping[str, Set[str]]) -> Rows | None:
         )
 
     with tempfile.TemporaryDirectory(prefix="gaprun-") as scratch:
-        path = str(Path(scratch) / "earlier.db")
-        engine = make_engine(locate(path))
+        engine = make_engine(locate(str(Path(scratch) / "earlier.db")))
         try:
-            with engine.execution_options(gaprun_write=True).begin() as connection:
-                if not create_earlier(connection, has_these):
-                    return None
-                for name in TABLES:
-                    now = Base.metadata.tables[name]
-                    then = sa.table(name, *(sa.column(one, now.c[one].type) for one in columns[name]))
-                    if rows[name]:
-                        connection.execute(sa.insert(then), rows[name])
+            with engine.execution_options(gaprun_write=True).connect() as connection:
+                driver = connection.connection.dbapi_connection
+                assert driver is not None
+                driver.execute("PRAGMA foreign_keys = OFF")  # see schema._prepare_sqlite
+                with connection.begin():
+                    if not create_earlier(connection, has_these):
+                        return None
+                    for name in TABLES:
+                        now = Base.metadata.tables[name]
+                        then = sa.table(name, *(sa.column(one, now.c[one].type) for one in columns[name]))
+                        if rows[name]:
+                            connection.execute(sa.insert(then), rows[name])
+                    upgrade(connection)
+                    return read_rows(connection, [row["id"] for row in rows["runs"]])
         finally:
             engine.dispose()
-        store = open_store(path)
-        with store.engine.connect() as connection:
-            found = read_rows(connection, [row["id"] for row in rows["runs"]])
-        store.close()
-    return found

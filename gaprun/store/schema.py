@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -162,6 +162,11 @@ def create_earlier(connection: Connection, enough: Callable[[Connection], bool])
     return False
 
 
+def upgrade(connection: Connection) -> None:
+    """Bring a database that nobody else uses to this code's schema; one of SQLite without its foreign keys."""
+    _upgrade(connection, _script(), HEAD)
+
+
 def _migrate(connection: Connection, place: Place, version: str) -> Path | None:
     script = _script()
     if version not in {revision.revision for revision in script.walk_revisions()}:
@@ -169,9 +174,35 @@ def _migrate(connection: Connection, place: Place, version: str) -> Path | None:
             f"database {place.name} was written by a newer gaprun (its schema is {version}, "
             f"this gaprun knows {HEAD}): upgrade gaprun, or name another database with --db"
         )
+    _refuse_while_written(connection, place)
     backup = _back_up(place.path, version) if place.path is not None else None
     _upgrade(connection, script, HEAD)
     return backup
+
+
+def _refuse_while_written(connection: Connection, place: Place) -> None:
+    """What an older gaprun goes on to write would stand in the new tables with the old meaning, and nothing said so."""
+    from gaprun.store.models import Run, RunClaim
+    from gaprun.store.standing import lost_running
+
+    claimed: dict[str, str] = {}  # also of a finished run that is being measured
+    if inspect(connection).has_table("claims"):
+        claimed = {
+            row.run_id: row.owner for row in connection.execute(select(RunClaim.run_id, RunClaim.owner))
+        }
+    going = connection.execute(
+        select(Run.id, Run.host, Run.pid, Run.started, Run.heartbeat).where(
+            (Run.status == "running") | Run.id.in_(claimed)
+        )
+    ).all()
+    alive = [run for run in going if lost_running(run, claimed.get(run.id)) is None]
+    if alive:
+        more = f" and {len(alive) - 1} more" if len(alive) > 1 else ""
+        raise UserError(
+            f"database {place.name} is of an older gaprun, which is writing run {alive[0].id}{more} to it (process "
+            f"{alive[0].pid} on {alive[0].host}) and would go on in the old form: it is upgraded when those have "
+            "ended; until then read it with that gaprun"
+        )
 
 
 def _script() -> ScriptDirectory:

@@ -28,6 +28,7 @@ def exported(tmp_path: Path) -> Path:
     pool = replace(PROBE, task="gap", options={}, protocol=named("pool512"), checkpoint_hash="d")
     store.add_evaluation("old-s0", pool, {"gap": 0.7}, 7, 2)
     store.finish_run("old-s0", "finished", notes={"n": 1})
+    store.begin_run(replace(RUN, id="going-s0"))  # and goes on while it is taken out
     export(store, tmp_path / "out")
     return tmp_path / "out"
 

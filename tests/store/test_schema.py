@@ -106,6 +106,7 @@ def test_an_old_database_is_upgraded_in_place_and_keeps_everything(url, new_run,
     store.begin_run(new_run())
     store.add_evaluation("baseline-s0", key(), {"gap": 0.5}, 1, 1)
     store.record("baseline-s0", [{"step": 1, "loss": 0.5}])
+    store.finish_run("baseline-s0", "finished")
     with_second_revision()
     assert describe(url)["schema"] == HEAD and describe(url)["schema_of_this_gaprun"] == "0099"
     upgraded = open_store(url, create=False)
@@ -127,7 +128,9 @@ def test_an_old_database_is_upgraded_in_place_and_keeps_everything(url, new_run,
 
 def test_a_failing_migration_changes_nothing(tmp_path, new_run, with_second_revision, monkeypatch):
     url = str(tmp_path / "results.db")
-    open_store(url).begin_run(new_run())
+    store = open_store(url)
+    store.begin_run(new_run())
+    store.finish_run("baseline-s0", "failed")
     with_second_revision()
     broken = SECOND.replace(
         "with op.batch", "op.add_column('metrics', sa.Column('x', sa.String()))\n    with op.batch"
@@ -140,6 +143,24 @@ def test_a_failing_migration_changes_nothing(tmp_path, new_run, with_second_revi
     assert open_store(url).run("baseline-s0").recipe == "baseline"
     with sqlite3.connect(url) as connection:
         assert "x" not in [row[1] for row in connection.execute("PRAGMA table_info(metrics)")]
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_nothing_is_upgraded_under_what_goes_on(url, new_run, with_second_revision, monkeypatch, finished):
+    store = open_store(url)
+    store.begin_run(new_run())
+    if finished:
+        store.finish_run("baseline-s0", "finished")
+        store.begin_run(new_run())  # to measure it
+    with_second_revision()
+    with pytest.raises(UserError, match="is writing run baseline-s0 to it .process .* when those have ended"):
+        open_store(url)
+    assert describe(url)["schema"] == HEAD
+    monkeypatch.setattr(
+        "gaprun.store.standing.lost_because", lambda *_: "killed"
+    )  # it cannot say its end itself
+    assert open_store(url).run("baseline-s0").status == ("finished" if finished else "interrupted")
+    assert describe(url)["schema"] == "0099"
 
 
 def test_a_newer_database_is_refused_and_left_alone(url):
@@ -184,6 +205,7 @@ def test_processes_that_open_a_fresh_database_at_once_all_succeed(url):
 def test_processes_that_upgrade_at_once_all_succeed_and_one_does_it(url, new_run, with_second_revision):
     store = open_store(url)
     store.begin_run(new_run())
+    store.finish_run("baseline-s0", "finished")
     store.close()
     with_second_revision()
     found = _open_at_once(url, schema.MIGRATIONS)
