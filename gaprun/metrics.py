@@ -38,16 +38,16 @@ class Metric:
     """One number that a task gives.
 
     direction: which way is better, `none` for a description; words: what it is, for headings and charts; unit: `%` or
-    "" (a number without one); places: decimals in tables; short: a name that it shares with its like (`recall@5`);
-    outcome: right or wrong for each query, from the arrays that its evaluation keeps, None where it is no share of
-    right queries.
+    "" (a number without one); places: decimals in tables, None for four digits of whatever power of ten; short: a name
+    that it shares with its like (`recall@5`); outcome: right or wrong for each query, from the arrays that its
+    evaluation keeps, None where it is no share of right queries.
     """
 
     name: str
     direction: Direction
     words: str
     unit: str = ""
-    places: int = 3
+    places: int | None = 3
     short: str = ""
     outcome: Callable[[Mapping[str, Any]], Outcomes | None] | None = None
 

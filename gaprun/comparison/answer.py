@@ -167,7 +167,7 @@ def _closes(cell: Reached) -> bool:
     return _sure(cell) and _delta(cell) < 0
 
 
-def _difference(cell: Reached, places: int) -> str:
+def _difference(cell: Reached, places: int | None) -> str:
     """A difference with its interval, and with its p where the interval excludes 0 and the corrected p does not."""
     assert cell.difference is not None
     ends = cell.difference.ci95

@@ -105,7 +105,9 @@ def _value(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
 def _difference(row: dict[str, Any]) -> str:
     if row["difference"] is None:
         return ABSENT
-    return signed(row["difference"], places_for(metric(row["metric"]).places, abs(row["a"])))
+    return signed(
+        row["difference"], places_for(metric(row["metric"]).places, max(abs(row["a"]), abs(row["b"])))
+    )
 
 
 def _text(value: Any) -> str:

@@ -141,7 +141,7 @@ def whole(comparison: Comparison, brief: bool = False, look: Look = PLAIN) -> Ta
     return _with_records(comparison, Table("comparison", tuple(heads), tuple(rows), (), legend=tuple(legend)))
 
 
-def places_of(comparison: Comparison, column: Column, look: Look = PLAIN) -> int:
+def places_of(comparison: Comparison, column: Column, look: Look = PLAIN) -> int | None:
     """Decimals for a column: those of its metric, more where its means are small."""
     if look.digits is not None:
         return look.digits
@@ -150,7 +150,7 @@ def places_of(comparison: Comparison, column: Column, look: Look = PLAIN) -> int
     return places_for(column.about.places, max(means, default=0.0))
 
 
-def mean_text(cell: Reached, places: int) -> str:
+def mean_text(cell: Reached, places: int | None) -> str:
     """`0.600 ± 0.141`, without the spread for one value."""
     mean = fixed(cell.summary.mean, places)
     return mean if cell.summary.std is None else f"{mean} ± {fixed(cell.summary.std, places)}"
@@ -197,7 +197,7 @@ def _differences(
     return found
 
 
-def _parts(cell: Reached | None, detail: Detail, places: int) -> tuple[str, str, str, str]:
+def _parts(cell: Reached | None, detail: Detail, places: int | None) -> tuple[str, str, str, str]:
     """Mean, difference, p-value and star of one cell, each "" where it is not shown."""
     if cell is None:
         return "", "", "", ""
@@ -211,7 +211,7 @@ def _parts(cell: Reached | None, detail: Detail, places: int) -> tuple[str, str,
     return mean_text(cell, places) if detail == "mean" else "", delta, p_text, star
 
 
-def _delta(cell: Reached, places: int, halved: bool = False) -> str:
+def _delta(cell: Reached, places: int | None, halved: bool = False) -> str:
     if cell.difference is None:
         return ""
     ci95 = cell.difference.ci95
@@ -223,7 +223,7 @@ def _delta(cell: Reached, places: int, halved: bool = False) -> str:
     )
 
 
-def _whole(comparison: Comparison, group: str, column: Column, places: int, brief: bool) -> Cell:
+def _whole(comparison: Comparison, group: str, column: Column, places: int | None, brief: bool) -> Cell:
     cell = comparison.cells.get((group, column))
     if cell is None:
         return Cell((_no_value(comparison, group, column),))

@@ -23,8 +23,9 @@ def metric_list() -> str:
     for family, metrics in families().items():
         for one in metrics:
             unit, tested = one.unit or "", "yes" if one.outcome else ""
+            places = "4 digits" if one.places is None else one.places
             lines.append(
-                f"| {family} | `{one.name}` | {one.words} | {unit} | {SIDES[one.direction]} | {one.places} | {tested} |"
+                f"| {family} | `{one.name}` | {one.words} | {unit} | {SIDES[one.direction]} | {places} | {tested} |"
             )
     short = [
         f"`{name}` ({', '.join(f'`{part}`' for part in parts)})"

@@ -8,19 +8,21 @@ MINUS = "−"
 SURE = 0.05  # a p-value below it is taken for proof
 
 
-def fixed(value: float, places: int) -> str:
-    """`value` with so many decimals and a true minus sign; never a negative zero."""
+def fixed(value: float, places: int | None) -> str:
+    """`value` with so many decimals (None: to four digits, `1e+05`) and a true minus sign; never a negative zero."""
+    if places is None:
+        return significant(value)
     text = f"{value:.{places}f}"
     text = text.lstrip("-") if not text.strip("-0.") else text
     return text.replace("-", MINUS)
 
 
-def signed(value: float, places: int) -> str:
+def signed(value: float, places: int | None) -> str:
     """A difference: with its own sign, also where it rounds to zero."""
     return (MINUS if value < 0 else "+") + fixed(abs(value), places)
 
 
-def bracketed(interval: tuple[float, float] | None, places: int, sign: bool = False) -> str:
+def bracketed(interval: tuple[float, float] | None, places: int | None, sign: bool = False) -> str:
     """`[low, high]`, "" for None; `sign`: of a difference."""
     shown = signed if sign else fixed
     return f"[{shown(interval[0], places)}, {shown(interval[1], places)}]" if interval else ""
@@ -41,9 +43,9 @@ def significant(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}".replace("-", MINUS)
 
 
-def places_for(places: int, largest: float) -> int:
+def places_for(places: int | None, largest: float) -> int | None:
     """Decimals of a column whose largest absolute value is `largest`: `places`, or more so that two digits show."""
-    if not 0 < largest < 1:
+    if places is None or not 0 < largest < 1:
         return places
     return max(places, min(6, 1 - math.floor(math.log10(largest))))
 

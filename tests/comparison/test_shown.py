@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from gaprun.comparison import compare, shown
 from gaprun.comparison.sparkline import BLOCKS, chart, resample
+from gaprun.evaluation.catalogue import value_text
 from gaprun.tables import csv as comma
 from gaprun.tables import latex, markdown, terminal
 
@@ -189,6 +190,23 @@ def test_numbers_are_printed_to_their_metrics_places(store, add):
     found = compare(["gap", "effective_rank_image", "image_median_rank", "frechet"], db=store.place.name)
     assert [shown.places_of(found, column) for column in found.columns] == [4, 1, 1, 3]
     assert shown.places_of(found, found.columns[0], shown.Look(digits=2)) == 2
+
+
+def test_a_number_of_any_power_of_ten_is_printed_to_four_digits(store, add):
+    """The probe's C runs from 0.01 to a million: `100000.000` and `0.010` in one column."""
+    at = {"task": "probe", "protocol": "full"}
+    for seed, penalties in enumerate(((1e5, 0.01), (1e6, 0.01))):
+        for name, penalty in zip(("a", "b"), penalties, strict=True):
+            add(name, seed, at=at, probe_penalty=penalty, probe_top1=50.0)
+    found = compare(["probe_penalty", "probe_top1"], db=store.place.name)
+    text = "\n".join(lines_of(shown.whole(found)))
+    assert "5.5e+05 ± 6.364e+05" in text and re.search(r"0\.01 ± 0 ", text) and "50.0 ± 0.0" in text
+    assert [value_text("probe_penalty", value) for value in (0.01, 1.0, 31.62278, 1e6)] == [
+        "0.01",
+        "1",
+        "31.62",
+        "1e+06",
+    ]
 
 
 def test_the_example_fits_a_screen():

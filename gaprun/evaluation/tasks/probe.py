@@ -32,7 +32,9 @@ class Probe(Task):
         percentage(
             "probe_chance", "share of the largest class, which one answer for all gets", direction=NONE
         ),
-        Metric("probe_penalty", NONE, "C of the linear probe, chosen on held-out training images"),
+        Metric(
+            "probe_penalty", NONE, "C of the linear probe, chosen on held-out training images", places=None
+        ),
     )
     fitted: ClassVar[str] = "train"
     train: str | None = Field(
