@@ -177,7 +177,8 @@ def _jobs(
     from gaprun.recipe.load import validate
     from gaprun.store import open_store
 
-    run = open_store(db, create=False).run(str(resume))
+    store = open_store(db, create=False)
+    run = store.run(str(resume))
     if run.kind != "train" or run.seed is None:
         raise UserError(f"run {run.id} was not trained by gaprun; there is nothing to resume")
     job = Job(validate(run.resolved_recipe, f"run {run.id}"), run.seed)
@@ -185,6 +186,11 @@ def _jobs(
         raise UserError(
             f"run {run.id} was trained by a gaprun that read its recipe otherwise (such as how pictures are "
             "resized), so going on would mix two trainings; train the recipe anew"
+        )
+    if run.step > 0 and not (folder := store.artifacts / job.id).exists():
+        raise UserError(
+            f"run {run.id} came to step {run.step}, but its folder {folder} is not here: go to the folder where `runs` "
+            "lies, or name that with GAPRUN_RUNS; `gaprun train RECIPE` trains it from the beginning"
         )
     return [job]
 

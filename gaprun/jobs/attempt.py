@@ -24,7 +24,8 @@ from gaprun.store import Store, folders
 class Own:
     """The run's folder, what everything in it must say (`facts`), and what the database said of the run before.
 
-    code, checkpoint_hash: of its row, where it has one with the same data; finished: whether it was.
+    code, checkpoint_hash: of its row, where it has one with the same data; finished: whether it was; step: how far
+    it came.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Own:
     code: str | None
     checkpoint_hash: str | None
     finished: bool
+    step: int
 
 
 @dataclass(frozen=True)
@@ -77,4 +79,5 @@ def claim(
     folders.own(store, job.id, facts)
     write_recipe(folder, job.recipe)
     before = rows[0].code_version if known else None
-    return Own(folder, facts, before, rows[0].checkpoint_hash if finished else None, finished)
+    identity = rows[0].checkpoint_hash if finished else None
+    return Own(folder, facts, before, identity, finished, rows[0].step if rows else 0)

@@ -42,3 +42,18 @@ def test_a_recipe_that_is_now_read_otherwise_is_refused(tmp_path: Path) -> None:
     run, url = stored(tmp_path, "0" * 64)
     with pytest.raises(UserError, match=f"run {run} was trained by a gaprun that read its recipe otherwise"):
         _jobs(None, run, [], None, url)
+
+
+def test_a_run_whose_folder_is_elsewhere_is_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from another working folder than the one in which it was trained, with a database on a server."""
+    run, url = stored(tmp_path, None)
+    open_store(url).heartbeat(run, 500)
+    with pytest.raises(
+        UserError, match=f"run {run} came to step 500, but its folder .*runs/{run} is not here"
+    ):
+        _jobs(None, run, [], None, url)
+    (tmp_path / "kept" / run).mkdir(parents=True)
+    monkeypatch.setenv("GAPRUN_RUNS", str(tmp_path / "kept"))
+    assert _jobs(None, run, [], None, url)[0].id == run

@@ -164,6 +164,25 @@ def test_the_code_that_trained_is_named_each_once(run_small: RunSmall, monkeypat
     assert store.run(job.id).code_version == "0.1+old, 0.1+new"
 
 
+def test_checkpoints_that_are_gone_are_said(run_small: RunSmall) -> None:
+    told: list[Event] = []
+    with pytest.raises(Interrupted):
+        run_small("baseline", "schedule.steps=24", report=stop_at(10))
+    job, store = run_small("baseline", "schedule.steps=24", report=told.append)
+    assert not [event for event in told if event.phase == "resume"]
+    whole = store.run(job.id).checkpoint_hash
+    shutil.rmtree(store.artifacts / job.id)
+    store.remove(job.id)
+    with pytest.raises(Interrupted):
+        run_small("baseline", "schedule.steps=24", report=stop_at(10))
+    step = store.run(job.id).step
+    shutil.rmtree(store.artifacts / job.id)
+    run_small("baseline", "schedule.steps=24", report=told.append)
+    (said,) = [event.note for event in told if event.phase == "resume"]
+    assert step >= 10 and said.endswith(f"the database knows {step} steps: it starts from the beginning")
+    assert store.run(job.id).checkpoint_hash == whole
+
+
 def as_earlier_gaprun(folder: Path) -> None:
     """Checkpoints without data, and notes without facts."""
     for path in folder.glob("step-*.pt"):
