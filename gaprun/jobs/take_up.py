@@ -74,7 +74,10 @@ def _newest(job: Job, own: Own, total: int, report: Report) -> tuple[dict[str, A
         if own.finished:
             raise UserError(_lost(job, own.folder))
         if own.step > 0:
-            note = f"no checkpoint of it lies in {own.folder}, though the database knows {own.step} steps: it starts from the beginning"
+            note = (
+                f"no checkpoint of it lies in {own.folder}, though the database knows {own.step} steps: it starts from "
+                "the beginning"
+            )
             report(Event(job.id, "resume", 1, 1, note))
         return None
     content = load_checkpoint(path)
