@@ -1,19 +1,24 @@
-"""A table for the terminal: as many columns as fit, then the next below; no name is broken inside a word."""
+"""A table for the terminal: as many columns as fit, then the next below; no name is broken inside a word, and one that
+leaves no room for a column beside it loses its middle."""
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from gaprun.tables.names import shortened
 from gaprun.tables.value import Cell, Heading, Table
 
 GAP = 2
 LEAST = 24  # characters of a column of sentences
 MARK = " ◂"
+WHOLE_NAMES = "Long names are shortened: --format csv or json has them whole."
 STYLES = {
     "best": "bold green",
     "strong": "bold",
@@ -25,14 +30,16 @@ STYLES = {
 
 
 def show(console: Console, table: Table, width: int | None = None) -> None:
-    """Print `table` on `console`. A line that is longer than the terminal (one long name) is left for it to break."""
+    """Print `table` on `console`. A line that is longer than the terminal (a long word) is left for it to break."""
     for line in lines(table, width or console.width):
         console.print(line, soft_wrap=True, highlight=False)
 
 
 def lines(table: Table, width: int) -> list[Text]:
     """Title, the columns in as many blocks as the width asks for (the first column stands in each), and the legend."""
-    table = table.stacked()
+    whole = table.stacked()
+    table = _fitted(whole, width)
+    hints = [*table.hints, WHOLE_NAMES] if table != whole else table.hints
     result = [Text(part, style="bold") for part in wrapped(table.title, width)]
     if table.rows:
         widths = _widths(table, width)
@@ -40,14 +47,13 @@ def lines(table: Table, width: int) -> list[Text]:
             if number:
                 result.append(Text(""))
             result += _block(table, block, widths, width)
-    result += [
-        Text(part, style="dim") for line in (*table.legend, *table.hints) for part in wrapped(line, width)
-    ]
+    result += [Text(part, style="dim") for line in (*table.legend, *hints) for part in wrapped(line, width)]
     return result
 
 
 def blocks(table: Table, width: int) -> int:
     """In how many blocks of columns the table stands below itself at `width`."""
+    table = _fitted(table, width)
     return len(_blocks(_widths(table, width), width))
 
 
@@ -58,6 +64,55 @@ def wrapped(text: str, width: int) -> list[str]:
         for line in text.split("\n")
         for part in textwrap.wrap(line, max(width, 1), break_long_words=False, break_on_hyphens=False)
     ]
+
+
+def _fitted(table: Table, width: int) -> Table:
+    """`table` with its names shortened where the first column and another one do not fit beside each other.
+
+    Numbers are not, nor what stands in sentences (a path is wanted whole), nor names that would then look alike.
+    """
+    if not table.rows:
+        return table
+    names = [place for place, head in enumerate(table.heads) if not place or not head.wrap]
+    least = {
+        place: _longest_word(table, place) if table.heads[place].wrap else _natural(table, place)
+        for place in names
+    }
+    if (
+        least[0] + GAP + max([LEAST * (len(names) < len(table.heads)), *(least[p] for p in names[1:])])
+        <= width
+    ):
+        return table
+    first = min(least[0], max(width // 2, width - 2 * LEAST))
+    room = {place: max(LEAST, width - GAP - first) if place else first for place in names}
+    columns = [
+        _shortened(table, place, room[place])
+        if place in room
+        else (table.heads[place], [row[place] for row in table.rows])
+        for place in range(len(table.heads))
+    ]
+    heads = tuple(head for head, _ in columns)
+    return replace(table, heads=heads, rows=tuple(zip(*(cells for _, cells in columns), strict=True)))
+
+
+def _shortened(table: Table, place: int, room: int) -> tuple[Heading, list[Cell]]:
+    """The head and the cells of a column with names of `room` characters."""
+    head, cells = table.heads[place], [row[place] for row in table.rows]
+
+    def short(line: str) -> str:
+        return (
+            re.sub(r"\S+", lambda word: shortened(word[0], room), line)
+            if head.wrap
+            else shortened(line, room)
+        )
+
+    def lines(text: str) -> str:
+        return "\n".join(map(short, text.split("\n")))
+
+    told = {line for cell in cells for line in cell.lines}
+    if not head.right and len(set(map(lines, told))) == len(told):
+        cells = [replace(cell, lines=tuple(map(lines, cell.lines))) for cell in cells]
+    return replace(head, text=lines(head.text)), cells
 
 
 def _widths(table: Table, width: int) -> list[int]:

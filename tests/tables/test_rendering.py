@@ -70,6 +70,38 @@ def test_no_word_is_broken_or_lost_at_any_width(rows, width):
         assert max(map(cell_len, lines)) <= width
 
 
+def named(*names, more=()):
+    heads = ("run", Heading("n", right=True), Heading("gap ↓", right=True), *more)
+    rows = [(name, "3", "0.510 ± 0.010", *(name for _ in more)) for name in names]
+    return Table.of("t", heads, rows, [{"run": name} for name in names])
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_name_that_leaves_no_room_loses_its_middle(width):
+    names = [f"sweep-{'abcdefghij' * 12}-{seed}" for seed in range(3)]
+    lines = [line.plain for line in terminal.lines(named(*names), width)]
+    assert max(map(cell_len, lines)) <= width and " ".join(lines).endswith(terminal.WHOLE_NAMES)
+    for name in names:
+        (row,) = [
+            line.split() for line in lines if line.startswith("sweep") and line.split()[0].endswith(name[-1])
+        ][:1]
+        head, tail = row[0].split("…")
+        assert name.startswith(head) and name.endswith(tail) and len(row[0]) == max(width // 2, width - 48)
+    assert comma.render(named(*names)).splitlines()[1:] == names
+    assert all(name in markdown.render(named(*names)) for name in names)
+    paths = named(*names, more=(Heading("path", wrap=True),))  # what stands in sentences is wanted whole
+    assert all(any(line.plain.endswith(name) for line in terminal.lines(paths, width)) for name in names)
+
+
+def test_names_that_fit_or_would_look_alike_are_left_whole():
+    short = named("a" * 50)  # with all its columns within 80
+    assert terminal.WHOLE_NAMES not in str(terminal.lines(short, 80))
+    assert [line.plain for line in terminal.lines(short, 80)][1].startswith("a" * 50)
+    alike = [f"{'a' * 60}{middle}{'b' * 60}" for middle in "xy"]
+    text = "\n".join(line.plain for line in terminal.lines(named(*alike), 80))
+    assert all(name in text for name in alike) and terminal.WHOLE_NAMES not in text
+
+
 def test_markdown_and_latex_lay_the_lines_of_a_cell_side_by_side():
     lines = markdown.render(table(legend=("a_b",))).splitlines()
     assert lines[0] == r"| name | value ↑ on a | Δ | words |" and lines[1] == "|---|---:|---:|---|"
