@@ -236,8 +236,10 @@ def _study(
         for row in rows
         if row["id"] in runs
     ]
-    columns = select.latest_of_each_seed(ValueColumns.of_rows(rows))
-    rows = columns.rows()
+    told: list[str] = []
+    if rows:  # runs that were measured in another way, or not at all, have none
+        columns = select.latest_of_each_seed(ValueColumns.of_rows(rows))
+        rows, told = columns.rows(), moment.told(columns)
     places = usual_places(rows)
     found: dict[tuple[MethodSetting, int], Result] = {}
     for run in reversed(_by_recency(runs.values(), rows)):  # the latest first
@@ -261,7 +263,7 @@ def _study(
         total_steps=one.total_steps,
         left_out=(
             *_left_out(rows, places),
-            *moment.told(columns),
+            *told,
         ),
     )
 

@@ -9,12 +9,14 @@ from typer.testing import CliRunner
 
 from gaprun.cli import paper
 from gaprun.errors import UserError
+from gaprun.paper.claims import judge_claims
 from gaprun.paper.published import TABLES
 from gaprun.paper.settings import MethodSetting, SetupResults, load_study, setting_of
 from gaprun.paper.tables import beside, cells_table, document, notes, records
-from gaprun.store import open_store
+from gaprun.store import EvaluationKey, open_store
 from gaprun.tables import terminal
 from tests.paper.conftest import GAPS, add_run, recipe_of
+from tests.protocols import named
 
 
 def test_published_tables_agree_where_they_share_a_row():
@@ -109,6 +111,19 @@ def test_every_cell_is_printed_at_any_width(made_up, width):
         for value in row.published:
             assert f"{abs(value):g}" in text
     assert max(map(len, lines)) <= width
+
+
+def test_runs_that_were_measured_in_another_way_only_have_no_values(tmp_path):
+    """A run of the paper's methods whose recipe measures nothing, or the whole split alone, stopped the report."""
+    store = open_store(str(tmp_path / "r.db"))
+    add_run(store, "baseline", 0, {})
+    key = EvaluationKey("c-baseline-s0", 1000, "gap", "scenes", "test", "f1", named("full"))
+    for values in ({}, {"gap": 0.5}):
+        if values:
+            store.add_evaluation("baseline-s0", key, values, 512, 64)
+        (result,) = load_study(store).results
+        assert (result.run, result.values) == ("baseline-s0", {})
+    assert {one.verdict for one in judge_claims(store, load_study(store))} == {"undecided"}
 
 
 def test_the_size_names_a_mix_of_training_sets():
