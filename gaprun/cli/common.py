@@ -8,9 +8,12 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any, TextIO, cast
 
+from pydantic_core import to_json
 from rich.console import Console
 
 
@@ -93,13 +96,14 @@ def jsonable(value: Any) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """Print `value` to stdout as plain JSON (no colours, no wrapping); of a list each entry on a line of its own."""
-    if not isinstance(value, list):
+    """Print `value` to stdout as plain JSON (no colours, no wrapping); of a list or an iterator each entry on a line of
+    its own."""
+    if not isinstance(value, list | Iterator):
         print(json.dumps(jsonable(value), indent=2, default=str))
         return
-    try:
-        encoder = json.JSONEncoder(default=str, allow_nan=False)
-        lines = [encoder.encode(one) for one in value]
-    except ValueError:  # a number that JSON does not have
-        lines = [json.dumps(jsonable(one), default=str) for one in value]
-    print("[\n" + ",\n".join(lines) + "\n]" if lines else "[]")
+    lines = (to_json(one, inf_nan_mode="null", ensure_ascii=True, fallback=str).decode() for one in value)
+    start = "[\n"
+    while part := list(islice(lines, 1000)):  # so that a large answer is never in memory as a whole
+        sys.stdout.write(start + ",\n".join(part))
+        start = ",\n"
+    print("[]" if start == "[\n" else "\n]")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gaprun.cli import completion
-from gaprun.cli.common import console, err_console
+from gaprun.cli.common import console, err_console, print_json
 from gaprun.cli.options import AtOption, DbOption, MarginOption, TopOption, WhereOption
 from gaprun.cli.output import (
     CaptionOption,
@@ -219,9 +219,12 @@ def compare(
         digits, named(names, [*found.groups, *shorts, *(column.metric for column in found.columns)])
     )
     if how in (Format.json, Format.csv):
-        table = shown.bare(found)
         for note in legend.sentences(found.notes):  # records have no place for them
             err_console.print(note, markup=False, highlight=False, soft_wrap=True)
+        if how is Format.json:
+            print_json(found.each_record())
+            return
+        table = shown.bare(found)
     elif wide or brief or queries:
         table = shown.whole(found, brief, look)
     elif how is Format.table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -166,14 +166,17 @@ class Comparison:
         """The sizes of the families, ascending."""
         return sorted({cell.family for cell in self.cells.values() if cell.family})
 
-    def records(self) -> list[dict[str, Any]]:
+    def each_record(self) -> Iterator[dict[str, Any]]:
         """One flat dictionary a cell, as `--format json` prints them; what is not defined is None."""
-        return [
-            _record(self, group, column, self.cells.get((group, column)))
-            for group in self.groups
-            for column in self.columns
-            if (group, column) in self.cells or (group, column) in self.undefined
-        ]
+        for group in self.groups:
+            for column in self.columns:
+                cell = self.cells.get((group, column))
+                if cell is not None or (group, column) in self.undefined:
+                    yield _record(self, group, column, cell)
+
+    def records(self) -> list[dict[str, Any]]:
+        """`each_record` at once."""
+        return list(self.each_record())
 
     def frame(self) -> pd.DataFrame:
         """The records as a pandas DataFrame, a row a cell."""
@@ -184,6 +187,7 @@ class Comparison:
 
 def _record(comparison: Comparison, group: str, column: Column, cell: Reached | None) -> dict[str, Any]:
     found, summary = (cell.difference, cell.summary) if cell else (None, None)
+    units = [unit for unit in cell.units if unit is not None] if cell else []  # what has no unit stands last
     return {
         "recipe": group if comparison.by == "recipe" else ", ".join(cell.recipes if cell else ()),
         "by": comparison.by,
@@ -201,12 +205,8 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Reached | 
         "ci95": list(summary.ci95) if summary and summary.ci95 else None,
         "undefined": comparison.undefined.get((group, column), 0),
         "best": bool(cell and cell.best),
-        comparison.unit + "s": [unit for unit in (cell.units if cell else ()) if unit is not None],
-        "steps": [
-            step
-            for unit, step in zip(cell.units if cell else (), cell.steps if cell else (), strict=True)
-            if unit is not None
-        ],
+        comparison.unit + "s": units,
+        "steps": list(cell.steps[: len(units)]) if cell else [],
         "baseline": comparison.baselines.get(group),
         "delta": found.delta if found else None,
         "delta_ci95": list(found.ci95) if found and found.ci95 else None,
@@ -217,18 +217,16 @@ def _record(comparison: Comparison, group: str, column: Column, cell: Reached | 
         "margin": comparison.margins.get(column.metric),
         "p_equivalent": cell.p_equivalent if cell else None,
         "equivalent": cell.equivalent if cell and cell.p_equivalent is not None else None,
-        "verdict": cell.verdict if cell else None,
+        "verdict": cell.verdict if cell and cell.p_equivalent is not None else None,
         "test": found.test if found else None,
         "pairs": found.pairs if found else None,
-        **_query_record(comparison, group, column),
+        **(_query_record(comparison, group, column) if comparison.queries else {}),
         "flags": comparison.marks.get(group),
         "mixed": (cell.mixed if cell else "") or None,
     }
 
 
 def _query_record(comparison: Comparison, group: str, column: Column) -> dict[str, Any]:
-    if not comparison.queries:
-        return {}
     found = comparison.queries.get((group, column))
     return {
         "query_delta": found.delta if found else None,
