@@ -8,6 +8,8 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from functools import cache
 
 import typer
 
@@ -34,15 +36,7 @@ COMMANDS = (
     "init",
 )
 
-app = typer.Typer(
-    name="gaprun",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},  # inherited by every command
-    help="Train CLIP models by recipe, measure their modality gap, and compare methods with error bars.",
-)
+HELP = "Train CLIP models by recipe, measure their modality gap, and compare methods with error bars."
 
 
 def _version(asked: bool) -> None:
@@ -53,7 +47,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print gaprun's version and end."
@@ -64,8 +57,36 @@ def root(
     os.environ["GAPRUN_DEBUG"] = "1" if debug else ""
 
 
-for _name in COMMANDS:
-    importlib.import_module(f"gaprun.cli.{_name}").register(app)
+@cache
+def application(commands: tuple[str, ...] = COMMANDS) -> typer.Typer:
+    """The command line with these commands: to make them all takes as long as a small `compare`."""
+    made = typer.Typer(
+        name="gaprun",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},  # inherited by every command
+        help=HELP,
+    )
+    made.callback(help=HELP)(root)
+    for name in commands:
+        importlib.import_module(f"gaprun.cli.{name}").register(made)
+    return made
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """`app`: the whole command line, made when somebody asks for it."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return application()
+
+
+def asked(words: Sequence[str]) -> tuple[str, ...]:
+    """The command that the words after `gaprun` ask for; all where that is none of them, as for help and completion."""
+    first = next((word for word in words if not word.startswith("-")), None)
+    completing = any(name.endswith("_COMPLETE") for name in os.environ)
+    return (first,) if first in COMMANDS and not completing else COMMANDS
 
 
 def main() -> None:
@@ -73,7 +94,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        app()
+        application(asked(sys.argv[1:]))()
     except GaprunError as error:
         if os.environ.get("GAPRUN_DEBUG"):
             raise

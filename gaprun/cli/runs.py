@@ -28,8 +28,6 @@ RunArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the `runs` commands to `app`."""
-    exchange.register(runs)
-    marks.register(runs)
     app.add_typer(runs, name="runs")
 
 
@@ -165,3 +163,7 @@ def rm(
             err_console.print(f"not removed: {error}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise Failure(f"{failed} of {len(rows)} runs could not be removed; they are listed above")
+
+
+exchange.register(runs)
+marks.register(runs)

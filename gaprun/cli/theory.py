@@ -11,7 +11,9 @@ from gaprun.cli import completion
 from gaprun.cli.laboratory import OutOption, RuleName, SeedOption, one_thread, write_page
 from gaprun.cli.options import DbOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, nothing_with, show
+from gaprun.cli.particles import particles
 from gaprun.cli.progress import waiting
+from gaprun.cli.starts import init
 
 theory = typer.Typer(
     no_args_is_help=True, help="Watch the modality gap form and freeze: simulations, rates, fits to runs."
@@ -20,15 +22,6 @@ theory = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the `theory` group to `app`."""
-    from gaprun.cli.particles import particles
-    from gaprun.cli.starts import init
-
-    theory.command(epilog="Example: gaprun theory init --model recipes/baseline.yaml --data scenes/train")(
-        init
-    )
-    theory.command(epilog="Example: gaprun theory particles --swap hard --steps 300 --out particles.html")(
-        particles
-    )
     app.add_typer(theory, name="theory")
 
 
@@ -169,3 +162,9 @@ def _given_features(path: Path) -> Any:
             return GivenFeatures(arrays["u"], arrays["v"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} does not hold arrays u and v as numpy.savez writes them: {error}") from error
+
+
+theory.command(epilog="Example: gaprun theory init --model recipes/baseline.yaml --data scenes/train")(init)
+theory.command(epilog="Example: gaprun theory particles --swap hard --steps 300 --out particles.html")(
+    particles
+)
