@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.places import PLACE
 from gaprun.store.columns import Entries, ValueColumns
+
+if TYPE_CHECKING:
+    from gaprun.comparison.values import Column
 
 
 @dataclass(slots=True)
@@ -23,8 +27,8 @@ class Gathered:
     undefined: int = 0
 
 
-def gathered(rows: ValueColumns) -> dict[Entries, Gathered]:
-    """By group, metric, data set, split and protocol."""
+def gathered(rows: ValueColumns, columns: Mapping[Entries, Column]) -> dict[tuple[str, Column], Gathered]:
+    """By group and column; `columns` by metric, data set, split and protocol."""
     codes, found = rows.kinds("group", *PLACE)
     cells = [Gathered() for _ in found]
     for code, value, unit, step in rows.entries(codes, "value", "unit", "step"):
@@ -32,11 +36,15 @@ def gathered(rows: ValueColumns) -> dict[Entries, Gathered]:
         if value is None:
             cell.undefined += 1
             continue
-        cell.values.setdefault(unit, []).append(value)
+        if unit in cell.values:
+            cell.values[unit].append(value)
+        else:
+            cell.values[unit] = [value]
         cell.steps[unit] = step
+    keys = [(entries[0], columns[entries[1:]]) for entries in found]
     cell_of = dict(zip(found, cells, strict=True))
-    for *place, recipe, mixed in rows.kinds("group", *PLACE, "recipe", "mixed")[1]:
+    for *place, recipe, mixed in rows.distinct("group", *PLACE, "recipe", "mixed"):
         cell = cell_of[tuple(place)]
         cell.recipes[recipe] = None
         cell.mixed = mixed or cell.mixed
-    return cell_of
+    return dict(zip(keys, cells, strict=True))

@@ -45,7 +45,7 @@ class Moment:
         lines = list(self.notes)
         if self.best:
             lines.append(f"steps taken: {_by_group(columns)}")
-        shown = columns.kinds("dataset", "split", "data_fingerprint")[1]
+        shown = columns.distinct("dataset", "split", "data_fingerprint")
         flattered = sorted({f"{dataset}/{split}" for dataset, split, data in shown if data in self.chosen_on})
         if flattered:
             lines.append(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gaprun.comparison.apart import as_text, what_differs
 from gaprun.recipe.identity import METHOD, setup_part, training_part
@@ -24,8 +23,7 @@ Document = dict[str, Any]
 Key = tuple[str, str, str]
 
 
-@dataclass(frozen=True)
-class RowName:
+class RowName(NamedTuple):
     """What a comparison's row is called. `called`: the recipe's name (or the value that groups) alone; `short`: what
     tells it from the rows of its set-up; `setup`: its set-up in words, "" where there is one set-up.
     """
@@ -45,45 +43,48 @@ class Recipes:
 
     def __init__(self, store: Store, columns: ValueColumns, by: str = "recipe", always: bool = False) -> None:
         self.by = by
-        values = by if by == "recipe" else [self._text(value) for value in columns[by]]
-        codes, told = columns.kinds("recipe", values, "recipe_hash", "kind", "trained_on")
+        if by != "recipe":
+            columns["by"] = map(self._text, columns[by])
+        value = "recipe" if by == "recipe" else "by"
+        each = columns.each_together("recipe", value, "recipe_hash", "kind", "trained_on")
+        numbers = {entries: number for number, entries in enumerate(dict.fromkeys(each))}
+        told = list(numbers)
         trained: dict[str, set[str]] = {}
         for _, _, recipe, _, data in told:
             trained.setdefault(recipe, set()).add(data or "")
         self._data = {recipe: data - {""} for recipe, data in trained.items()}
         self._told = [(name, value, self._key(*parts)) for name, value, *parts in told]
-        samples: dict[Key, str] = {}
+        columns.set_each("told", map(numbers.__getitem__, each))
         named: dict[str, dict[Key, None]] = {}
-        for (name, _, key), run in zip(self._told, columns.first(codes, "id"), strict=True):
-            samples.setdefault(key, run)
+        for name, _, key in self._told:
             named.setdefault(name, {})[key] = None
+        keys = dict.fromkeys(key for *_, key in self._told)
         self._documents: dict[Key, Document] = {}
-        if always or by != "recipe" or "baseline" in named or any(len(keys) > 1 for keys in named.values()):
+        if always or by != "recipe" or "baseline" in named or any(len(own) > 1 for own in named.values()):
+            samples: dict[Key, str] = {}
+            for (*_, key), run in zip(self._told, columns.first(columns["told"], "id"), strict=True):
+                samples.setdefault(key, run)
             found = store.resolved_recipes(list(samples.values()))
             self._documents = self._with_data({key: found[run] for key, run in samples.items()})
-        self._contents = {key: self._content(key) for key in samples}
-        self._setups = {key: self._setup(key) for key in samples}
+        self._contents = {key: self._content(key) for key in keys}
+        self._setups = {key: self._setup(key) for key in keys}
         several = set(self._setups.values()) if by == "recipe" else set()
         self._words = (
             what_differs({setup: json.loads(setup) for setup in several}) if len(several) > 1 else {}
         )
         self._names = {
             (name, key): found
-            for name, keys in named.items()
-            for key, found in self._named(name, list(keys)).items()
+            for name, own in named.items()
+            for key, found in self._named(name, list(own)).items()
         }
         self._identities = ["\n".join((name, value, self._contents[key])) for name, value, key in self._told]
-        of_recipe = {
-            "recipe": [name for name, *_ in told],
-            "recipe_hash": [recipe for _, _, recipe, *_ in told],
-        }
-        columns.set_by_kind(codes, {"told": range(len(told)), "identity": self._identities, **of_recipe})
+        columns.set_each("identity", [self._identities[code] for code in columns.each("told")])
 
     def group(self, columns: ValueColumns, pooled: bool = False) -> None:
         """Set `group`, `name`, `unit`, `setup` and `words` (of the set-up) of each row; `pooled`: one group a value of
         the key in any case."""
-        codes = columns["told"]
-        present = dict.fromkeys(codes)
+        told = columns.each("told")
+        present = dict.fromkeys(told)
         groups: dict[str, str] = {}  # by identity, of a key that groups
         if self.by != "recipe":
             values: dict[str, dict[str, tuple[str, Key]]] = {}  # their recipes
@@ -107,8 +108,12 @@ class Recipes:
                 known[identity] = group, name if self.by == "recipe" else RowName(value, group), label
             own["group"][code], name, labels[code] = known[identity]
             own["name"][code], own["setup"][code], own["words"][code] = name, self._setups[key], name.setup
-        columns.set_by_kind(codes, own)
-        columns["unit"] = map(labels.__getitem__, codes) if self.by == "seed" else columns["seed"]
+        for name, entries in own.items():
+            columns.set_each(name, [entries[code] for code in told])
+        if self.by == "seed":
+            columns.set_each("unit", [labels[code] for code in told])
+        else:
+            columns["unit"] = columns["seed"]
 
     def _text(self, value: Any) -> str:
         """A value of the key that groups, as text: tags with commas, an empty text as none."""

@@ -89,13 +89,13 @@ def load(
     notes += store.idle(where)
     if len(conditions) > len(where):
         notes += left_out(store, columns, where, baseline)
-    columns.set_by_kind([0] * len(columns), {"mixed": [""]})
     recipes = Recipes(store, columns, by, always=setups or baseline is not None)
     unique = latest_of_each_seed(columns)
     if len(unique) < len(columns):
         notes.append("of several runs of one recipe with one seed only the latest counts")
     coarser = _coarser_values(store, unique, names, conditions)
     recipes.group(unique, pooled=allow_mixed)
+    unique.set_each("mixed", ["" for _ in unique.each("group")])
     if separate:
         notes += _columns_apart(unique)
     notes += moment.told(unique)
@@ -113,10 +113,10 @@ def load(
 def _devices_in_one_cell(columns: ValueColumns) -> list[str]:
     """A line for each group whose values of one column were measured on several kinds of device or in several
     precisions: such values differ by rounding, so they are averaged, and said."""
-    if len({*columns["device"]} - {""}) < 2:
+    if len({*columns.each("device")} - {""}) < 2:
         return []
     cells: dict[str, dict[Entries, set[str]]] = {}
-    for group, device, *place in columns.kinds("group", "device", *PLACE)[1]:
+    for group, device, *place in columns.distinct("group", "device", *PLACE):
         if device:
             cells.setdefault(group, {}).setdefault(tuple(place), set()).add(device)
     lines = []
@@ -133,10 +133,10 @@ def _devices_in_one_cell(columns: ValueColumns) -> list[str]:
 def _devices_in_one_column(columns: ValueColumns) -> list[str]:
     """A line where rows of one set-up that stand in one column were measured on several kinds of device or in several
     precisions, and which has which."""
-    if len({*columns["device"]} - {""}) < 2:
+    if len({*columns.each("device")} - {""}) < 2:
         return []
     found: dict[Entries, dict[str, dict[str, None]]] = {}
-    for group, device, *place in columns.kinds("group", "device", "words", *PLACE)[1]:
+    for group, device, *place in columns.distinct("group", "device", "words", *PLACE):
         if device:
             found.setdefault(tuple(place), {}).setdefault(device, {})[group] = None
     mixed = next((kinds for kinds in found.values() if len(kinds) > 1), None)
@@ -197,13 +197,18 @@ def _mixed_columns(columns: ValueColumns, across: bool) -> list[str]:
 
     Those of one set-up are looked at, `across` all together. The rows of such a column are marked.
     """
-    codes, found = columns.kinds(*PLACE, [""] * len(columns) if across else "words", *SAME)
-    runs = columns.first(codes, "id")
+    apart = PLACE if across else (*PLACE, "words")
+    found = columns.distinct(*apart, *SAME)
     by_column: dict[Entries, list[int]] = {}
     for code, entries in enumerate(found):
         by_column.setdefault(entries[: -len(SAME)], []).append(code)
+    several = {column: own for column, own in by_column.items() if len(own) > 1}
+    if not several:
+        return []
+    codes, _ = columns.kinds(*apart, *SAME)
+    runs = columns.first(codes, "id")
     reasons = []
-    for (metric, dataset, split, protocol, _), own in by_column.items():
+    for (metric, dataset, split, protocol, *_), own in several.items():
         differing = []
         for place, (key, what) in enumerate(SAME.items(), -len(SAME)):
             value = found[own[0]][place]
@@ -223,7 +228,11 @@ def _mixed_columns(columns: ValueColumns, across: bool) -> list[str]:
 
 def _mixed_groups(columns: ValueColumns, by: str, any_step: bool) -> list[str]:
     """For each group that pools several recipes or (unless `any_step`) steps: what it pools; its rows are marked."""
-    codes, found = columns.kinds("group", *PLACE, "identity", "step")
+    found = columns.distinct("group", *PLACE, "identity", "step")
+    one_a_cell = len({entries[:-2] for entries in found}) == len(found)
+    if one_a_cell and len(columns.distinct("group", "identity")) == len(columns.distinct("group")):
+        return []
+    codes, _ = columns.kinds("group", *PLACE, "identity", "step")
     runs = columns.first(codes, "id")
     cells: dict[Entries, list[int]] = {}
     pooled: dict[str, dict[str, None]] = {}

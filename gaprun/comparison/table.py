@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from gaprun.comparison.baselines import about_baselines, baselines_of
@@ -16,7 +17,7 @@ from gaprun.comparison.gathered import Gathered, gathered
 from gaprun.comparison.margins import Margin, margins_of
 from gaprun.comparison.places import PLACE
 from gaprun.comparison.recipes import RowName
-from gaprun.comparison.statistics import Difference, difference, equivalence, settled, summarise
+from gaprun.comparison.statistics import difference, equivalence, settled, summarise
 from gaprun.comparison.values import Column, Comparison, Reached
 from gaprun.errors import UserError
 from gaprun.evaluation.catalogue import expand_metric
@@ -45,15 +46,15 @@ def build(
     Set-ups stay together, those with a baseline and with most rows first; the best mean is that of a set-up.
     Raises UserError for a baseline or a sort metric that is not there.
     """
-    setups: dict[str, str] = dict(rows.kinds("group", "setup")[1])
-    names: dict[str, RowName] = dict(rows.kinds("group", "name")[1])
+    setups: dict[str, str] = dict(rows.each_together("group", "setup"))
+    names: dict[str, RowName] = dict(rows.each_together("group", "name"))
     known = _columns(rows)
     rank = {name: index for index, name in enumerate(metrics)}
     columns = sorted(
         known.values(),
         key=lambda c: (rank.get(c.metric, len(rank)), natural(c.metric), c.dataset, c.split, c.protocol),
     )
-    found = {(group, known[tuple(place)]): cell for (group, *place), cell in gathered(rows).items()}
+    found = gathered(rows, known)
     undefined = {key: cell.undefined for key, cell in found.items() if cell.undefined}
     baselines = baselines_of(baseline, setups, names, by, across)
     margins = margins_of(margin, [column.metric for column in columns])
@@ -83,7 +84,7 @@ def _columns(rows: ValueColumns) -> dict[Entries, Column]:
     """By metric, data set, split and protocol: the column, with the number of items where all agree."""
     found: dict[Entries, Column] = {}
     sizes: dict[Entries, set[int | None]] = {}
-    for *told, items in rows.kinds(*PLACE, "pool", "transform", "n")[1]:
+    for *told, items in rows.distinct(*PLACE, "pool", "transform", "n"):
         key = tuple(told[: len(PLACE)])
         found.setdefault(key, Column(*told))
         sizes.setdefault(key, set()).add(items)
@@ -105,55 +106,60 @@ def _cells(
         for column in columns
         if (cell := found.get(key := (group, column))) is not None and cell.values
     }
-    summaries = {
-        key: summarise([value for part in own.values() for value in part]) for key, own in values.items()
+    differences = {
+        (group, column): difference(own, reference)
+        for (group, column), own in values.items()
+        if (baseline := baselines.get(group, group)) != group
+        and (reference := values.get((baseline, column))) is not None
     }
-    differences: dict[tuple[str, Column], Difference | None] = {}
-    for key, own in values.items():
-        baseline = baselines.get(key[0], key[0])
-        reference = values.get((baseline, key[1])) if key[0] != baseline else None
-        differences[key] = None if reference is None else difference(own, reference)
-    p_values = {key: None if one is None else one.p_value for key, one in differences.items()}
     by_unit = {
         key: {unit: math.fsum(part) / len(part) for unit, part in own.items() if unit is not None}
         for key, own in values.items()
     }
+    p_values = {key: one.p_value for key, one in differences.items()}
     tested = corrected(p_values, baselines, family, by_unit)
     alike: dict[tuple[str, Column], float | None] = {}
     if margins:
         alike = {
             key: equivalence(one, margins[key[1].metric])
             for key, one in differences.items()
-            if one and key[1].metric in margins
+            if key[1].metric in margins
         }
         if family != "none":
             alike = {key: p for key, (p, _) in corrected(alike, baselines, family).items()}
-    means = {key: settled(summary.mean) for key, summary in summaries.items()}
-    by_place: dict[tuple[str, Column], list[float]] = {}
-    for (group, column), mean in means.items():
-        by_place.setdefault((names[group].setup, column), []).append(mean)
-    best = {
-        place: max(own) if place[1].direction == UP else min(own)
-        for place, own in by_place.items()
-        if len(own) > 1 and place[1].direction in (UP, DOWN)
-    }
+    summaries = [summarise([*chain.from_iterable(own.values())]) for own in values.values()]
+    means = [settled(summary.mean) for summary in summaries]
+    places = [(names[group].setup, column) for group, column in values]
+    best = _best(places, means)
     cells = {}
-    for key, summary in summaries.items():
+    for key, place, summary, mean in zip(values, places, summaries, means, strict=True):
         cell = found[key]
         units = _in_order(tuple(cell.values))
         cells[key] = Reached(
             summary,
-            differences[key],
-            *tested[key],
-            means[key] == best.get((names[key[0]].setup, key[1])),
+            differences.get(key),
+            *tested.get(key, (None, 0)),
+            mean == best.get(place),
             units,
-            tuple([cell.steps[unit] for unit in units]),
+            tuple(map(cell.steps.__getitem__, units)),
             tuple(cell.recipes),
             cell.mixed,
             alike.get(key),
             by_unit[key],
         )
     return cells
+
+
+def _best(places: Sequence[tuple[str, Column]], means: Sequence[float]) -> dict[tuple[str, Column], float]:
+    """The best of the means in each place (a column of a set-up), where there are several and a direction is better."""
+    by_place: dict[tuple[str, Column], list[float]] = {}
+    for place, mean in zip(places, means, strict=True):
+        by_place.setdefault(place, []).append(mean)
+    return {
+        place: max(own) if place[1].direction == UP else min(own)
+        for place, own in by_place.items()
+        if len(own) > 1 and place[1].direction in (UP, DOWN)
+    }
 
 
 @lru_cache
@@ -166,17 +172,14 @@ def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
     names, baselines = comparison.names, comparison.baselines
     sizes = Counter(name.setup for name in names.values())
     own = {names[baseline].setup for baseline in baselines.values()}
-
-    def setup(group: str) -> tuple[Any, ...]:
-        words = names[group].setup
-        return words not in own, -sizes[words], natural(words)
+    of_setup = {words: (words not in own, -size, natural(words)) for words, size in sizes.items()}
 
     if sort is None:
 
         def place(group: str) -> tuple[Any, ...]:
             baseline = baselines.get(group)
             inside = (baseline is None, natural(baseline or ""), group != baseline, natural(group))
-            return (*setup(group), *inside)
+            return (*of_setup[names[group].setup], *inside)
 
         return sorted(comparison.groups, key=place)
     metrics = [sort] if any(c.metric == sort for c in comparison.columns) else expand_metric(sort)
@@ -192,7 +195,7 @@ def _sorted(comparison: Comparison, sort: str | None) -> list[str]:
         cell = comparison.cells.get((group, column)) if column else None
         sign = -1 if column and column.direction == UP else 1
         return (
-            *setup(group),
+            *of_setup[names[group].setup],
             cell is None,
             sign * settled(cell.summary.mean) if cell else 0.0,
             natural(group),
@@ -207,10 +210,6 @@ _NUMBER = re.compile(r"(\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)")
 @lru_cache(maxsize=1 << 16)
 def natural(text: str) -> tuple[Any, ...]:
     """A sort key that puts `s2` before `s10`, 0.04 before 0.1 and 600 before 6,000."""
-    parts = _NUMBER.split(text)
-    return tuple(
-        [
-            (0, float(part.replace(",", "")), "") if index % 2 else (1, 0.0, part)
-            for index, part in enumerate(parts)
-        ]
-    )
+    parts: list[Any] = _NUMBER.split(text)  # text and numbers in turn
+    parts[1::2] = [float(part.replace(",", "")) for part in parts[1::2]]
+    return tuple(parts)

@@ -127,7 +127,7 @@ def gather(
         paths={run: path for run, path in store.trajectories(drawn).items() if path},
         health=flagged(store, drawn),
         settings={run: setting_of(recipe) for run, recipe in recipes.items()},
-        setups=dict(columns.kinds("group", "setup")[1]),
+        setups=dict(columns.distinct("group", "setup")),
         study=study,
         measured=_measured(store.metric_rows(ALONG, select.finished(where), run_ids=drawn, every_step=True)),
         verdicts=judge_claims(store, ends) if ends else [],

@@ -15,7 +15,7 @@ class ValueColumns:
     """Columns of one length by name, each with an entry a row; a column may be set anew or added.
 
     Columns whose entries repeat together are held by kind: of each row the number of its kind, of each kind the entry.
-    So rows are told apart by them without a look at each row.
+    Kinds are numbered as they first appear, and each has a row. So rows are told apart without a look at each row.
     """
 
     def __init__(
@@ -24,21 +24,23 @@ class ValueColumns:
         codes: Sequence[int] = (),
         by_kind: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        """`codes`: a number a row, from 0 up; `by_kind`: of further columns the entry of each number."""
+        """`codes`: each row's kind; `by_kind`: of further columns the entry of each kind."""
         self._columns = dict(columns)
-        self._codes = list(codes)
+        self._codes = codes
         self._by_kind = dict(by_kind or {})
 
     @classmethod
     def of(
         cls, names: Sequence[str], records: Sequence[Sequence[Any]], packed: Sequence[str] = ()
     ) -> ValueColumns:
-        """Of records that have the columns `names`, in this order, and last those of `packed` as a JSON list."""
+        """Of records that have the columns `names`, in this order, and last those of `packed` as a JSON list, which are
+        held by kind."""
         by_column = list(zip(*records, strict=True)) if records else [()] * (len(names) + bool(packed))
         codes, texts = _numbered(by_column.pop() if packed else ())
-        kinds = [json.loads(text) for text in texts]
-        by_kind = {name: [kind[place] for kind in kinds] for place, name in enumerate(packed)}
-        return cls(dict(zip(names, map(list, by_column), strict=True)), codes, by_kind)
+        kinds = json.loads(f"[{','.join(texts)}]")
+        by_kind = zip(*kinds, strict=True) if kinds else [()] * len(packed)
+        columns = dict(zip(names, map(list, by_column), strict=True))
+        return cls(columns, codes, dict(zip(packed, by_kind, strict=True)))
 
     @classmethod
     def of_rows(cls, rows: Sequence[Mapping[str, Any]]) -> ValueColumns:
@@ -62,13 +64,27 @@ class ValueColumns:
         self._columns[name] = list(column)
         self._by_kind.pop(name, None)
 
-    def set_by_kind(self, codes: Sequence[int], entries: Mapping[str, Sequence[Any]]) -> None:
-        """Set the columns of these names: in each row the entry of the number that `codes` has there."""
-        self._codes, kinds = _numbered(zip(self._codes or codes, codes, strict=True))
-        known = {name: [own[kind] for kind, _ in kinds] for name, own in self._by_kind.items()}
-        self._by_kind = known | {name: [own[code] for _, code in kinds] for name, own in entries.items()}
-        for name in entries:
-            self._columns.pop(name, None)
+    def each(self, name: str) -> list[Any]:
+        """The entry of this column in each kind; it is held by kind from here on."""
+        return [entry for (entry,) in self.each_together(name)]
+
+    def each_together(self, *names: str) -> list[Entries]:
+        """The entries of these columns in each kind; they are held by kind from here on."""
+        if alone := [name for name in dict.fromkeys(names) if name not in self._by_kind]:
+            parts = [self._codes] if self._by_kind else []
+            self._codes, told = _numbered(self.entries(*parts, *alone))
+            if parts:
+                known = [kind for kind, *_ in told]
+                self._by_kind = {name: [own[kind] for kind in known] for name, own in self._by_kind.items()}
+            for place, name in enumerate(alone, len(parts)):
+                self._by_kind[name] = [entries[place] for entries in told]
+                del self._columns[name]
+        return list(zip(*(self._by_kind[name] for name in names), strict=True))
+
+    def set_each(self, name: str, entries: Iterable[Any]) -> None:
+        """Set the column to one entry for each kind, as `each` gives them."""
+        self._by_kind[name] = list(entries)
+        self._columns.pop(name, None)
 
     def entries(self, *columns: str | Sequence[Any]) -> Iterator[Entries]:
         """The entries of these columns, by name or as they are, a tuple a row."""
@@ -76,25 +92,37 @@ class ValueColumns:
 
     def taken(self, rows: Sequence[int]) -> ValueColumns:
         """The rows of these numbers, in this order."""
-        return self._of_each(lambda column: [column[row] for row in rows])
+        return self._of_each(lambda column: list(map(column.__getitem__, rows)))
 
     def kept(self, keep: Sequence[bool]) -> ValueColumns:
         """The rows for which `keep` holds."""
         return self if all(keep) else self._of_each(lambda column: list(compress(column, keep)))
 
-    def _of_each(self, change: Callable[[list[Any]], list[Any]]) -> ValueColumns:
+    def _of_each(self, change: Callable[[Sequence[Any]], list[Any]]) -> ValueColumns:
         columns = {name: change(column) for name, column in self._columns.items()}
-        return ValueColumns(columns, change(self._codes) if self._by_kind else (), self._by_kind)
+        if not self._by_kind:
+            return ValueColumns(columns)
+        codes, present = _numbered(change(self._codes))
+        by_kind = {name: list(map(own.__getitem__, present)) for name, own in self._by_kind.items()}
+        return ValueColumns(columns, codes, by_kind)
 
-    def kinds(self, *columns: str | Sequence[Any]) -> tuple[list[int], list[Entries]]:
+    def kinds(self, *columns: str | Sequence[Any]) -> tuple[Sequence[int], list[Entries]]:
         """For each row the number of its entries in these columns, and the distinct entries as they first appear."""
-        if not all(isinstance(one, str) and one in self._by_kind for one in columns):
+        if not self._all_by_kind(columns):
             return _numbered(self.entries(*columns))
-        present = list(dict.fromkeys(self._codes))
-        own = [self._by_kind[str(name)] for name in columns]
-        numbers, found = _numbered(tuple([entries[kind] for entries in own]) for kind in present)
-        alike = dict(zip(present, numbers, strict=True))
-        return list(map(alike.__getitem__, self._codes)), found
+        numbers, found = _numbered(self.each_together(*map(str, columns)))
+        alike = len(found) < len(numbers)
+        return (list(map(numbers.__getitem__, self._codes)) if alike else self._codes), found
+
+    def distinct(self, *columns: str | Sequence[Any]) -> list[Entries]:
+        """The distinct entries of these columns as they first appear."""
+        by_kind = self._all_by_kind(columns)
+        return list(
+            dict.fromkeys(self.each_together(*map(str, columns)) if by_kind else self.entries(*columns))
+        )
+
+    def _all_by_kind(self, columns: Sequence[str | Sequence[Any]]) -> bool:
+        return all(isinstance(one, str) and one in self._by_kind for one in columns)
 
     def first(self, codes: Sequence[int], name: str) -> list[Any]:
         """The entry of `name` in the first row of each kind, given the `codes` of `kinds`."""

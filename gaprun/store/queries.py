@@ -38,9 +38,8 @@ LIGHT = tuple(defer(column, raiseload=True) for column in (Run.resolved_recipe, 
 # What a selection needs of every row, whatever is asked for.
 NEEDED = frozenset(("id", "metric", "dataset", "split", "protocol", "task", *RECENCY))
 # What few combinations of entries repeat in many rows: read as one JSON list.
-REPEATED = {"kind", "status", "code_version", "host", "trained_on", "measured_by", "plain", *METRIC_KEYS} - {
-    "model_hash"
-}
+REPEATED = RUN_KEYS.keys() | METRIC_KEYS.keys() | {"trained_on", "measured_by", "plain"}
+REPEATED -= {"id", "seed", "checkpoint_hash", "model_hash", "note"}
 
 
 def runs(session: Session, conditions: Sequence[Condition], light: bool = False) -> list[Run]:
@@ -130,7 +129,7 @@ def metric_columns(
         pairs = zip(found["id"], found["status"], strict=True)
         found["status"] = (LOST if run_id in lost else status for run_id, status in pairs)
     if "trained_on" in asked:
-        found["trained_on"] = _canonical(found["trained_on"])
+        found.set_each("trained_on", _canonical(found.each("trained_on")))
     for key in keys:
         found[key] = map(values[key].get, found["id"])
     undecided = [
@@ -303,7 +302,7 @@ def _check_key(session: Session, key: str, others: Iterable[str]) -> None:
 
 def _one_task_each(columns: ValueColumns, every_step: bool) -> ValueColumns:
     """One value a run, metric, place, protocol (and step), the latest where two tasks measure the same."""
-    if len(columns.kinds("metric", "task")[1]) == len(columns.kinds("metric")[1]):
+    if len(columns.distinct("metric", "task")) == len(columns.distinct("metric")):
         return columns
     step = ["step"] if every_step else []
     codes, _ = columns.kinds("id", "metric", "dataset", "split", "protocol", *step)
@@ -314,7 +313,7 @@ def _in_order(columns: ValueColumns) -> ValueColumns:
     """The rows by run and place: a database gives them in any order, and sums and draws depend on it."""
     codes, places = columns.kinds("dataset", "split", "protocol", "metric", "task", "step")
     rank = {code: place for place, code in enumerate(sorted(range(len(places)), key=places.__getitem__))}
-    order = sorted(range(len(codes)), key=[rank[code] for code in codes].__getitem__)
+    order = sorted(range(len(codes)), key=list(map(rank.__getitem__, codes)).__getitem__)
     order.sort(key=columns["id"].__getitem__)  # keeps the places' order within a run
     return columns.taken(order)
 

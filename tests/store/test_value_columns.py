@@ -47,7 +47,8 @@ def test_rows_are_kept_and_taken():
 def test_without_rows_the_columns_are_there():
     for empty in (ValueColumns.of(["id", "value"], []), ValueColumns.of_rows(ROWS).kept([False] * 4)):
         assert len(empty) == 0 and not empty and empty.rows() == [] and empty["value"] == []
-        assert empty.kinds("id", "value") == ([], [])
+        assert empty.kinds("id", "value") == ([], []) and empty.distinct("id") == []
+        assert empty.each_together("id", "value") == [] and len(empty) == 0 and empty.rows() == []
     assert ValueColumns.of_rows([]).rows() == []
 
 
@@ -68,15 +69,18 @@ def test_columns_by_kind_say_what_plain_columns_say(entries, data):
     names = ("a", "b", "c")
     plain = ValueColumns.of(names, entries)
     by_kind = ValueColumns.of(("a",), [(one[0], json.dumps(one[1:])) for one in entries], ("b", "c"))
-    codes, told = by_kind.kinds("a", "b")
-    sums = [sum(one) for one in told]
-    by_kind.set_by_kind(codes, {"sum": sums, "a": [one[0] for one in told]})
-    plain["sum"] = [sums[code] for code in codes]
+    assert by_kind.each_together("b", "c") == [*dict.fromkeys(one[1:] for one in entries)]
+    told = by_kind.each_together("a", "b")  # from here on `a` is held by kind too
+    by_kind.set_each("sum", map(sum, told))
+    by_kind.set_each("a", by_kind.each("a"))
+    plain["sum"] = [a + b for a, b, _ in entries]
     keep = data.draw(st.lists(st.booleans(), min_size=len(entries), max_size=len(entries)))
     order = data.draw(st.permutations(range(sum(keep))))
     for columns in [("a",), ("b",), ("sum",), ("a", "b", "sum"), ("c", "c"), ("sum", list(range(sum(keep))))]:
         both = [own.kept(keep).taken(order).kinds(*columns) for own in (plain, by_kind)]
         assert both[0] == both[1]
+        found = [own.kept(keep).taken(order).distinct(*columns) for own in (plain, by_kind)]
+        assert found[0] == found[1] == both[0][1]
     assert sorted(map(str, by_kind.rows())) == sorted(
         str({name: row[name] for name in by_kind.rows()[0]}) for row in plain.rows()
     )
