@@ -16,6 +16,8 @@ from typing import Any, TextIO, cast
 from pydantic_core import to_json
 from rich.console import Console
 
+from gaprun.cli import streams
+
 
 class _Steady:
     """stderr as it is at the time, where a word that cannot be written is lost and nothing else.
@@ -52,6 +54,7 @@ class _Steady:
         return str(getattr(self._target(), "encoding", None) or "utf-8")
 
 
+streams.prepare()
 console = Console()
 err_console = Console(file=cast(TextIO, _Steady()), stderr=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from gaprun.cli.common import console, err_console, with_hints
 from gaprun.cli.options import DbOption, TopOption, WhereOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
 from gaprun.cli.output import show as show_tables
-from gaprun.errors import Failure, GaprunError
+from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.tables.numbers import counted
 
 runs = typer.Typer(
@@ -151,6 +152,8 @@ def rm(
         for row in rows.values():
             folder = None if keep_files else removable_folder(store, row)
             console.print(f"{row.id} ({row.status})" + (f" and {folder}" if folder else ""), markup=False)
+        if sys.stdin is None:
+            raise UserError("nothing is removed: nobody can be asked here; --yes does not ask")
         typer.confirm(f"Remove {counted(len(rows), 'run')}?", abort=True)
     failed = 0
     for row in rows.values():
