@@ -8,6 +8,7 @@ percentiles are replaced by Student's t, because three seeds have too few percen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,15 @@ def over_tasks(ours: Array, theirs: Array, paired: bool) -> OverTasks:
 
     A score is a value less the baseline's: of the same row where `paired` (n = m), else its mean. The interval is
     Student's t with the variance over stratified bootstrap draws of n - 1 and m - 1 runs (so few that it has no bias
-    for a mean), each side in turn where they are not paired, with Welch's degrees of freedom; None where all agree.
+    for a mean; every draw that there is with five runs or fewer, else 2,000), each side in turn where they are not
+    paired, with Welch's degrees of freedom; None where all agree.
     """
     found = _values(ours[None], theirs[None], paired)[0]
     n, m = len(ours), len(theirs)
     intervals: list[Interval | None] = [None] * len(found)
     if min(n, m) > 1:
         generator = np.random.default_rng(SEED)
-        first, second = (generator.integers(0, size, (DRAWS, size - 1)) for size in (n, m))
+        first, second = (_draws(size, generator) for size in (n, m))
         drawn = (
             [_values(ours[first], theirs[first], paired)]
             if paired
@@ -63,6 +65,13 @@ def over_tasks(ours: Array, theirs: Array, paired: bool) -> OverTasks:
         None if one is None else (max(0.0, one[0]), min(1.0, one[1])) for one in intervals[1:]
     )
     return OverTasks(n, iqm, improvement, tuple(profile), intervals[0], first_share, tuple(others))
+
+
+def _draws(size: int, generator: np.random.Generator) -> Array:
+    """(draws, size - 1) indices of runs, drawn with replacement: each way once where these are few."""
+    if size ** (size - 1) <= DRAWS:
+        return np.array(list(product(range(size), repeat=size - 1)))
+    return generator.integers(0, size, (DRAWS, size - 1))
 
 
 def interquartile_mean(scores: Array) -> Array:

@@ -45,7 +45,7 @@ def family_p(
             p = alone
             if name in pooled:
                 p = min(max(own[name], pooled[name]) / POOLED_SHARE, alone / (1 - POOLED_SHARE))
-            found[name] = min(1.0, p * len(own) / len(names))
+            found[name] = min(1.0, p * (len(own) / len(names)))  # by 1.0 exactly where all are of a kind
     return {name: found[name] for name in own}
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 
 import numpy as np
@@ -113,3 +114,60 @@ def test_what_cannot_be_pooled_is_said(filled):
         aggregated(compare("gap", db=filled, where=["recipe=closer"], health=False))
     with pytest.raises(UserError, match="no metric has a better side"):
         aggregated(compare("gap", db=filled, where=["seed=0"], health=False))
+
+
+def by_hand(ours, theirs, paired):
+    """Values and half intervals of `over_tasks` written anew: loops over every bootstrap draw that there is."""
+
+    def values(a, b, paired):
+        scores = sorted(
+            float(x - (y if paired else b[:, k].mean()))
+            for k in range(a.shape[1])
+            for x, y in (zip(a[:, k], b[:, k], strict=True) if paired else ((x, None) for x in a[:, k]))
+        )
+        cut = len(scores) // 4
+        pairs = [[(x > y) + (x == y) / 2 for x in a[:, k] for y in b[:, k]] for k in range(a.shape[1])]
+        above = [np.mean([score > threshold for score in scores]) for threshold in THRESHOLDS]
+        return [np.mean(scores[cut : len(scores) - cut]), np.mean(pairs), *above]
+
+    draws = [[list(d) for d in itertools.product(range(len(x)), repeat=len(x) - 1)] for x in (ours, theirs)]
+    if paired:
+        drawn = [[values(ours[d], theirs[d], True) for d in draws[0]]]
+    else:
+        drawn = [
+            [values(ours[d], theirs, False) for d in draws[0]],
+            [values(ours, theirs[d], False) for d in draws[1]],
+        ]
+    parts = [np.var(one, axis=0) for one in drawn]
+    total = sum(parts)
+    with np.errstate(invalid="ignore"):
+        df = total**2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, (ours, theirs), strict=False))
+        return np.array(values(ours, theirs, paired)), stats.t.ppf(0.975, df) * total**0.5
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "tasks", "paired"),
+    [(3, 3, 5, True), (4, 4, 1, True), (2, 4, 3, False), (4, 2, 3, False), (3, 5, 1, False)],
+)
+def test_intervals_are_those_of_every_draw(n, m, tasks, paired):
+    """Uneven seeds, one metric, and (whole numbers) many ties."""
+    random = np.random.default_rng([n, m, tasks])
+    ours, theirs = (random.integers(-3, 4, (size, tasks)) + shift for size, shift in ((n, 0.0), (m, 1.0)))
+    found = over_tasks(ours, theirs, paired)
+    expected, half = by_hand(ours, theirs, paired)
+    assert [found.iqm, found.improvement, *found.profile] == pytest.approx(expected, abs=1e-8)
+    intervals = [found.iqm_ci95, found.improvement_ci95, *found.profile_ci95]
+    for index, (value, width, interval) in enumerate(zip(expected, half, intervals, strict=True)):
+        if not width > 1e-9:
+            assert interval is None
+            continue
+        low, high = (
+            (value - width, value + width) if index == 0 else (max(0, value - width), min(1, value + width))
+        )
+        assert interval == pytest.approx((low, high), abs=1e-8)
+
+
+def test_one_seed_has_values_and_no_interval():
+    found = over_tasks(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0], [2.0, 2.0]]), paired=False)
+    assert (found.iqm, found.improvement, found.profile) == (1.0, 0.75, (1.0, 1.0, 0.5, 0.5, 0.0))
+    assert found.iqm_ci95 is None and set(found.profile_ci95) == {None} and found.improvement_ci95 is None

@@ -1,13 +1,16 @@
 """Dunnett's distribution against plain integration, the blocked analysis against statsmodels, and its error rates."""
 
+import importlib.util
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
 from gaprun.comparison.dunnett import dunnett_p, family_p, pooled_p
 from gaprun.comparison.statistics import holm, paired_t
+from tests.conftest import REPO
 
 
 def by_sums(t: float, contrasts: int, df: float) -> float:
@@ -81,6 +84,7 @@ def test_one_recipe_without_spread_among_noisy_ones_is_still_seen() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2, 6), st.integers(2, 5), st.integers(0, 10**6))
+@example(3, 3, 84)  # was smaller by rounding
 def test_no_smaller_than_the_own_test_and_the_same_in_any_order(groups: int, seeds: int, seed: int) -> None:
     table = np.random.default_rng(seed).standard_normal((groups + 1, seeds))
     values, baseline, own = rows(table)
@@ -162,3 +166,19 @@ def test_a_family_without_differences_errs_in_a_twentieth(spread: list[float]) -
         values, baseline, own = rows(table)
         wrong += min(family_p(own, values, baseline).values()) < 0.05
     assert wrong / draws < 0.055 + 2 * np.sqrt(0.05 * 0.95 / draws)
+
+
+def test_the_benchmark_of_uneven_seeds_finds_what_is_right_and_what_is_not(monkeypatch) -> None:
+    """docs/statistics.md has its numbers from many more draws; p-values that nobody corrected must show there."""
+    spec = importlib.util.spec_from_file_location("error_rates", REPO / "benchmarks" / "error_rates.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    seeds, draws = benchmark.UNEVEN["half the recipes have 3 of 5"], 200
+    found = benchmark.simulate_uneven(seeds, np.ones(len(seeds)), draws)
+    limit = 0.05 + 3 * (0.05 * 0.95 / draws) ** 0.5
+    assert found["error"] <= limit and found["error_holm"] <= limit
+    assert found["coverage"] == pytest.approx(0.95, abs=0.02)
+    assert found["power"] > found["power_holm"] > 0.5
+    monkeypatch.setattr(benchmark, "family_p", lambda p, values, base: p)
+    wrong = benchmark.simulate_uneven(seeds, np.ones(len(seeds)), draws)
+    assert wrong["error"] > limit and {**wrong, "error": 0, "power": 0} == {**found, "error": 0, "power": 0}
