@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaprun.cli import completion, output
+from gaprun.cli.cautions import cautions
 from gaprun.cli.common import err_console
 from gaprun.cli.options import DbOption, DeviceOption, WorkersOption
 from gaprun.cli.output import Format, FormatOption, JsonOption
@@ -270,17 +271,8 @@ def _reasons(failures: list[tuple[str, Exception]]) -> list[dict[str, str]]:
 
 
 def _notes(result: Measurement, of: str = "") -> None:
-    for remark in [*result.remarks, *_repeated(result)]:
+    for remark in [*result.remarks, *cautions(result.metrics)]:
         err_console.print(f"note: {of}{remark}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _repeated(result: Measurement) -> list[str]:
-    return [
-        f"{row['dataset']}/{row['split']}: {row['value']:.0f} captions stand with several pictures; each counts as the "
-        "caption of the one that it stands with (by index, as CLIP_benchmark counts), and the others tie against it"
-        for row in result.metrics
-        if row["metric"] == "repeated_captions"
-    ]
 
 
 def _table(results: list[Measurement], title: str, runs: bool = False) -> Table:
