@@ -201,4 +201,6 @@ def explain(error: DBAPIError, name: str) -> GaprunError:
         return Failure(
             f"database {name} stayed locked for {RETRY_SECONDS:.0f} s: is another program holding it?"
         )
+    if "disk" in first:  # `disk I/O error` where SQLite's own small files beside the database find no room
+        return Failure(f"database {name}: {first}; free some space there")
     return Failure(f"database {name}: {first}")
