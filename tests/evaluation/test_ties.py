@@ -35,9 +35,7 @@ def test_equal_class_vectors_score_nothing(n, k, d, seed):
     """The documented rule: a tie is a miss. A product alone gave 18.8 % here."""
     vectors = np.repeat(rows(1, d, seed), k, 0)
     found = zero_shot(rows(n, d, seed + 1), vectors, np.random.default_rng(seed).integers(0, k, n))
-    assert set(found.metrics.values()) == {
-        100.0 if name.endswith("top5") and k <= 5 else 0 for name in ("a",)
-    }
+    assert {value for name, value in found.metrics.items() if name != "zeroshot_chance"} == {0}
     np.testing.assert_array_equal(found.rank, k)
 
 
