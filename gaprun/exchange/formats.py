@@ -29,10 +29,7 @@ def read_file(path: Path) -> list[Record]:
     Raises UserError, naming file and line, for a file of another kind and for one that is damaged.
     """
     if path.suffix == ".wandb":
-        raise UserError(
-            f"{path}: W&B's own record of a run that was never sent: `wandb sync` it, then take {wandb_log.SUMMARY} "
-            "from the run's files on its page, or the CSV of the page's table of runs"
-        )
+        raise UserError(wandb_log.unsent(path))
     try:
         text = _text(path)
         if path.suffix == ".jsonl":

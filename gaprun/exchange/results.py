@@ -20,6 +20,7 @@ from gaprun.exchange.mlflow_runs import is_tracking_store, read_store
 from gaprun.exchange.own import import_export
 from gaprun.exchange.records import Record
 from gaprun.exchange.storing import bring_in
+from gaprun.exchange.wandb_log import refuse_folder
 from gaprun.files import plain_name
 from gaprun.store import Store
 from gaprun.store.content import Rows
@@ -91,6 +92,7 @@ def import_files(
                         _refuse_other_names(source, data, name)
                     store = _bring_back(rows, source, store, open_target, done)
             elif Path(path).is_dir() or Path(path).suffix == ".zip":
+                refuse_folder(Path(path))
                 rows = read_export(Path(path))
                 _refuse_other_names(path, data, name)
                 store = _bring_back(rows, path, store, open_target, done)

@@ -29,6 +29,23 @@ _COLUMN = re.compile(r"(.+) - ((?:val|train)/.+?)(__MIN|__MAX)?")
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
+def unsent(path: Path) -> str:
+    """What is to be said of `path`, W&B's own record of a run."""
+    return (
+        f"{path}: W&B's own record of a run that was never sent: `wandb sync` it, then take {SUMMARY} from the run's "
+        "files on its page, or the CSV of the page's table of runs"
+    )
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise UserError, naming what to import instead, for a folder of W&B's: of all runs, of one, or its `files`."""
+    for pattern in (SUMMARY, f"files/{SUMMARY}", f"*/files/{SUMMARY}"):
+        for summary in sorted(path.glob(pattern)):
+            raise UserError(f"{path}: a folder of W&B's: name the summaries in it, such as {summary}")
+    for record in sorted([*path.glob("*.wandb"), *path.glob("*/*.wandb")]):
+        raise UserError(unsent(record))
+
+
 def is_table(header: Iterable[str]) -> bool:
     """Whether a CSV's header is that of the page's table of runs, with something measured by open_clip in it."""
     names = set(header)

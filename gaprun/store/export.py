@@ -155,7 +155,8 @@ def _text_of_part(source: Path, part: str) -> str:
                 content = archive.read(part)
         return content.decode()
     except (FileNotFoundError, KeyError):
-        raise UserError(f"{source}: no export of gaprun's in CSV (it has no {part})") from None
+        more = "; of results of other programs name the files in it" if source.is_dir() else ""
+        raise UserError(f"{source}: no export of gaprun's in CSV (it has no {part}){more}") from None
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, zipfile.BadZipFile, NotImplementedError, zlib.error, RuntimeError) as error:

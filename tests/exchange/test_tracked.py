@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,47 @@ def test_the_table_of_runs_and_charts_of_wandbs_page(store: Store, tmp_path: Pat
     )
     with pytest.raises(UserError, match="line 3: a run 'a' is there twice"):
         read_file(twice)
+
+
+@pytest.mark.parametrize(
+    "named", ["wandb", "wandb/run-20260101_000000-a1", "wandb/run-20260101_000000-a1/files"]
+)
+def test_a_folder_of_wandb_says_which_file_to_name(store: Store, tmp_path: Path, named: str) -> None:
+    files = tmp_path / "wandb" / "run-20260101_000000-a1" / "files"
+    files.mkdir(parents=True)
+    found = summary(files, LOGGED)
+    folder = tmp_path / named
+    report = import_files(lambda: store, [folder], "coco/val")
+    assert report.refused == [f"{folder}: a folder of W&B's: name the summaries in it, such as {found}"]
+    assert import_files(lambda: store, [found], "coco/val").refused == []
+
+
+def test_a_record_of_wandb_that_was_never_sent_is_named(store: Store, tmp_path: Path) -> None:
+    """As W&B leaves it offline: the record alone, by its name or in its folders."""
+    record = tmp_path / "wandb" / "offline-run-20260101_000000-a1" / "run-a1.wandb"
+    (record.parent / "files").mkdir(parents=True)
+    record.write_bytes(b":W&B\xee")
+    for named in (record, record.parent, tmp_path / "wandb"):
+        (refused,) = import_files(lambda: store, [named], "coco/val").refused
+        assert refused.startswith(f"{record}: W&B's own record of a run that was never sent: `wandb sync` it")
+    assert store.runs() == []
+
+
+def test_without_mlflow_its_stores_are_refused_in_one_line_and_other_files_come_in(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    (tmp_path / "mlruns" / "0").mkdir(parents=True)
+    (tmp_path / "mlruns" / "0" / "meta.yaml").write_text("name: Default\n")
+    places = ["sqlite:///x.db", "http://localhost:1", tmp_path / "mlruns"]
+    report = import_files(lambda: store, [*places, summary(tmp_path, LOGGED)], "coco/val")
+    assert len(report.done) == 1 and len(report.refused) == 3
+    for refused in report.refused:
+        assert "mlflow is not installed" in refused and "pip install 'gaprun[mlflow]'" in refused
+        assert "\n" not in refused
+
+
+def test_a_folder_of_results_says_that_files_are_to_be_named(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (refused,) = import_files(lambda: store, [tmp_path / "results"]).refused
+    assert refused.endswith("(it has no runs.csv); of results of other programs name the files in it")
