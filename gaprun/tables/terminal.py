@@ -83,7 +83,9 @@ def _fitted(table: Table, width: int) -> Table:
         <= width
     ):
         return table
-    first = min(least[0], max(width // 2, width - 2 * LEAST))
+    beside = [least.get(place, LEAST) + GAP for place in range(1, len(table.heads))]
+    all_fit = width - sum(beside) >= LEAST
+    first = min(least[0], width - sum(beside) if all_fit else max(width // 2, width - 2 * LEAST))
     room = {place: max(LEAST, width - GAP - first) if place else first for place in names}
     columns = [
         _shortened(table, place, room[place])
