@@ -164,7 +164,9 @@ def _given_features(path: Path) -> Any:
         raise UserError(f"{path} does not hold arrays u and v as numpy.savez writes them: {error}") from error
 
 
-theory.command(epilog="Example: gaprun theory init --model recipes/baseline.yaml --data scenes/train")(init)
+theory.command(
+    epilog="Example: gaprun theory init --model recipes/base/scenes.yaml --data scenes/train --inits 10"
+)(init)
 theory.command(epilog="Example: gaprun theory particles --swap hard --steps 300 --out particles.html")(
     particles
 )

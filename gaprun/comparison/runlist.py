@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from gaprun.comparison.places import place_of, usual_places
-from gaprun.comparison.runview import STYLES, minute, progress, summary, took
+from gaprun.comparison.runview import STYLES, duration, minute, progress, summary, took
 from gaprun.comparison.select import metric_names
 from gaprun.comparison.table import natural
 from gaprun.errors import UserError
@@ -135,7 +136,7 @@ def _value(column: ListColumn, run: Run) -> str:
 
 def _key(run: Run, sort: str) -> tuple[Any, ...]:
     if sort == "took":
-        end = run.finished or run.heartbeat
-        return (end is None or run.started is None, (end - run.started) if end and run.started else 0)
+        found = duration(run)
+        return (found is None, found or timedelta())
     value = getattr(run, sort)
     return (value is None, natural(value) if isinstance(value, str) else value)

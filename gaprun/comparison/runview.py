@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -251,11 +251,16 @@ def minute(moment: datetime | None) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M") if moment else "-"
 
 
-def took(run: Run) -> str:
-    """`1:02:03` from its start to its end or last heartbeat."""
+def duration(run: Run) -> timedelta | None:
+    """From its start to its end or last heartbeat; None where it has none, or (clocks that differ) ends before."""
     end = run.finished or run.heartbeat
-    if run.started is None or end is None:
+    return end - run.started if run.started and end and end >= run.started else None
+
+
+def took(run: Run) -> str:
+    """`1:02:03`: its duration."""
+    if (found := duration(run)) is None:
         return "-"
-    minutes, seconds = divmod(int((end - run.started).total_seconds()), 60)
+    minutes, seconds = divmod(int(found.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

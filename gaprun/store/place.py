@@ -15,6 +15,7 @@ from gaprun.errors import UserError
 from gaprun.store.secrets import hide_passwords
 
 _HEADER = b"SQLite format 3\0"
+EXAMPLE = "results.db.example"  # of the repository
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,7 @@ def _leads_nowhere(link: Path) -> bool:
 
 def first_step() -> str:
     """The way out where there is no database with results."""
-    example = Path("results.db.example")
-    return "run `gaprun train RECIPE` first" + f", or look at --db {example}" * example.is_file()
+    return "run `gaprun train RECIPE` first" + f", or look at --db {EXAMPLE}" * Path(EXAMPLE).is_file()
 
 
 def remove_logs(path: Path) -> None:
@@ -132,6 +132,10 @@ def remove_logs(path: Path) -> None:
 
 def _check_new(place: Place, path: Path, create: bool) -> Place:
     if not create:
+        if path.name == EXAMPLE and not path.exists():
+            raise UserError(
+                f"database {place.name} does not exist: it lies in gaprun's source, not in the package"
+            )
         state = "is empty" if path.exists() else "does not exist"
         raise UserError(f"database {place.name} {state}: {first_step()}")
     if not path.parent.is_dir():

@@ -1,11 +1,16 @@
 """Two runs side by side, and lists of runs by their metrics."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
+from sqlalchemy import update
 
 from gaprun.comparison import rundiff
 from gaprun.comparison.runlist import chosen_runs, list_table
+from gaprun.comparison.runview import took
 from gaprun.errors import UserError
 from gaprun.exchange.flat import flat_run
+from gaprun.store.models import Run
 from gaprun.tables import markdown
 
 TAU = {"temperature": {"rule": "fixed", "tau": 0.1}, "swap": {"rule": "none"}}
@@ -82,3 +87,15 @@ def test_what_was_said_of_a_run_stands_in_the_list_its_records_and_what_is_sent(
     facts = flat_run(store, "flt-s1").facts
     assert set(facts["tags"].split(", ")) == {"kept", "checked"} and facts["note"] == "the one of the paper"
     assert not {"tags", "note"} & flat_run(store, "flt-s0").facts.keys()
+
+
+def test_a_run_that_ends_before_it_starts_took_no_known_time(store, add):
+    """A clock that was set back, or two machines' clocks: a difference below zero is no duration."""
+    start = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for seed, seconds in enumerate((3723, -40, 0)):
+        add("flt", seed, gap=0.3)
+        with store.engine.execution_options(gaprun_write=True).begin() as connection:
+            times = {"started": start, "finished": start + timedelta(seconds=seconds)}
+            connection.execute(update(Run).where(Run.id == f"flt-s{seed}").values(times))
+    assert [took(store.run(f"flt-s{seed}")) for seed in range(3)] == ["1:02:03", "-", "0:00:00"]
+    assert [run.id for run in chosen_runs(store, (), (), "took")[0]] == ["flt-s2", "flt-s0", "flt-s1"]

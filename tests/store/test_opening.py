@@ -58,6 +58,7 @@ def wrong_places(folder):
         other.execute("CREATE TABLE songs (id)")
     return {
         str(folder / "missing.db"): "does not exist: run `gaprun train",
+        str(folder / "results.db.example"): "does not exist: it lies in gaprun's source, not in the package",
         str(folder / "empty.db"): "is empty: run `gaprun train",
         str(folder / "no" / "folder.db"): "does not exist",
         str(folder): "is a folder: name a file inside it",
@@ -79,7 +80,8 @@ def wrong_places(folder):
 def test_wrong_places_are_one_clear_line_and_stay_as_they_are(tmp_path, create):
     places = wrong_places(tmp_path)
     if create:
-        del places[str(tmp_path / "missing.db")], places[str(tmp_path / "empty.db")]
+        for name in ("missing.db", "empty.db", "results.db.example"):
+            del places[str(tmp_path / name)]
         places[str(tmp_path / "no" / "folder.db")] = "cannot be created: the folder"
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for place, message in places.items():
