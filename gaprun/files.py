@@ -142,8 +142,12 @@ def check_page(path: Path | None) -> Path | None:
 
 
 def replace_page(path: Path, page: str) -> None:
-    """Write an HTML page that holds PAGE_MARK to `path`, over nothing but a page of gaprun's; see `replace_file`."""
-    replace_file(path, lambda target: target.write_text(page, encoding="utf-8"), is_page)
+    """Write an HTML page that holds PAGE_MARK to `path`, over nothing but a page of gaprun's; see `replace_file`.
+
+    What is no UTF-8 in it (of a file's name) is spelled out.
+    """
+    content = page.encode("utf-8", "backslashreplace")
+    replace_file(path, lambda target: target.write_bytes(content), is_page)
 
 
 def replace_archive(

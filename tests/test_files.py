@@ -169,3 +169,8 @@ def test_a_full_disk_keeps_the_good_page(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(Failure, match="No space left on device; what was there is kept"):
         replace_page(page, f"{HEAD}{PAGE_MARK} new")
     assert page.read_text().endswith("good") and [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_page_that_names_a_file_of_no_utf8_is_written(tmp_path: Path) -> None:
+    replace_page(tmp_path / "page.html", f"{PAGE_MARK} caf\udce9.db é")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == f"{PAGE_MARK} caf\\udce9.db é"

@@ -189,8 +189,9 @@ def say_other_names(known: Mapping[str, str | None]) -> None:
 def closing_words(store: Store, jobs: list[Job], db: str | None) -> None:
     """Where the runs are, and what to look at them with."""
     command = with_db("gaprun compare --metric gap --metric recall@5", db)
+    where = store.place.path.absolute() if store.place.path else store.url
     err_console.print(
-        f"{counted(len(jobs), 'run')} in {store.url}; next: {command}",
+        f"{counted(len(jobs), 'run')} in {where}; next: {command}",
         highlight=False,
         markup=False,
         soft_wrap=True,

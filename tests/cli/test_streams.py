@@ -4,11 +4,15 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gaprun.cli import streams
-from tests.conftest import REPO
+from gaprun.cli.running import closing_words
+from gaprun.recipe.jobs import load_jobs
+from gaprun.store import open_store
+from tests.conftest import RECIPES, REPO
 
 
 @pytest.mark.parametrize(
@@ -78,3 +82,11 @@ def test_nobody_to_ask_is_said() -> None:
         ["sh", "-c", 'exec "$@" <&-', "sh", *words], cwd=REPO, capture_output=True, text=True, check=False
     )
     assert told.returncode == 2 and told.stderr.endswith("nobody can be asked here; --yes does not ask\n")
+
+
+def test_a_database_whose_name_is_no_utf8_is_named_at_the_end_of_a_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "caf\udce9.db"
+    closing_words(open_store(str(path)), load_jobs(RECIPES / "quickstart.yaml"), str(path))
+    assert "4 runs in " in (told := capfd.readouterr().err) and "next: gaprun compare" in told
