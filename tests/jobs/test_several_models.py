@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from gaprun.cli.main import app
 from gaprun.errors import Failure, UserError
 from gaprun.evaluation.given import read_given
-from gaprun.jobs.load import load_model
+from gaprun.jobs.load import _checkpoint_of_run, load_model
 from gaprun.jobs.named import models_named
-from gaprun.store import open_store
+from gaprun.store import NewRun, open_store
+from gaprun.training.checkpoint import save_checkpoint
 from tests.jobs.test_loading_models import built, folder, own, saved
 from tests.model.tiny import CONFIG
 
@@ -175,3 +176,20 @@ def test_what_export_of_embeddings_refuses(models):
     before = target.read_bytes()
     assert "was not written by this command" in str(gaprun(*words, "--force")[2].exception)
     assert target.read_bytes() == before
+
+
+def test_a_run_whose_folder_lies_elsewhere_is_found_by_gapruns_own_variable(place, monkeypatch):
+    """As with a database on a server, from another working folder than the one it was trained in."""
+    store = open_store("r.db")
+    row = NewRun("a-s0", "a", "train", 0, "h", {"name": "a"}, {}, "0", "runs/a-s0", 4)
+    store.begin_run(row)
+    with pytest.raises(
+        UserError, match="no usable checkpoint in .*runs/a-s0/checkpoints: .* GAPRUN_RUNS, or its file"
+    ):
+        load_model(store, "a-s0", None, None)
+    save_checkpoint(
+        place / "elsewhere" / "a-s0" / "checkpoints", {"step": 4, "clip": {}, "head": {}, "run": "a-s0"}, 1
+    )
+    monkeypatch.setenv("GAPRUN_RUNS", str(place / "elsewhere"))
+    found, path = _checkpoint_of_run(store, "a-s0", None)
+    assert found.id == "a-s0" and path == place / "elsewhere" / "a-s0" / "checkpoints" / "step-00000004.pt"
