@@ -27,6 +27,7 @@ from gaprun.errors import UserError
 
 T = TypeVar("T", bound=BaseModel)
 PLUGINS = "GAPRUN_PLUGINS"
+ALL: list[Registry[Any]] = []  # every registry that there is
 
 
 class Registry(Generic[T]):
@@ -37,7 +38,9 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, tag: str, usual: str | None = None) -> None:
         self.kind, self.tag, self.usual = kind, tag, usual
+        ALL.append(self)
         self._choices: dict[str, type[T]] = {}
+        self._code: dict[type[T], str] = {}
         self._users: list[type[BaseModel] | Registry[Any]] = []
 
     def register(self, choice: type[T]) -> type[T]:
@@ -55,6 +58,7 @@ class Registry(Generic[T]):
                 f"{choice.__module__}.{choice.__qualname__}: the {self.kind} {name} is {old.__module__}."
                 f"{old.__qualname__}; choose another name"
             )
+        self._code[choice] = _code_of(choice)
         self._choices[name] = choice
         self._rebuild_users()
         return choice
@@ -76,6 +80,12 @@ class Registry(Generic[T]):
     def get(self, name: str) -> type[T] | None:
         """The class of that name, None where there is none."""
         return self._choices.get(name)
+
+    def code_of(self, choice: type[BaseModel]) -> dict[str, str]:
+        """`{kind name: sha256}` of the file that a class from outside the package came from, as it was when the class
+        was registered; empty for the package's own and for what is not registered here."""
+        code = self._code.get(choice)  # type: ignore[call-overload]
+        return {f"{self.kind} {choice.model_fields[self.tag].default}": code} if code else {}
 
     def names(self) -> list[str]:
         """The names in the order of registration."""
@@ -128,6 +138,39 @@ def _registries_in(parts: Iterable[Any]) -> list[Registry[Any]]:
         else:
             found += _registries_in(typing.get_args(part))
     return found
+
+
+def outside_code(part: BaseModel) -> dict[str, str]:
+    """The code from outside the package that `part` of a recipe, or a part of it, was made by: `{kind name: sha256}`."""
+    found: dict[str, str] = {}
+    for registry in ALL:
+        found |= registry.code_of(type(part))
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        for inner in value if isinstance(value, list) else [value]:
+            found |= outside_code(inner) if isinstance(inner, BaseModel) else {}
+    return found
+
+
+def _code_of(choice: type[BaseModel]) -> str:
+    """sha256 of the file that `choice` stands in (of all such hashes, where it derives from what stands in others), ""
+    where all is the package's.
+
+    Raises UserError for a class without a file: nothing could say later by what a run was trained.
+    """
+    modules = dict.fromkeys(
+        one.__module__ for one in choice.__mro__ if issubclass(one, BaseModel) and one is not BaseModel
+    )
+    found, outside = list[str](), [name for name in modules if name.partition(".")[0] != "gaprun"]
+    for name in outside:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is None or not Path(file).is_file():
+            raise UserError(
+                f"{name}.{choice.__qualname__}: write it into a file that {PLUGINS} names, so that a run can say by what "
+                "code it was made"
+            )
+        found.append(hashlib.sha256(Path(file).read_bytes()).hexdigest())
+    return hashlib.sha256("".join(found).encode()).hexdigest() if len(found) > 1 else "".join(found)
 
 
 def plugin_names() -> list[str]:

@@ -11,7 +11,7 @@ SAME = {
     "n": "number of items (gallery size)",
     "data_fingerprint": "data",
     "definition": "definition of the metric",
-    "options_hash": "set of options of the evaluation",
+    "options_hash": "set of options (or plugin code) of the evaluation",
     "task": "task",
 }
 Row = dict[str, Any]

@@ -199,12 +199,14 @@ class Task(Section):
 
     def key(self, split: Any, protocol: Protocol, checkpoint_hash: str, step: int) -> EvaluationKey:
         """What identifies this measurement of one checkpoint in the store."""
-        options = self.options(split, protocol)
+        options, transform = self.options(split, protocol), self.transform(protocol)
         if protocol.transform:
             options |= {
-                "transform": self.transform(protocol).model_dump(mode="json"),
+                "transform": transform.model_dump(mode="json"),
                 "fit_fingerprint": self.fitted_on(split).fingerprint,
             }
+        if code := TASKS.code_of(type(self)) | TRANSFORMS.code_of(type(transform)):
+            options |= {"plugins": code}
         return EvaluationKey(
             checkpoint_hash=checkpoint_hash,
             step=step,

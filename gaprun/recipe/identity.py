@@ -33,7 +33,7 @@ ROUNDING = (
     "compute.cudnn_benchmark",
     "compute.attention",
 )
-METHOD = ("temperature", "swap", "loss")
+METHOD = ("temperature", "swap", "loss", "plugins")
 # Keys that came later: at these values they are left out, so that earlier runs keep their ids.
 ADDED_LATER: dict[str, Any] = {
     "compute.micro_batch": None,
@@ -56,6 +56,7 @@ ADDED_LATER: dict[str, Any] = {
     "data.std": None,
     "loss.weight": 1.0,
     "loss.terms": [],
+    "plugins": None,
 }
 
 

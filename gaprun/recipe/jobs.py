@@ -25,6 +25,7 @@ from gaprun.recipe.load import (
 )
 from gaprun.recipe.packaged import found
 from gaprun.recipe.schema import Recipe
+from gaprun.registry import outside_code
 from gaprun.store.where import dotted_keys, lookup
 
 MAX_JOBS = 10_000
@@ -39,7 +40,7 @@ class Job:
     seed: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "recipe", with_weights_file(self.recipe))
+        object.__setattr__(self, "recipe", with_plugins(with_weights_file(self.recipe)))
 
     @cached_property
     def recipe_hash(self) -> str:
@@ -77,6 +78,22 @@ def with_weights_file(recipe: Recipe) -> Recipe:
             f"(sha256 {found[:12]}, expected {str(model.pretrained_sha256)[:12]})"
         )
     return recipe.model_copy(update={"model": model.model_copy(update={"pretrained_sha256": found})})
+
+
+def with_plugins(recipe: Recipe) -> Recipe:
+    """`recipe` with the hashes of the plugins' files that its method's parts come from.
+
+    Raises UserError for other code than the recipe's `plugins` says.
+    """
+    found = outside_code(recipe.temperature) | outside_code(recipe.swap) | outside_code(recipe.loss)
+    for part, code in (recipe.plugins or {}).items():
+        if found.get(part) != code:
+            here = f"sha256 {found[part][:12]}" if part in found else "not used here"
+            raise UserError(
+                f"{recipe.name}: the {part} is not by the code that the recipe names ({here}, expected {code[:12]}): "
+                "bring that file back, or train the recipe anew, which is another run"
+            )
+    return recipe.model_copy(update={"plugins": found or None})
 
 
 def load_jobs(

@@ -145,6 +145,12 @@ class Recipe(Section):
         None, description="Measure along training too: all of `eval` but what says `along: false`."
     )
 
+    plugins: dict[str, str] | None = Field(
+        None,
+        description="sha256 of the file that each of temperature rule, swap, loss and terms comes from, where that is a "
+        "plugin's; filled in when jobs are made, so that other code is another run. One given here must be the file's.",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.eval_every is not None and not any(task.along for task in self.eval):

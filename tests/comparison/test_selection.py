@@ -222,7 +222,7 @@ def test_the_papers_table_and_the_report_never_average_two_ways_of_measuring(sto
                  options={"templates": templates})  # fmt: skip
         measured("baseline", seed, "gap", {"gap": 0.3 + seed / 100})
         measured("baseline", seed, "gap", {"gap": 0.9}, dataset="other")
-    with pytest.raises(UserError, match="the set of options of the evaluation differs"):
+    with pytest.raises(UserError, match="the set of options .or plugin code. of the evaluation differs"):
         compare("zeroshot_top1", db=db(store))
     study = load_study(store)
     line = next(line for line in beside("table2", study).lines if str(line.setting) == "baseline")
