@@ -141,7 +141,7 @@ def _registries_in(parts: Iterable[Any]) -> list[Registry[Any]]:
 
 
 def outside_code(part: BaseModel) -> dict[str, str]:
-    """The code from outside the package that `part` of a recipe, or a part of it, was made by: `{kind name: sha256}`."""
+    """The code from outside the package that `part` of a recipe, or a part of it, comes from: `{kind name: sha256}`."""
     found: dict[str, str] = {}
     for registry in ALL:
         found |= registry.code_of(type(part))
@@ -166,8 +166,8 @@ def _code_of(choice: type[BaseModel]) -> str:
         file = getattr(sys.modules[name], "__file__", None)
         if file is None or not Path(file).is_file():
             raise UserError(
-                f"{name}.{choice.__qualname__}: write it into a file that {PLUGINS} names, so that a run can say by what "
-                "code it was made"
+                f"{name}.{choice.__qualname__}: write it into a file that {PLUGINS} names, so that a run can say by "
+                "what code it was made"
             )
         found.append(hashlib.sha256(Path(file).read_bytes()).hexdigest())
     return hashlib.sha256("".join(found).encode()).hexdigest() if len(found) > 1 else "".join(found)

@@ -147,7 +147,7 @@ class Recipe(Section):
 
     plugins: dict[str, str] | None = Field(
         None,
-        description="sha256 of the file that each of temperature rule, swap, loss and terms comes from, where that is a "
+        description="sha256 of the file that each of temperature rule, swap, loss and terms comes from, where it is a "
         "plugin's; filled in when jobs are made, so that other code is another run. One given here must be the file's.",
     )
 

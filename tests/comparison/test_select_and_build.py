@@ -77,7 +77,12 @@ def test_data_splits_and_protocols_never_share_a_column(store, add):
         ({}, 1000, "number of items (gallery size) differs (512 in", "--where n=512"),
         ({"data_fingerprint": "f2"}, 512, "data differs (f1 in", "--where data_fingerprint=f1"),
         ({"definition": 2}, 512, "definition of the metric differs (1 in", "--where definition=1"),
-        ({"options": {"k": 2}}, 512, "options (or plugin code) of the evaluation differs", "--where options_hash="),
+        (
+            {"options": {"k": 2}},
+            512,
+            "options (or plugin code) of the evaluation differs",
+            "--where options_hash=",
+        ),
     ],
 )
 def test_what_is_not_comparable_is_refused_with_a_way_out(store, add, change, n, said, way_out):

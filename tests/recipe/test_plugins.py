@@ -1,4 +1,4 @@
-"""A plugin's code is part of what a run is and of how a value was measured: other code, another run and another value."""
+"""A plugin's code is part of what a run is and of how a value was measured."""
 
 from __future__ import annotations
 
@@ -53,7 +53,14 @@ def planned(plugin: Path, *sets: str) -> str:
     words = [word for one in sets for word in ("--set", one)]
     recipe = str(RECIPES / "baseline.yaml")
     done = run_gaprun(
-        "train", recipe, *TINY, *words, "--dry-run", "--json", cwd=plugin.parent, env={"GAPRUN_PLUGINS": str(plugin)}
+        "train",
+        recipe,
+        *TINY,
+        *words,
+        "--dry-run",
+        "--json",
+        cwd=plugin.parent,
+        env={"GAPRUN_PLUGINS": str(plugin)},
     )
     assert done.returncode == 0, done.stderr
     return str(json.loads(done.stdout)[0]["run"])
@@ -74,7 +81,9 @@ def test_a_recipe_that_names_its_code_is_trained_by_no_other(plugin: Path) -> No
     pinned = f"plugins={{loss term pull: {code}}}"
     assert planned(plugin, WITH_TERM, pinned) == planned(plugin, WITH_TERM)
     plugin.write_text(OWN.replace("1.0 *", "2.0 *"))
-    with pytest.raises(AssertionError, match=f"the loss term pull is not by the code .* expected {code[:12]}"):
+    with pytest.raises(
+        AssertionError, match=f"the loss term pull is not by the code .* expected {code[:12]}"
+    ):
         planned(plugin, WITH_TERM, pinned)
 
 
