@@ -40,7 +40,7 @@ class Registry(Generic[T]):
         self.kind, self.tag, self.usual = kind, tag, usual
         ALL.append(self)
         self._choices: dict[str, type[T]] = {}
-        self._code: dict[type[T], str] = {}
+        self._code: dict[type[BaseModel], str] = {}
         self._users: list[type[BaseModel] | Registry[Any]] = []
 
     def register(self, choice: type[T]) -> type[T]:
@@ -84,7 +84,7 @@ class Registry(Generic[T]):
     def code_of(self, choice: type[BaseModel]) -> dict[str, str]:
         """`{kind name: sha256}` of the file that a class from outside the package came from, as it was when the class
         was registered; empty for the package's own and for what is not registered here."""
-        code = self._code.get(choice)  # type: ignore[call-overload]
+        code = self._code.get(choice)
         return {f"{self.kind} {choice.model_fields[self.tag].default}": code} if code else {}
 
     def names(self) -> list[str]:
