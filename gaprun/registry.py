@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import typing
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,8 @@ from gaprun.errors import UserError
 
 T = TypeVar("T", bound=BaseModel)
 PLUGINS = "GAPRUN_PLUGINS"
+FILE = "gaprun_plugin_"  # how the module of a plugin's file is called, before a hash of its path
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ALL: list[Registry[Any]] = []  # every registry that there is
 
 
@@ -44,19 +47,29 @@ class Registry(Generic[T]):
         self._users: list[type[BaseModel] | Registry[Any]] = []
 
     def register(self, choice: type[T]) -> type[T]:
-        """Add a class (use as a decorator). Raises UserError for a class without a name, or one whose name is taken."""
+        """Add a class (use as a decorator).
+
+        Raises UserError for a class of another kind, without a name (or a usable one), whose name is taken, or that
+        lacks a method which every one of the kind must have.
+        """
+        if not (isinstance(choice, type) and issubclass(choice, BaseModel)):
+            raise UserError(
+                f"{_place(choice)}: a {self.kind} derives from the class that the others derive from"
+            )
         field = choice.model_fields.get(self.tag)
         name = None if field is None else field.default
-        if not isinstance(name, str):
+        if field is None or typing.get_args(field.annotation) != (name,) or not NAME.fullmatch(str(name)):
             raise UserError(
-                f"{choice.__module__}.{choice.__qualname__}: a {self.kind} needs a name in its field `{self.tag}`: "
+                f"{_place(choice)}: a {self.kind} needs a name (letters, figures, - and _) in its field `{self.tag}`: "
                 f'{self.tag}: Literal["my-name"] = "my-name"'
             )
-        if name in self._choices:
-            old = self._choices[name]
+        if missing := sorted(getattr(choice, "__abstractmethods__", ())):
             raise UserError(
-                f"{choice.__module__}.{choice.__qualname__}: the {self.kind} {name} is {old.__module__}."
-                f"{old.__qualname__}; choose another name"
+                f"{_place(choice)}: the {self.kind} {name} needs the method {' and '.join(missing)}"
+            )
+        if name in self._choices:
+            raise UserError(
+                f"{_place(choice)}: the {self.kind} {name} is {_place(self._choices[name])}; choose another name"
             )
         self._code[choice] = _code_of(choice)
         self._choices[name] = choice
@@ -140,6 +153,13 @@ def _registries_in(parts: Iterable[Any]) -> list[Registry[Any]]:
     return found
 
 
+def _place(choice: type[Any]) -> str:
+    """Where a class stands: its module, or the file of one's own, and its name."""
+    module = choice.__module__
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return f"{file if module.startswith(FILE) and file else module}.{choice.__qualname__}"
+
+
 def outside_code(part: BaseModel) -> dict[str, str]:
     """The code from outside the package that `part` of a recipe, or a part of it, comes from: `{kind name: sha256}`."""
     found: dict[str, str] = {}
@@ -204,7 +224,7 @@ def _imported(name: str) -> ModuleType:
     path = Path(name).expanduser().resolve()
     if not path.is_file():
         raise UserError(f"{PLUGINS}: {name}: no such file")
-    module_name = f"gaprun_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    module_name = f"{FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         assert spec is not None and spec.loader is not None

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from gaprun.data.readers import READERS
 from gaprun.errors import UserError
+from gaprun.evaluation.tasks import TASKS
+from gaprun.model.loss import LOSSES
+from gaprun.model.swap import SWAPS
+from gaprun.model.temperature import RULES
+from gaprun.model.terms import TERMS
 from gaprun.registry import Registry, models_in, registries_of
 from tests.conftest import RECIPES, REPO, TINY, run_gaprun
 
@@ -204,14 +211,50 @@ def test_every_registry_of_a_recipe_is_found() -> None:
     }
 
 
-def test_a_class_without_a_name_or_with_a_taken_one_is_refused() -> None:
+def test_a_class_that_cannot_stand_beside_the_others_is_refused() -> None:
     class Nameless(Shape):
         pass
+
+    class Loose(Shape):
+        kind: str = "loose"
+
+    class Wrong(Shape):
+        kind: Literal["right"] = "wrong"  # type: ignore[assignment]
+
+    class Odd(Shape):
+        kind: Literal["a, b"] = "a, b"  # no command could name it
 
     class Second(Shape):
         kind: Literal["square"] = "square"
 
-    with pytest.raises(UserError, match="a shape needs a name in its field `kind`"):
-        SHAPES.register(Nameless)
+    class Sided(Shape, ABC):
+        @abstractmethod
+        def area(self) -> float: ...
+
+    class Blank(Sided):
+        kind: Literal["blank"] = "blank"
+
+        def aera(self) -> float:
+            return 1.0
+
+    for nameless in (Nameless, Loose, Wrong, Odd):
+        with pytest.raises(
+            UserError, match=f"{nameless.__name__}: a shape needs a name .* in its field `kind`"
+        ):
+            SHAPES.register(nameless)
     with pytest.raises(UserError, match="the shape square is tests.test_registry.Square"):
         SHAPES.register(Second)
+    with pytest.raises(UserError, match="the shape blank needs the method area"):
+        SHAPES.register(Blank)
+    with pytest.raises(UserError, match="int: a shape derives from"):
+        SHAPES.register(int)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("registry", [RULES, SWAPS, LOSSES, TERMS, TASKS, READERS], ids=lambda r: str(r.kind))
+def test_a_class_without_its_formula_is_refused_when_it_is_read(registry: Registry[Any]) -> None:
+    """It was found missing in the first step, or after all that was measured before."""
+    base = next(one for one in next(iter(registry)).__mro__[::-1] if getattr(one, "__abstractmethods__", ()))
+    field = {registry.tag: "formless", "__annotations__": {registry.tag: Literal["formless"]}}
+    own = type(base)("Formless", (base,), {**field, "__module__": __name__})
+    with pytest.raises(UserError, match=f"the {registry.kind} formless needs the method"):
+        registry.register(own)

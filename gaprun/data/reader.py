@@ -7,6 +7,7 @@ names; it appears as a command, `gaprun data NAME`, made from its fields. Those 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -45,9 +46,9 @@ class Reader(Section):
         """Where the splits go, a folder each."""
         return self.out or data_root() / self.reader
 
+    @abstractmethod
     def plans(self) -> list[SplitPlan]:
         """One plan a split, below `folder`. Raises UserError, also for a given option that would change nothing."""
-        raise TypeError(f"{type(self).__name__} reads nothing")
 
     def refuse_given(self, name: str, why: str) -> None:
         """Raise UserError where the option `name` was given, even at its default."""
@@ -76,16 +77,16 @@ class Captioned(Reader):
     language: list[str] = Field([], description=HELP)
 
     @property
+    @abstractmethod
     def source(self) -> Path:
         """The file that names the pictures, for messages; its name is kept with the splits."""
-        raise TypeError(f"{type(self).__name__} has no source")
 
+    @abstractmethod
     def entries(self, tally: Tally) -> Sequence[Entry]:
         """The pictures' names with their captions and, where the set has splits of its own, their split.
 
         What is left out is counted in `tally`. Raises UserError.
         """
-        raise TypeError(f"{type(self).__name__} has no entries")
 
     @property
     def division(self) -> Division:

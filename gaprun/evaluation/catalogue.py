@@ -38,6 +38,10 @@ def _families(tasks: tuple[Any, ...]) -> dict[str, tuple[Metric, ...]]:
     for task in tasks:
         family = task.family or str(task.model_fields["task"].default)
         for metric in task.metrics:
+            if not isinstance(metric, Metric):
+                raise UserError(
+                    f"the task {family}: {task.__name__}.metrics holds {metric!r}, which is no Metric(...)"
+                )
             if declared.setdefault(metric.name, family) != family:
                 raise UserError(
                     f"the metric {metric.name} is declared twice, by the tasks {declared[metric.name]} and {family}"

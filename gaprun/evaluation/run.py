@@ -52,7 +52,7 @@ class Evaluated:
             return
         what, error = self.failures[0]
         if len(self.failures) == 1 and not self.evaluations:
-            raise error
+            raise error if isinstance(error, GaprunError) else Failure(f"{what}: {said(error)}") from error
         reasons = "; ".join(f"{what}: {said(error)}" for what, error in self.failures)
         raise Failure(
             f"{len(self.failures)} of {len(self.failures) + len(self.evaluations)} measurements could not be made "
@@ -122,7 +122,9 @@ def evaluate_given(given: Given, tasks: Sequence[Task], store: Store, run_id: st
     for task in tasks:
         try:
             measuring.source(task, given)
-        except UserError as error:
+        except Exception as error:
+            if os.environ.get("GAPRUN_DEBUG") and not isinstance(error, GaprunError):
+                raise
             done.failures.append((f"{task.task} on {given.path}", error))
     return done
 
@@ -212,18 +214,44 @@ class _Measuring:
         train, transform = task.fitted_on(split), task.transform(protocol)
         key = transform, train.fingerprint
         if key not in self.fitted:
-            self.fitted[key] = transform.fit(self.embedder.embeddings(train))
+            found = transform.fit(self.embedder.embeddings(train))
+            if not isinstance(found, Map):
+                raise UserError(
+                    f"the transform {transform.name} ({type(transform).__name__}.fit) gives {type(found).__name__}, "
+                    "not Map(image_steps, text_steps)"
+                )
+            self.fitted[key] = found
         return Transformed(self.embedder, self.fitted[key])
 
 
 def check_declared(task: Task, measured: Measured) -> None:
-    """Raise UserError for a value whose metric no task declares: what is it, and which way is better?"""
+    """Raise UserError for an answer that is no `Measured` of numbers, and for a value whose metric no task declares:
+    what is it, and which way is better?"""
+    name = f"the task {task.task} ({type(task).__name__}.measure)"
+    if not isinstance(measured, Measured):
+        raise UserError(f"{name} gives {type(measured).__name__}, not Measured(values, n, d)")
+    odd = [key for key, value in measured.values.items() if np.ndim(value) or not _is_number(value)]
+    if odd or not measured.values:
+        what = f"no number as {', '.join(odd)}" if odd else "no value at all"
+        raise UserError(f"{name} gives {what}: a value is a float, NaN where it is not defined")
+    if not all(isinstance(size, (int, np.integer)) for size in (measured.n, measured.d)):
+        raise UserError(
+            f"{name} gives n={measured.n}, d={measured.d}: whole numbers, of items and of dimensions"
+        )
     unknown = sorted(set(measured.values) - set(declared()))
     if unknown:
         raise UserError(
             f"the task {task.task} gives {', '.join(unknown)}, which no task declares: add a Metric of that name to "
             f"{type(task).__name__}.metrics"
         )
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, str)
 
 
 def keep_details(folder: Path, key: EvaluationKey, measured: Measured) -> Path | None:

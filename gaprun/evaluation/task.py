@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -219,9 +220,9 @@ class Task(Section):
             definition=self.definition,
         )
 
+    @abstractmethod
     def measure(self, embedder: Embedder, split: Any, protocol: Protocol) -> Measured:
         """Measure on `split` by `protocol`, the transform of which `embedder` has applied already."""
-        raise TypeError(f"{type(self).__name__} measures nothing")
 
 
 TASKS: Registry[Task] = Registry("task", "task")

@@ -7,6 +7,7 @@ the recipe: no torch at import time.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -50,6 +51,7 @@ class Loss(Section):
         """
         return {}
 
+    @abstractmethod
     def addend(
         self, x: Tensor, y: Tensor, rows: slice, beta: Tensor | float, parameters: Mapping[str, Tensor]
     ) -> Tensor:
@@ -58,7 +60,6 @@ class Loss(Section):
         For many processes that hold all features and share the work. parameters: what `parameters` declared, as it
         stands.
         """
-        raise TypeError(f"{type(self).__name__} has no formula")
 
     def chance(self, pairs: int) -> float:
         """The least that the loss of so many pairs can be where no pair is told from another; infinite: not known."""

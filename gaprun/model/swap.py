@@ -9,6 +9,7 @@ must not import torch.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -29,12 +30,12 @@ class Swap(Section):
         """Whether unit rows come out as unit rows."""
         return True
 
+    @abstractmethod
     def apply(self, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """What becomes of `x` and `y` (both (n, d)) in this step, row by row.
 
         `generator` is a CPU generator seeded for this step alone, so a resumed run draws the same numbers.
         """
-        raise TypeError(f"{type(self).__name__} has no formula")
 
 
 SWAPS: Registry[Swap] = Registry("swap", "rule")
@@ -62,9 +63,9 @@ class MixingSwap(Swap):
     def keeps_unit_rows(self) -> bool:
         return self.renormalise
 
+    @abstractmethod
     def weights(self, x: Tensor, generator: Generator) -> Tensor:
         """(n, d) numbers in [0, 1] on x's device: 1 keeps the entry, 0 takes the other modality's."""
-        raise TypeError(f"{type(self).__name__} has no weights")
 
     def apply(self, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Mix `x` and `y` on a swap step: `x' = w x + (1-w) y` and `y' = w y + (1-w) x`."""

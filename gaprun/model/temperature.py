@@ -8,6 +8,7 @@ in a module that GAPRUN_PLUGINS names. The classes are read with the recipe, so 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -28,9 +29,9 @@ class TemperatureRule(Section):
         """Start of the learned parameter, or None."""
         return None
 
+    @abstractmethod
     def beta(self, nu: Tensor | None, progress: float) -> Tensor | float:
         """Inverse temperature; `progress` runs from 0 at the first step to 1 at the last."""
-        raise TypeError(f"{type(self).__name__} has no formula")
 
     def nu_for(self, beta: float) -> float | None:
         """The parameter value at which the rule gives `beta` (for the clamp), or None."""
@@ -59,8 +60,9 @@ class Learned(TemperatureRule):
     def initial_nu(self) -> float:
         return self.nu_for(1.0 / self.init)
 
+    @abstractmethod
     def nu_for(self, beta: float) -> float:
-        raise TypeError(f"{type(self).__name__} has no inverse")
+        """The parameter value at which the rule gives `beta`."""
 
 
 @RULES.register

@@ -10,6 +10,7 @@ the recipe: no torch at import time.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -50,6 +51,7 @@ class Term(Section):
         """
         return {}
 
+    @abstractmethod
     def addend(
         self,
         x: Tensor,
@@ -64,7 +66,6 @@ class Term(Section):
         x, y: unit image and text features (n, d); beta: the inverse temperature; parameters: what `parameters`
         declared, as it stands.
         """
-        raise TypeError(f"{type(self).__name__} has no formula")
 
 
 TERMS: Registry[Term] = Registry("loss term", "name")
