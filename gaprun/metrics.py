@@ -1,17 +1,14 @@
 """What a metric is, as a value: everything that tables, reports, tests and the documentation need to know about it.
 
 A metric is declared once, in the file of the task that gives it (`gaprun/evaluation/tasks`), and found by name through
-`gaprun.evaluation.catalogue`. Bottom layer: standard library and our errors only.
+`gaprun.evaluation.catalogue`. Bottom layer: standard library only.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-
-from gaprun.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,14 +50,6 @@ class Metric:
     places: int | None = 3
     short: str = ""
     outcome: Callable[[Mapping[str, Any]], Outcomes | None] | None = None
-
-    def __post_init__(self) -> None:
-        """Raise UserError for a name that no command can name, and for a direction that is none."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]*", self.name) or self.direction not in ARROWS:
-            raise UserError(
-                f"metric {self.name!r}, direction {self.direction!r}: a name is of letters, figures and _ . @ -, a "
-                f"direction is one of {', '.join(ARROWS)}"
-            )
 
     @property
     def arrow(self) -> str:

@@ -29,7 +29,7 @@ from gaprun.errors import UserError
 T = TypeVar("T", bound=BaseModel)
 PLUGINS = "GAPRUN_PLUGINS"
 FILE = "gaprun_plugin_"  # how the module of a plugin's file is called, before a hash of its path
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 ALL: list[Registry[Any]] = []  # every registry that there is
 
 

@@ -7,40 +7,53 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from gaprun.errors import UserError
-from gaprun.metrics import NONE, Metric
+from gaprun.metrics import ARROWS, NONE, Metric
 from gaprun.tables.numbers import fixed, places_for
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")  # of a metric that commands can name
 
 
 def families() -> dict[str, tuple[Metric, ...]]:
     """The metrics by family: a task's own, in the order in which tables show them.
 
-    Raises UserError where two tasks declare one name.
+    Raises UserError where two tasks declare one name, and for what is no metric.
     """
     from gaprun.evaluation.tasks import DEFAULT_TASKS, TASKS
-    from gaprun.evaluation.tasks.training import IMPORTED, TRAINING
     from gaprun.registry import load_plugins
 
     load_plugins()
     usual = [TASKS.get(name) for name in DEFAULT_TASKS]
     tasks = [*(t for t in usual if t), *(t for t in TASKS if t not in usual)]
-    return _families(tuple(tasks)) | {"training": TRAINING, "imported": IMPORTED}
+    return _families(tuple(tasks))
 
 
 @lru_cache(maxsize=1)
 def _families(tasks: tuple[Any, ...]) -> dict[str, tuple[Metric, ...]]:
+    from gaprun.evaluation.tasks.training import IMPORTED, TRAINING
+
+    others = {"training": TRAINING, "imported": IMPORTED}
     found: dict[str, tuple[Metric, ...]] = {}
-    declared: dict[str, str] = {}
+    declared = {metric.name: family for family, metrics in others.items() for metric in metrics}
     for task in tasks:
-        family = task.family or str(task.model_fields["task"].default)
+        name = str(task.model_fields["task"].default)
+        family = task.family or name
+        if family in found or family in others:
+            raise UserError(f"the task {name}: the metrics of {family} are another's; choose another name")
         for metric in task.metrics:
-            if not isinstance(metric, Metric):
+            if (
+                not isinstance(metric, Metric)
+                or not NAME.fullmatch(metric.name)
+                or metric.direction not in ARROWS
+            ):
                 raise UserError(
-                    f"the task {family}: {task.__name__}.metrics holds {metric!r}, which is no Metric(...)"
+                    f"the task {name}: {task.__name__}.metrics holds {metric!r}, not Metric(name, direction, ...) "
+                    f"with a name of letters, figures and _ . @ -, and one of {', '.join(ARROWS)}"
                 )
             if declared.setdefault(metric.name, family) != family:
                 raise UserError(
@@ -48,6 +61,7 @@ def _families(tasks: tuple[Any, ...]) -> dict[str, tuple[Metric, ...]]:
                 )
         if task.metrics:
             found[family] = task.metrics
+    found |= others
     return found
 
 

@@ -89,6 +89,9 @@ def scored():
             Metric("scored_by_hand", UP, "what a person gave", "of 5", 1, "by_hand"),
         )
 
+        def measure(self, embedder, split, protocol):
+            """Never asked for."""
+
     TASKS.register(Scored)
     yield Scored
     del TASKS._choices["scored"]
@@ -108,4 +111,25 @@ def test_a_metric_of_a_plugin_is_known_like_any_other(scored):
 def test_two_tasks_do_not_declare_one_name(scored):
     scored.metrics = (Metric("gap", UP, "another gap"),)
     with pytest.raises(UserError, match="gap is declared twice, by the tasks geometry and scored"):
+        declared()
+    scored.family = "geometry"  # whose metrics it took the place of
+    with pytest.raises(UserError, match="the task scored: the metrics of geometry are another's"):
+        declared()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (
+            (Metric("temperature", UP, "of the room"),),
+            "temperature is declared twice",
+        ),  # it hid the training's
+        ((Metric("two words", UP, "words"),), "'two words'.* with a name of letters"),
+        ((Metric("fine", "downward", "words"),), "one of up, down, none"),
+        ((Metric("fine", UP, "words"), "another"), "holds 'another'"),
+    ],
+)
+def test_a_metric_that_no_command_could_name_or_that_hides_another_is_refused(scored, metrics, said):
+    scored.metrics = metrics
+    with pytest.raises(UserError, match=said):
         declared()
