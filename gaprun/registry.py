@@ -57,8 +57,8 @@ class Registry(Generic[T]):
                 f"{_place(choice)}: a {self.kind} derives from the class that the others derive from"
             )
         field = choice.model_fields.get(self.tag)
-        name = None if field is None else field.default
-        if field is None or typing.get_args(field.annotation) != (name,) or not NAME.fullmatch(str(name)):
+        name = "" if field is None else str(field.default)
+        if field is None or typing.get_args(field.annotation) != (name,) or not NAME.fullmatch(name):
             raise UserError(
                 f"{_place(choice)}: a {self.kind} needs a name (letters, figures, - and _) in its field `{self.tag}`: "
                 f'{self.tag}: Literal["my-name"] = "my-name"'
