@@ -93,14 +93,17 @@ def _buying(comparison: Comparison, group: str) -> str:
             (c, cell) for c in _columns(comparison, choices) if (cell := comparison.cells.get((group, c)))
         ]
         texts = [
-            f"{_where(comparison, column)} {_difference(cell, places_of(comparison, column))}"
+            (
+                f"{_where(comparison, column)} {_difference(cell, places_of(comparison, column))}",
+                _verdict(column, cell),
+            )
             for column, cell in found
             if cell.difference
         ]
         if texts:
             margins = {comparison.margins[c.metric] for c, _ in found if c.metric in comparison.margins}
             word = _bought([_verdict(column, cell) for column, cell in found], margins)
-            clauses.setdefault(word, []).append(f"{kind} ({', '.join(texts)})")
+            clauses.setdefault(word, []).append(f"{kind}{_in_what(texts)}")
     if not clauses:
         return "Neither retrieval nor classification was measured beside it."
     text = "; ".join(f"{word} {' and '.join(kinds)}" for word, kinds in clauses.items())
@@ -144,6 +147,15 @@ def _bought(verdicts: Sequence[str], margins: set[float]) -> str:
     if all(one == ALIKE for one in verdicts):
         return f"no difference of {max(margins):g} points or more in"
     return "no difference is shown in"
+
+
+def _in_what(texts: Sequence[tuple[str, str]]) -> str:
+    """The differences of a kind, from (text, verdict): what is shown of some of them is said of these alone."""
+    shown, others = (
+        ", ".join(text for text, verdict in texts if (verdict in (BETTER, WORSE)) == wanted)
+        for wanted in (True, False)
+    )
+    return f" by {shown} alone ({others})" if shown and others else f" ({shown or others})"
 
 
 def _verdict(column: Column, cell: Reached) -> str:

@@ -36,6 +36,17 @@ def test_of_many_rows_the_one_that_closes_most_and_what_it_costs(store, add):
     assert "of these 1 gain and 0 lose in classification (5 seeds a row; gap of scenes/test, full)" in sure
 
 
+def test_a_loss_in_one_metric_is_not_said_of_its_kind(store, add):
+    """Half of what stood behind `it loses in retrieval` could be a difference that nothing shows."""
+    for seed, off in enumerate((0.0, 0.1, -0.1)):
+        add("baseline", seed, gap=0.6 + off / 100, image_recall_at_5=50 + off, text_recall_at_5=60 + off)
+        other = 50 + 20 * off  # a wide interval about none
+        add("swap", seed, gap=0.2 + off / 90, image_recall_at_5=other, text_recall_at_5=50 + off * 1.1)
+    _, buying, _ = sentences(compare([*METRICS, "text_recall@5"], db=store.place.name))
+    assert buying.startswith("It loses in retrieval by text_recall@5 −10.0 [")
+    assert "] alone (image_recall@5 +0.0 [" in buying and "classification" not in buying
+
+
 def test_two_seeds_show_what_each_saw_and_claim_no_proof(store, add):
     fill(add, 2, baseline=(0.67, 50, 30), swap=(0.27, 50, 30))
     closing, buying, sure = sentences(compare(METRICS, db=store.place.name))
