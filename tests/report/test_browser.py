@@ -126,7 +126,7 @@ def _opens(browser, report):
 
 
 def _axes_can_be_read(browser):
-    """Two numbers at least within the ends of every logarithmic axis, and names within the room beside the axis."""
+    """Two numbers at least within the ends of every axis, 0 where differences are shown, names within their room."""
     axes = (
         "return charts.filter(c => c.layout).flatMap(c => Object.keys(c.layout).filter(k => /^[xy]axis/.test(k))"
         ".map(k => [c.id, k, c.layout[k].type, c._fullLayout[k].range, c.layout[k].tickvals]))"
@@ -135,6 +135,19 @@ def _axes_can_be_read(browser):
         if kind == "log":
             within = [tick for tick in ticks if ends[0] <= np.log10(tick) <= ends[1]]
             assert len(within) >= 2 or ends[1] - ends[0] < 1e-6, (chart, axis, ends, ticks)
+    shown = (
+        "return charts.filter(c => c.layout).flatMap(c => Object.keys(c.layout).filter(k => /^[xy]axis/.test(k))"
+        ".filter(k => c.layout[k].type !== 'log' && c.layout[k].ticks !== '' && c.layout[k].showticklabels !== false)"
+        ".map(k => [c.id, k, [...c.querySelectorAll(`.${k.replace('axis', '')}tick text`)].map(t => t.textContent)]))"
+    )
+    for chart, axis, ticks in browser.execute_script(shown):
+        assert len([tick for tick in ticks if tick]) >= 2, (chart, axis, ticks)
+    differences = (
+        "return charts.filter(c => c.layout).flatMap(c => Object.keys(c.layout).filter(k => c.layout[k].zeroline)"
+        ".map(k => [c.id, k, ...c._fullLayout[k].range]))"
+    )
+    for chart, axis, low, high in browser.execute_script(differences):
+        assert low <= 0 <= high, (chart, axis, low, high)
     names = (
         "return charts.map(c => [c.layout?.yaxis, c.layout?.margin.l])"
         ".filter(([y]) => y?.ticktext && y.type !== 'log')"

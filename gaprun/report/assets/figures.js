@@ -51,6 +51,7 @@ function axisOf(axis, shared, letter, first, labelled) {
     zeroline: !!axis.zero, zerolinecolor: shade(SOFT), zerolinewidth: 1.2, linecolor: shade(SOFT), tickfont: { size: 10.5 },
     color: shade(INK), ticks: "outside", ticklen: 3, tickcolor: shade(GRID), tickangle: 0, nticks: 5, exponentformat: "none",
   };
+  if (axis.zero && !axis.log) found.rangemode = "tozero"; // how far from it is what such an axis shows
   if (axis.names) Object.assign(found, { tickmode: "array", tickvals: axis.names.map((n) => n[0]), ticktext: axis.names.map((n) => n[1]), ticks: "" });
   if (axis.names && axis.names.length && letter === "y") found.range = [0.3, Math.max(...axis.names.map((n) => n[0])) + 0.7];
   if (axis.ends) found.range = axis.log ? axis.ends.map(Math.log10) : axis.ends;
@@ -72,6 +73,21 @@ function logTicks(panels, letter) {
     for (let n = Math.ceil(first / step); n * step <= last; n++) found.push(Number((n * step).toPrecision(6)));
   }
   return { tickmode: "array", tickvals: found, ticktext: found.map(String) };
+}
+
+/* Two or three round numbers of what is drawn, for an axis as short as on a phone: left to itself it may show one, which is no
+   scale. */
+function fewTicks(panels) {
+  const drawn = panels.flatMap((panel) => panel.marks.flatMap((mark) => [...mark.x, ...(mark.x_ends ?? []).flat()]));
+  const values = [...drawn, ...(panels[0].x.zero ? [0] : [])].filter(Number.isFinite);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  if (!(high > low)) return { nticks: 3 };
+  const power = 10 ** Math.floor(Math.log10(high - low));
+  const step = [5, 2, 1, 0.5, 0.2, 0.1].map((n) => n * power).find((n) => Math.floor(high / n) > Math.ceil(low / n));
+  const [first, last] = [Math.ceil(low / step), Math.floor(high / step)];
+  const found = Array.from({ length: last - first + 1 }, (_, n) => Number(((first + n) * step).toPrecision(6)));
+  const few = found.filter((_, n) => found.length < 4 || n % 2 === 0);
+  return { tickmode: "array", tickvals: few, ticktext: few.map((v) => String(v).replace("-", "−")) };
 }
 
 // What stands in the legend: a mark a name, the first that is listed; one name alone needs no legend.
@@ -120,7 +136,7 @@ function layoutOf(figure, width, saved) {
     Object.assign(x, { domain: [start, start + wide / inner.w], anchor: "y" + key });
     Object.assign(y, { domain: [Math.max(0, top - high / inner.h), top], anchor: "x" + key });
     if (names.length) Object.assign(y, { tickfont: { size }, ticktext: y.ticktext.map((name) => fitted(name, left - 8, size)) });
-    if (names.length && phone) Object.assign(x, { nticks: 3, tickangle: 0, tickfont: { size: 8 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
+    if (names.length && phone) Object.assign(x, panel.x.log ? {} : fewTicks(figure.shared.includes("x") ? panels : [panel]), { tickangle: 0, tickfont: { size: 8 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
     if (one && column) y.showticklabels = false;
     if (figure.square) y.scaleanchor = "x" + key;
     if (panel.x.margin) layout.shapes.push({ type: "rect", xref: "x" + key, yref: `y${key} domain`, x0: -panel.x.margin, x1: panel.x.margin, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shade(SOFT), opacity: 0.16 });
