@@ -143,7 +143,8 @@ def _axes_can_be_read(browser):
     for chart, axis, ticks in browser.execute_script(shown):
         assert len([tick for tick in ticks if tick]) >= 2, (chart, axis, ticks)
     differences = (
-        "return charts.filter(c => c.layout).flatMap(c => Object.keys(c.layout).filter(k => c.layout[k].zeroline)"
+        "return charts.filter(c => c.layout).flatMap(c => Object.keys(c.layout).filter(k => /^[xy]axis/.test(k))"
+        ".filter(k => c.layout[k].zeroline)"
         ".map(k => [c.id, k, ...c._fullLayout[k].range]))"
     )
     for chart, axis, low, high in browser.execute_script(differences):

@@ -75,9 +75,9 @@ function logTicks(panels, letter) {
   return { tickmode: "array", tickvals: found, ticktext: found.map(String) };
 }
 
-/* Two or three round numbers of what is drawn, for an axis as short as on a phone: left to itself it may show one, which is no
-   scale. */
-function fewTicks(panels) {
+/* Two or three round numbers of what is drawn, for an axis of `wide` pixels as on a phone: left to itself it may show one, which
+   is no scale. As many as do not touch, two in any case. */
+function fewTicks(panels, wide, size) {
   const drawn = panels.flatMap((panel) => panel.marks.flatMap((mark) => [...mark.x, ...(mark.x_ends ?? []).flat()]));
   const values = [...drawn, ...(panels[0].x.zero ? [0] : [])].filter(Number.isFinite);
   const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -86,8 +86,11 @@ function fewTicks(panels) {
   const step = [5, 2, 1, 0.5, 0.2, 0.1].map((n) => n * power).find((n) => Math.floor(high / n) > Math.ceil(low / n));
   const [first, last] = [Math.ceil(low / step), Math.floor(high / step)];
   const found = Array.from({ length: last - first + 1 }, (_, n) => Number(((first + n) * step).toPrecision(6)));
-  const few = found.filter((_, n) => found.length < 4 || n % 2 === 0);
-  return { tickmode: "array", tickvals: few, ticktext: few.map((v) => String(v).replace("-", "−")) };
+  const text = (v) => String(v).replace("-", "−");
+  const half = (v) => widthIn(text(v), size) / 2;
+  const free = (list) => list.every((v, n) => !n || ((v - list[n - 1]) / (high - low)) * 0.9 * wide > half(v) + half(list[n - 1]) + 3);
+  const few = [found, found.filter((_, n) => n % 2 === 0)].find((list) => list.length > 1 && list.length < 4 && free(list)) ?? [found[0], found[found.length - 1]];
+  return { tickmode: "array", tickvals: few, ticktext: few.map(text) };
 }
 
 // What stands in the legend: a mark a name, the first that is listed; one name alone needs no legend.
@@ -136,7 +139,7 @@ function layoutOf(figure, width, saved) {
     Object.assign(x, { domain: [start, start + wide / inner.w], anchor: "y" + key });
     Object.assign(y, { domain: [Math.max(0, top - high / inner.h), top], anchor: "x" + key });
     if (names.length) Object.assign(y, { tickfont: { size }, ticktext: y.ticktext.map((name) => fitted(name, left - 8, size)) });
-    if (names.length && phone) Object.assign(x, panel.x.log ? {} : fewTicks(figure.shared.includes("x") ? panels : [panel]), { tickangle: 0, tickfont: { size: 8 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
+    if (names.length && phone) Object.assign(x, panel.x.log ? {} : fewTicks(figure.shared.includes("x") ? panels : [panel], wide, 8), { tickangle: 0, tickfont: { size: 8 }, title: { text: x.title.text.replace(" from ", " from<br>"), font: { size: 9 }, standoff: 4 } });
     if (one && column) y.showticklabels = false;
     if (figure.square) y.scaleanchor = "x" + key;
     if (panel.x.margin) layout.shapes.push({ type: "rect", xref: "x" + key, yref: `y${key} domain`, x0: -panel.x.margin, x1: panel.x.margin, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: shade(SOFT), opacity: 0.16 });
