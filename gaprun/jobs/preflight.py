@@ -16,7 +16,7 @@ from gaprun.errors import UserError
 from gaprun.evaluation.task import Task
 from gaprun.files import plain_name
 from gaprun.model.spec import Model
-from gaprun.recipe.jobs import Job
+from gaprun.recipe.jobs import Job, with_plugins
 from gaprun.store import NewRun, Store
 from gaprun.store.connection import artifacts_of
 from gaprun.store.folders import check_mark
@@ -47,8 +47,10 @@ class Prepared:
 def prepare_job(job: Job, store: Store | None = None) -> Prepared:
     """Open the data of `job` and check it against the recipe, and against `store`'s run of the same id.
 
-    Raises UserError for missing or unfit data, a batch that is too large, or data that changed since.
+    Raises UserError for missing or unfit data, a batch that is too large, data that changed since, and where this
+    process, begun later than the one that made the job, read other code from a plugin's file.
     """
+    with_plugins(job.recipe)
     _check_start(job.recipe.model)
     splits = [open_split(ref) for ref in job.recipe.data.sets]
     tasks: list[Task] = list(job.recipe.eval)

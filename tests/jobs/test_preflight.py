@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from gaprun.data import columns, split
+from gaprun.errors import UserError
 from gaprun.jobs.plan import plan_rows
 from gaprun.jobs.preflight import finished_as, is_finished, prepare_job
 from gaprun.recipe.jobs import load_jobs
@@ -63,6 +64,18 @@ def test_the_same_training_under_another_name_is_done(job, trained):
     (row,) = plan_rows([job("flt-tau=0.04")], store.url)
     assert (row["status"], row["known_as"]) == ("finished", job("flt").id)
     assert finished_as(store, job("flt-tau=0.04")) == finished_as(store, job("flt")) == row["known_as"]
+
+
+def test_a_process_that_read_other_plugin_code_than_its_job_names_does_not_train_it(job):
+    """As one that a sweep begins after the file was edited."""
+    made = job("flt")
+    assert made.recipe.plugins is None
+    recipe = made.recipe.model_copy(update={"plugins": {"temperature rule fixed": "0" * 64}})
+    object.__setattr__(made, "recipe", recipe)
+    with pytest.raises(
+        UserError, match="the temperature rule fixed is not by the code .* expected 000000000000"
+    ):
+        prepare_job(made)
 
 
 def test_another_seed_length_or_data_is_not_done(job, trained):
