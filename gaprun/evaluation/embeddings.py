@@ -16,7 +16,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of one split; the arrays may be memory-mapped.
+    """Embeddings of one split; the arrays may be memory-mapped, and are read-only: every task reads the same ones.
 
     images: float32 (N, D), unit rows. texts: float32 (M, D), unit rows, every caption. owner: int64 (M,),
     the image that each caption describes, 0..N-1; an image may have any number of captions. labels: int64
@@ -43,6 +43,12 @@ class Embeddings:
             raise UserError(f"{len(self.labels)} labels for {len(self.images)} images")
         if self.image_norms is not None and self.image_norms.shape != (len(self.images),):
             raise UserError(f"{len(self.image_norms)} lengths for {len(self.images)} images")
+        for name in ("images", "texts", "owner", "labels", "image_norms"):
+            array: Array | None = getattr(self, name)
+            if array is not None and array.flags.writeable:
+                view = array.view()
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
 
     @property
     def dim(self) -> int:

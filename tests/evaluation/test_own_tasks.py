@@ -12,6 +12,7 @@ from gaprun.errors import Failure, UserError
 from gaprun.evaluation.given import read_given
 from gaprun.evaluation.run import check_declared, evaluate_given
 from gaprun.evaluation.task import Measured, Task
+from gaprun.evaluation.tasks.gap import Gap
 from gaprun.evaluation.transforms import Transform
 from gaprun.store import NewRun, Store, open_store
 
@@ -72,6 +73,27 @@ def test_what_breaks_in_a_task_says_in_which_and_on_what(store: Store, tmp_path:
     done = evaluate_given(given, [Own(data=["one.npz"])], store, "r")
     with pytest.raises(Failure, match=r"^own on .*one.npz: AttributeError: .* no attribute 'imagez'"):
         done.raise_failures()
+
+
+class Centring(Own):
+    """Takes the mean away where the rows stand, as a careless task would."""
+
+    def measure(self, embedder: Any, split: Any, protocol: Any) -> Any:
+        rows = embedder.embeddings(split).images
+        rows -= rows.mean(0)
+
+
+def test_a_task_cannot_change_what_the_next_one_measures(store: Store, tmp_path: Path) -> None:
+    images, texts = np.random.default_rng(0).standard_normal((2, 20, 4)) + 1
+    np.savez(tmp_path / "one.npz", images=images, texts=texts)
+    given = read_given(tmp_path / "one.npz")
+    done = evaluate_given(given, [Centring(data=["one.npz"]), Gap(data=["one.npz"])], store, "r")
+    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))
+    expected = float(np.linalg.norm(x.mean(0) - y.mean(0)))
+    found = store.metrics_by_evaluation(done.evaluations)
+    measured = [row["value"] for row in found if row["metric"] == "gap" and row["protocol"] == "full"]
+    assert measured == [pytest.approx(expected, abs=1e-6)]
+    assert "read-only" in str(done.failures[0][1])
 
 
 def test_a_transform_that_gives_no_map_is_refused(store: Store, tmp_path: Path) -> None:
