@@ -162,3 +162,12 @@ def test_two_runs_differ_in_what_they_were_trained_on_and_by(store, add):
     )
     store.add_evaluation(b.id, key, {"gap": 0.9}, 512, 64)  # by another rule: no difference of the two
     assert differing(a, b, (store.metrics(a.id), store.metrics(b.id))).values == ()
+
+
+def test_an_infinite_value_is_left_out_as_such(store, add):
+    add("baseline", 0, gap=float("inf"))
+    add("baseline", 1, gap=float("nan"))
+    add("baseline", 2, gap=0.5)
+    compared = compare("gap", db=store.place.name)
+    assert "left out as not defined (NaN or infinite): 2 values" in compared.notes
+    assert [cell.summary.mean for cell in compared.cells.values()] == [0.5]
