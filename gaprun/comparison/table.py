@@ -75,7 +75,9 @@ def build(
     )
     result.notes += about_baselines(baseline, baselines, setups, names, by)
     if undefined:
-        result.notes.append(f"left out as not defined (NaN or infinite): {counted(sum(undefined.values()), 'value')}")
+        result.notes.append(
+            f"left out as not defined (NaN or infinite): {counted(sum(undefined.values()), 'value')}"
+        )
     result.groups = _sorted(result, sort)
     return result
 
