@@ -25,12 +25,14 @@ def _repeated_captions(rows: Iterable[Row]) -> list[str]:
 
 def _left_out(rows: Iterable[Row]) -> list[str]:
     """Recalls that a gallery is too small for (`Ranks.metrics`)."""
+    from gaprun.evaluation.tasks.retrieval import RANKS
+
     found: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         if row["metric"].startswith(("image_", "text_")) and row["task"] == "retrieval":
             place = f"{row['dataset']}/{row['split']}", row["protocol"]
             found.setdefault(place, set()).add(row["metric"])
-    every = [f"{side}_recall@{k}" for side in ("image", "text") for k in (1, 5, 10)]
+    every = [f"{side}_recall@{k}" for side in ("image", "text") for k in RANKS]
     return [
         f"{split} ({protocol}): {', '.join(absent)} left out, among so few candidates 100 by definition"
         for (split, protocol), names in found.items()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import shlex
@@ -87,24 +85,17 @@ def with_hints(text: str) -> str:
     return re.sub(rf"`(gaprun (?:{_READS_A_DATABASE})\b[^`]*)`", carried, text)
 
 
-def jsonable(value: Any) -> Any:
-    """`value` with NaN and infinities as None, so that the output is JSON that any parser reads."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    return value
-
-
 def print_json(value: Any) -> None:
-    """Print `value` to stdout as plain JSON (no colours, no wrapping); of a list or an iterator each entry on a line of
-    its own."""
+    """Print `value` to stdout as plain JSON (no colours, no wrapping), NaN and infinities as null; of a list or an
+    iterator each entry on a line of its own."""
+
+    def encoded(one: Any, indent: int | None = None) -> str:
+        return to_json(one, indent=indent, inf_nan_mode="null", ensure_ascii=True, fallback=str).decode()
+
     if not isinstance(value, list | Iterator):
-        print(json.dumps(jsonable(value), indent=2, default=str))
+        print(encoded(value, indent=2))
         return
-    lines = (to_json(one, inf_nan_mode="null", ensure_ascii=True, fallback=str).decode() for one in value)
+    lines = map(encoded, value)
     start = "[\n"
     while part := list(islice(lines, 1000)):  # so that a large answer is never in memory as a whole
         sys.stdout.write(start + ",\n".join(part))

@@ -59,7 +59,7 @@ def root(
 
 @cache
 def application(commands: tuple[str, ...] = COMMANDS) -> typer.Typer:
-    """The command line with these commands: to make them all takes as long as a small `compare`."""
+    """The command line with these commands: to make them all takes an eighth of a small `compare`."""
     made = typer.Typer(
         name="gaprun",
         no_args_is_help=True,
