@@ -104,7 +104,7 @@ def state(pid: int) -> str:
     """R, S, T (stopped), ... of a process; empty when it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between opening and reading
         return ""
 
 
