@@ -42,7 +42,7 @@ def is_alive(owner: str) -> bool | None:
     try:
         fields = _fields(number)
     except OSError:
-        return False
+        return None if _is_hidden(number) else False
     # A zombie has ended; a number that comes again belongs to a process of another start.
     return fields[0] not in ("Z", "X") and fields[19] == ticks
 
@@ -82,6 +82,17 @@ def _kernel() -> str:
 def _fields(pid: int) -> list[str]:
     """/proc/PID/stat from the third field (state) on; the name before it may hold anything."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process whose /proc/PID is not shown is there all the same: another user's, with /proc's hidepid."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
 
 
 def _alive(pid: int, started: datetime | None) -> bool:

@@ -166,6 +166,29 @@ def test_a_process_is_known_by_its_start_in_ticks_and_not_by_the_clock(store, ne
     assert liveness.is_alive(owner) is False
 
 
+def test_another_users_process_that_proc_hides_is_not_taken_for_ended():
+    """As on shared machines, whose /proc is mounted with hidepid."""
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    kernel = liveness._kernel()
+    look = (
+        "import os; from gaprun.store import liveness; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+        f"print([liveness.is_alive(f'{kernel}/{{pid}}/1 x') for pid in ({sleeper.pid}, 2**22 - 1)])"
+    )
+    hidden = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+    try:
+        command = ["unshare", "-m", "sh", "-c", hidden, "-", sys.executable, "-c", look]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:
+            pytest.skip("unshare is not installed")
+        if "unshare:" in done.stderr or "mount:" in done.stderr:
+            pytest.skip(f"no right to mount a /proc: {done.stderr.strip()}")
+        assert done.stdout.split() == ["[None,", "False]"], done.stderr
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
 def test_a_finished_training_stays_finished(store, new_run, key):
     store.begin_run(new_run())
     store.finish_run("baseline-s0", "finished", checkpoint="a.pt", checkpoint_hash="c0")
