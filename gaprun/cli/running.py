@@ -186,6 +186,33 @@ def say_other_names(known: Mapping[str, str | None]) -> None:
             )
 
 
+def say_unfinished(store: Store, jobs: Sequence[Job], db: str | None) -> None:
+    """Which unfinished runs have the name and seed of one of `jobs` and another recipe, and how each goes on.
+
+    Whoever changes a recipe after a stop gets a run from step 0 beside the one that was stopped.
+    """
+    from gaprun.store.standing import GOING
+
+    wanted, ids = {(job.recipe.name, job.seed) for job in jobs}, {job.id for job in jobs}
+    beside = [
+        run
+        for run in store.unfinished([], lambda run: (run.recipe, run.seed) in wanted and run.id not in ids)
+        if run.step
+    ]
+    for run in beside[:MOST_NAMED]:
+        command = with_db(f"gaprun train --resume {run.id}", db)
+        how = "" if run.status in GOING else f"; go on with it: {command}"
+        err_console.print(
+            f"{run.id} ({run.status} at step {run.step:,}) has another recipe of the same name and stays as it is{how}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    if len(beside) > MOST_NAMED:
+        more = f"and {len(beside) - MOST_NAMED} more unfinished runs of these names"
+        err_console.print(more, highlight=False)
+
+
 def closing_words(store: Store, jobs: list[Job], db: str | None) -> None:
     """Where the runs are, and what to look at them with."""
     command = with_db("gaprun compare --metric gap --metric recall@5", db)

@@ -91,7 +91,7 @@ def submit(
     json: JsonOption = False,
 ) -> None:
     """Send a recipe's jobs to a cluster; see the help text above."""
-    from gaprun.cli.running import checked, give_reasons
+    from gaprun.cli.running import checked, give_reasons, say_unfinished
     from gaprun.cli.train import parse_seeds
     from gaprun.cluster.plan import check_database, plan, rows, slurm_script
     from gaprun.cluster.resources import Resources, parse_free, parse_minutes
@@ -132,6 +132,7 @@ def submit(
         _show(rows(planned), cluster, text, how, devices)
         return
     assert store is not None
+    say_unfinished(store, [item.job for item in planned if item.action == "submit"], db)
     if cluster is Cluster.local:
         _run_here(planned, store, db, devices)
         if how is not Format.table:

@@ -92,6 +92,7 @@ def train(
         run_all,
         run_together,
         say_other_names,
+        say_unfinished,
     )
 
     if not is_announced():
@@ -110,6 +111,8 @@ def train(
         verb = "is" if done == 1 else "are"
         err_console.print(f"{done} of {counted(len(jobs), 'run')} {verb} finished already", highlight=False)
         say_other_names(known)
+    if resume is None and waiting and not is_announced():
+        say_unfinished(store, waiting, db)
     if is_shared():
         run_together(waiting, store, db, device, refused, fail_fast)
     elif waiting and processes is not None and processes > 1:

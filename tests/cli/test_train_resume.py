@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gaprun.cli.running import say_unfinished
 from gaprun.cli.train import _jobs
 from gaprun.errors import UserError
 from gaprun.recipe.jobs import load_jobs
@@ -57,3 +58,24 @@ def test_a_run_whose_folder_is_elsewhere_is_not_begun_again(
     (tmp_path / "kept" / run).mkdir(parents=True)
     monkeypatch.setenv("GAPRUN_RUNS", str(tmp_path / "kept"))
     assert _jobs(None, run, [], None, url)[0].id == run
+
+
+def test_a_stopped_run_of_the_recipe_before_it_was_changed_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, url = stored(tmp_path, None)
+    store = open_store(url)
+
+    def said(*changes: str, seed: int = 0) -> str:
+        say_unfinished(store, load_jobs(REPO / "recipes" / "quickstart.yaml", list(changes), [seed])[:1], url)
+        return capsys.readouterr().err
+
+    changed = "schedule.steps=700"
+    assert said(changed) == ""  # it has not come to a step that could be lost
+    store.heartbeat(run, 500)
+    beside = f"{run} (running at step 500) has another recipe of the same name and stays as it is"
+    assert said(changed) == f"{beside}\n"
+    store.finish_run(run, "interrupted")
+    stopped = beside.replace("running", "interrupted")
+    assert said(changed) == f"{stopped}; go on with it: gaprun train --resume {run} --db {url}\n"
+    assert said() == said(changed, seed=1) == ""
