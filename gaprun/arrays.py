@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gaprun.errors import Failure
-from gaprun.files import file_sha256
+from gaprun.files import beside, file_sha256
 
 CHECKSUMS = "checksums.json"
 
@@ -28,7 +27,7 @@ def new_arrays(folder: Path, what: str) -> Iterator[Path]:
 
     Raises Failure, naming `what` they are, where they cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary = beside(folder)
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -44,7 +44,7 @@ def content_hash(value: Any) -> str:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary path)`, make the result durable, and only then give it its name. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = beside(path)
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -57,6 +57,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """A name beside `path` for what gets that name when it is whole: `.NAME.` and a random number.
+
+    A process's own number would not do: on a shared disk, processes of two machines or containers can have the same.
+    """
+    return path.with_name(f".{path.name}.{int.from_bytes(os.urandom(6))}")
 
 
 def plain_name(name: str, what: str) -> str:

@@ -6,8 +6,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gaprun.arrays import new_arrays, read_arrays
 from gaprun.errors import Failure, UserError
 from gaprun.files import (
     MANIFEST,
@@ -35,6 +37,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
     with pytest.raises(OSError):
         write_atomically(path, breaks)
     assert [p.name for p in tmp_path.iterdir()] == ["page"] and path.read_text() == "good"
+
+
+def test_processes_of_one_number_write_beside_each_other(tmp_path: Path) -> None:
+    """In containers on a shared disk, where each process may be number 1."""
+    path = tmp_path / "index"
+
+    def first(target: Path) -> None:
+        target.write_text("first")
+        write_atomically(path, lambda other: other.write_text("second"))  # as another machine's, in the midst of it
+        assert path.read_text() == "second" and target.read_text() == "first"
+
+    write_atomically(path, first)
+    assert path.read_text() == "first" and [p.name for p in tmp_path.iterdir()] == ["index"]
+    folder = tmp_path / "rows"
+    with new_arrays(folder, "rows") as one:
+        np.save(one / "a.npy", np.arange(3))
+        with new_arrays(folder, "rows") as other:
+            np.save(other / "a.npy", np.arange(3))
+        assert (one / "a.npy").exists()
+    assert read_arrays(folder, ["a"])["a"].tolist() == [0, 1, 2]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["index", "rows"]
 
 
 def test_a_file_is_replaced_only_where_it_bears_the_mark(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ python -m gaprun.store.publish results.db.example photos.db results.db.example  
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gaprun.errors import Failure, GaprunError, UserError
-from gaprun.files import check_replaceable
+from gaprun.files import beside, check_replaceable
 from gaprun.store.copying import copy_database
 from gaprun.store.database import open_store
 from gaprun.store.liveness import this_host
@@ -45,8 +44,7 @@ def publish(sources: Sequence[Path], target: Path) -> None:
     check_replaceable(target, _is_database, "name another file")
     for source in sources:
         open_store(str(source), create=False).close()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
+    temporary = beside(target)
     try:
         hosts = _merged(sources, temporary)
         copy = sqlite3.connect(temporary)

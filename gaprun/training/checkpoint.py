@@ -29,7 +29,7 @@ from gaprun.recipe.identity import hash_of
 from gaprun.store.folders import WORDS
 
 FACTS = ("run", "seed", "recipe_hash", "data")
-_HALF = re.compile(r"\.step-\d+\.(?:pt|json)\.(\d+)")  # files.write_atomically
+_HALF = re.compile(r"\.step-\d+\.(?:pt|json)\.\d+")  # files.write_atomically
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> tuple[Path, str]:
@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> tuple[Pat
 def _sweep(folder: Path) -> None:
     """Remove what a process that was killed while it saved left half written; one process at a time is at a run."""
     for path in folder.glob(".step-*"):
-        if (found := _HALF.fullmatch(path.name)) and int(found[1]) != os.getpid():
+        if _HALF.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
