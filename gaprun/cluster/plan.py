@@ -17,7 +17,7 @@ from gaprun.errors import UserError
 from gaprun.jobs.preflight import is_finished, new_run, prepare_job
 from gaprun.recipe.jobs import Job
 from gaprun.store import NewRun, Store, queued
-from gaprun.store.liveness import this_host
+from gaprun.store.liveness import this_host, this_process
 from gaprun.version import __version__
 
 
@@ -75,7 +75,7 @@ def to_slurm(planned: Sequence[Planned], store: Store, resources: Resources, nam
         )
         for item in chosen
     ]
-    note: dict[str, Any] = {"cluster": "slurm", "cluster_name": cluster_name()}
+    note: dict[str, Any] = {"cluster": "slurm", "cluster_name": cluster_name(), "uid": os.getuid()}
     queued.enqueue(store, runs, note)
     try:
         ids = submit_tasks(tasks, resources, name, folder)
@@ -96,7 +96,7 @@ def slurm_script(planned: Sequence[Planned], store: Store | None, resources: Res
 def to_this_machine(planned: Sequence[Planned], store: Store) -> list[Job]:
     """Put the jobs to be run in the store as queued behind this process, and return them."""
     chosen = [item for item in planned if item.action == "submit"]
-    note = {"cluster": "local", "host": this_host(), "pid": os.getpid()}
+    note = {"cluster": "local", "host": this_host(), "pid": os.getpid(), "process": this_process()}
     queued.enqueue(store, [item.run for item in chosen], note)
     return [item.job for item in chosen]
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, select
 from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure, UserError
-from gaprun.store.liveness import SILENCE, is_alive, lost_because, this_host, this_process
+from gaprun.store.liveness import SILENCE, is_alive, is_this, lost_because, this_host, this_process
 from gaprun.store.models import Run, RunClaim
 
 BEAT_SECONDS = 15.0
@@ -43,19 +43,22 @@ def beat_of(session: Session, run: Run) -> Beat:
     return Beat(claim.token if claim else None, run.heartbeat, run.step)
 
 
-def refuse_if_owned(session: Session, run: Run, watched: Beat | None) -> Beat | None:
+def refuse_if_owned(
+    session: Session, run: Run, watched: Beat | None, token: str | None = None
+) -> Beat | None:
     """Raise UserError while another process may be at `run`; None when this one may claim it.
 
-    Otherwise returns what must first be seen not to change (`still_silent`); `watched` is what was.
+    Otherwise returns what must first be seen not to change (`still_silent`); `watched` is what was, and `token` this
+    process's own of an earlier claim.
     """
     claim = session.get(RunClaim, run.id)
     if claim is not None and (run.host, run.pid) != place_of(claim.owner):
         claim = None  # the row was changed by a gaprun without claims: what it says counts
     if claim is not None:
-        if claim.owner == this_process():
+        if is_this(claim.owner) or claim.token == token:
             return None
         alive = is_alive(claim.owner)
-    elif run.status != "running" or (run.host, run.pid) == place_of(this_process()):
+    elif run.status != "running":
         return None
     else:
         here = run.host == this_host() and run.pid is not None

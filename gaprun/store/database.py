@@ -75,7 +75,7 @@ class Store(Reading):
         if row is None:
             row = Run(id=run.id, created=now, step=0, status="queued", code_version=run.code_version)
             session.add(row)
-        elif (seen := claims.refuse_if_owned(session, row, watched)) is not None:
+        elif (seen := claims.refuse_if_owned(session, row, watched, self._claims.get(run.id))) is not None:
             return seen
         row.host, row.pid, row.heartbeat = this_host(), os.getpid(), now
         row.recipe, row.resolved_recipe = run.recipe, run.resolved_recipe

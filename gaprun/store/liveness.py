@@ -30,6 +30,11 @@ def this_process() -> str:
     return f"{_kernel()}/{pid}/{ticks} {this_host()}"
 
 
+def is_this(owner: str) -> bool:
+    """Whether `owner` is this process; where /proc does not say enough, another container's could be called alike."""
+    return "?" not in owner.split(" ")[0] and owner == this_process()
+
+
 def is_alive(owner: str) -> bool | None:
     """Whether the process that `this_process` called `owner` is alive; None where that cannot be told from here."""
     try:
@@ -71,9 +76,12 @@ def lost_because(
 
 
 def _kernel() -> str:
+    """`BOOT/NAMESPACE` of this process; ?/? where /proc does not say, or shows another PID namespace's numbers."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return "?/?"
     except OSError:
         return "?/?"
     return f"{boot}/{namespace}"
@@ -85,14 +93,14 @@ def _fields(pid: int) -> list[str]:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether a process whose /proc/PID is not shown is there all the same: another user's, with /proc's hidepid."""
+    """Whether a process whose /proc/PID is not shown is there all the same, as with /proc's hidepid."""
     try:
         os.kill(pid, 0)
-    except PermissionError:
-        return True
     except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
         pass
-    return False
+    return True
 
 
 def _alive(pid: int, started: datetime | None) -> bool:

@@ -1,7 +1,7 @@
 """Runs that say running or queued though nothing runs or waits: told to whoever reads, and written by no reader.
 
 What a queued run waits for stands in its notes under `queue`: `cluster` (who keeps the queue), when it was `submitted`,
-and what that cluster needs to find it again. `local` is a submitter of this package, known by host and process; any
+and what that cluster needs to find it again. `local` is a submitter of this package, known as `liveness` does; any
 other is asked through `store.schedulers`. Where nobody answers, time decides.
 """
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from gaprun.store import claims
-from gaprun.store.liveness import lost_because, this_host
+from gaprun.store.liveness import is_alive, lost_because, this_host
 from gaprun.store.models import Run
 from gaprun.store.schedulers import SCHEDULERS, submitted_at
 
@@ -80,7 +80,10 @@ def lost_queued(
 
 def _lost_by_time(queue: Mapping[str, Any], created: datetime) -> str | None:
     submitted = submitted_at(queue) or created
-    if queue.get("cluster") == "local" and queue.get("host") == this_host():
+    if queue.get("cluster") == "local" and "process" in queue:
+        if is_alive(queue["process"]) is False:
+            return f"its submitter is gone: process {queue.get('pid')} ended without saying so"
+    elif queue.get("cluster") == "local" and queue.get("host") == this_host():  # of an earlier gaprun
         gone = lost_because(queue["host"], queue.get("pid"), submitted, None)
         return f"its submitter is gone: {gone}" if gone else None
     if datetime.now(UTC) - submitted > FORGOTTEN:

@@ -189,6 +189,30 @@ def test_another_users_process_that_proc_hides_is_not_taken_for_ended():
         sleeper.wait()
 
 
+def test_a_proc_of_another_pid_namespace_is_not_believed():
+    """As in a container that was given its host's /proc: number 1 there is the host's."""
+    look = (
+        "from gaprun.store import liveness; print(liveness._kernel(), liveness.is_alive(liveness.this_process()))"
+    )
+    try:
+        command = ["unshare", "-p", "-f", sys.executable, "-c", look]
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("unshare is not installed")
+    if "unshare:" in done.stderr:
+        pytest.skip(f"no right to make a PID namespace: {done.stderr.strip()}")
+    assert done.stdout.split() == ["?/?", "None"], done.stderr
+
+
+def test_a_process_that_is_called_as_this_one_is_not_taken_for_it(store, new_run, monkeypatch):
+    """Two containers of one host name, each with a number 1, where /proc does not say more."""
+    monkeypatch.setattr(liveness, "_kernel", lambda: "?/?")
+    store.begin_run(new_run())
+    store.begin_run(new_run())  # its own claim, known by the token
+    with pytest.raises(UserError, match="already running"):
+        open_store(store.place.url.render_as_string(False)).begin_run(new_run())
+
+
 def test_a_finished_training_stays_finished(store, new_run, key):
     store.begin_run(new_run())
     store.finish_run("baseline-s0", "finished", checkpoint="a.pt", checkpoint_hash="c0")

@@ -8,7 +8,7 @@ import pytest
 
 from gaprun.errors import UserError
 from gaprun.store import queued
-from gaprun.store.liveness import this_host
+from gaprun.store.liveness import _kernel, this_host
 from gaprun.store.removal import remove_run
 
 
@@ -85,3 +85,15 @@ def test_a_dead_submitter_leaves_nothing_queued(store, new_run):
     queued.enqueue(store, [new_run("orphan")], alive | {"pid": process.pid})
     assert states(store) == {"mine-s0": "queued", "orphan-s0": "interrupted"}
     assert "submitter is gone" in store.run("orphan-s0").error
+
+
+def test_a_submitter_of_another_container_is_not_taken_for_dead(store, new_run):
+    """It may have this host's name, and its number is another's here, or nobody's."""
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    place = {"cluster": "local", "host": this_host(), "pid": process.pid}
+    here, there = (f"{kernel}/{process.pid}/100 {this_host()}" for kernel in (_kernel(), "boot/1"))
+    queued.enqueue(store, [new_run("theirs")], place | {"process": there})
+    queued.enqueue(store, [new_run("orphan")], place | {"process": here})
+    assert states(store) == {"theirs-s0": "queued", "orphan-s0": "interrupted"}
+    assert f"submitter is gone: process {process.pid} ended" in store.run("orphan-s0").error
