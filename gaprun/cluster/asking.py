@@ -31,7 +31,7 @@ def lost_in_slurm(queues: Sequence[Mapping[str, Any]]) -> list[str | None]:
 
 @dataclass(frozen=True)
 class Known:
-    """What SLURM says: the cluster's `name`, which of the `jobs` asked for it has, and whether others' are `private`."""
+    """What SLURM says: its `name`, which of the `jobs` asked for it has, and whether others' are `private`."""
 
     name: str
     jobs: set[str]

@@ -27,8 +27,8 @@ def enqueue(store: Store, runs: Sequence[NewRun], note: dict[str, Any]) -> None:
 
     A finished run, which waits to be measured, stays finished.
 
-    `note` says what they wait for (`cluster`, and `job`, or `process` with its `host` and `pid`). Raises UserError where
-    this user may not write all that a run has.
+    `note` says what they wait for (`cluster`, and `job`, or `process` with its `host` and `pid`). Raises UserError
+    where this user may not write all that a run has.
     """
     check_rights(store.engine, store.place.name)
 
