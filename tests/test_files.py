@@ -45,7 +45,9 @@ def test_processes_of_one_number_write_beside_each_other(tmp_path: Path) -> None
 
     def first(target: Path) -> None:
         target.write_text("first")
-        write_atomically(path, lambda other: other.write_text("second"))  # as another machine's, in the midst of it
+        write_atomically(
+            path, lambda other: other.write_text("second")
+        )  # as another machine's, in the midst of it
         assert path.read_text() == "second" and target.read_text() == "first"
 
     write_atomically(path, first)

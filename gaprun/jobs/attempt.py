@@ -67,7 +67,7 @@ def claim(
     """Take the run for this process: its folder, by a lock, and its row. Raises UserError where either is another's."""
     folder = store.artifacts / plain_name(job.id, "run")
     facts = facts_of(job, ready)
-    if folders.check_mark(folder, facts, store.place):
+    if folders.check_mark(folder, facts, store.place, store.identity):
         with locked(folder, job.id):
             moved = f"{folder.name} was of another run: {folders.move_aside(folder)}"
             report(Event(job.id, "resume", 1, 1, moved))

@@ -8,8 +8,11 @@ uses it any more, and otherwise refused; nothing in it is used or deleted.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import make_url
 
 from gaprun.errors import Failure, UserError
 from gaprun.files import plain_name, write_atomically
@@ -42,15 +45,16 @@ def contradiction(folder: Path, facts: dict[str, Any]) -> str:
     return next(differing, "")
 
 
-def check_mark(folder: Path, facts: dict[str, Any], place: Place) -> bool:
+def check_mark(folder: Path, facts: dict[str, Any], place: Place, identity: str | None = None) -> bool:
     """Whether the folder is another's that nobody uses: then `move_aside` makes room.
 
-    Raises UserError where it is another's and a database other than the one at `place` uses it, or nobody can say.
+    Raises UserError where it is another's and a database other than the one at `place`, which calls itself `identity`,
+    may use it, or nobody can say.
     """
     other = contradiction(folder, facts)
     if not other:
         return False
-    users = other_databases(place, folder)
+    users = other_databases(place, identity, folder)
     if read_mark(folder) is None or users:
         by = f" in {', '.join(users)}" if users else ""
         raise UserError(f"{folder} belongs to another {other}{by}: {way_out(folder)}")
@@ -89,17 +93,29 @@ def own(store: Store, run_id: str, facts: dict[str, Any] | None = None) -> Path:
     if mark is None and folder.exists() and len(facts) == 1:
         return folder
     mark = {**facts, **(mark or {"databases": {}})}
-    databases = mark["databases"] | {_name(store.place): store.identity}
+    databases = mark["databases"]
+    if not any(_is_at(store.place, store.identity, *known) for known in databases.items()):
+        databases = databases | {_name(store.place): store.identity}
     if mark | {"databases": databases} != read_mark(folder):
         _write(folder, mark | {"databases": databases})
     return folder
 
 
-def other_databases(place: Place, folder: Path) -> list[str]:
-    """Databases beside that at `place` which use `folder`; a file that is gone counts no more."""
-    mark = read_mark(folder) or {"databases": {}}
-    others = [name for name in mark["databases"] if name != _name(place)]
-    return [name for name in others if "://" in name or Path(name).exists()]
+def other_databases(place: Place, identity: str | None, folder: Path) -> list[str]:
+    """Databases beside that at `place`, which calls itself `identity`, that use `folder`.
+
+    A file that is gone counts no more, and one that cannot be looked for does: it may lie on another machine's disk, or
+    in a folder that only its owner reads.
+    """
+    found = []
+    for name, own in (read_mark(folder) or {"databases": {}})["databases"].items():
+        if not _is_at(place, identity, name, own):
+            there = True if "://" in name else _is_there(Path(name))
+            if there is None and own != identity:  # else this one, before it was moved
+                found.append(f"{name} (which cannot be seen from here)")
+            elif there:
+                found.append(name)
+    return found
 
 
 def is_own(store: Store, folder: Path, run_id: str, checkpoint_hash: str | None) -> bool:
@@ -121,12 +137,49 @@ def is_own(store: Store, folder: Path, run_id: str, checkpoint_hash: str | None)
 def disown(store: Store, folder: Path) -> None:
     """Take this database off the folder's mark."""
     mark = read_mark(folder)
-    if mark is not None and mark["databases"].pop(_name(store.place), None):
-        _write(folder, mark)
+    if mark is None:
+        return
+    others = {
+        name: own
+        for name, own in mark["databases"].items()
+        if not _is_at(store.place, store.identity, name, own)
+    }
+    if others != mark["databases"]:
+        _write(folder, mark | {"databases": others})
 
 
 def _name(place: Place) -> str:
     return str(place.path.absolute()) if place.path else place.name
+
+
+def _is_at(place: Place, identity: str | None, name: str, own: Any) -> bool:
+    """Whether a mark's database `name`, which calls itself `own`, is the one at `place`: perhaps under another path, or
+    by another user of its server."""
+    if name == _name(place):
+        return True
+    if place.path is not None:
+        try:
+            return "://" not in name and os.path.samefile(name, place.path)
+        except OSError:
+            return False
+    return "://" in name and own == identity and _address(name) == _address(place.name)
+
+
+def _address(url: str) -> tuple[Any, ...]:
+    """Where a server's database is, whoever asks."""
+    parsed = make_url(url)
+    return parsed.host, parsed.port, parsed.database, parsed.query.get("host"), parsed.query.get("port")
+
+
+def _is_there(file: Path) -> bool | None:
+    """Whether there is a file; None where its folder cannot be looked into."""
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return False if file.parent.is_dir() else None
+    except OSError:
+        return None
+    return True
 
 
 def _write(folder: Path, mark: dict[str, Any]) -> None:

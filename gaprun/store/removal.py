@@ -31,7 +31,7 @@ def removable_folder(store: Store, run: Run) -> Path | None:
     folder = _folder(store, run)
     if folder is None or not is_own(store, folder, run.id, run.checkpoint_hash):
         return None
-    return None if other_databases(store.place, folder) else folder
+    return None if other_databases(store.place, store.identity, folder) else folder
 
 
 def remove_run(store: Store, run: Run, keep_files: bool = False) -> str:
@@ -94,7 +94,7 @@ def _why_left(store: Store, run: Run) -> str:
     if folder is None or not folder.is_dir():
         return ""
     if is_own(store, folder, run.id, run.checkpoint_hash):
-        others = ", ".join(other_databases(store.place, folder))
+        others = ", ".join(other_databases(store.place, store.identity, folder))
         disown(store, folder)
         return f"; {folder} is left: {others} uses it too"
     return f"; {folder} is left: it carries no mark of this run in this database"

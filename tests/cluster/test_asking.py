@@ -22,7 +22,12 @@ from gaprun.store.standing import lost_queued
         ({"job": "12_3", "cluster_name": "big"}, 24 * 15, None, "nothing was heard"),
         ({"job": "12_3", "cluster_name": "big"}, 1, Known("big", set(), private=True), None),
         ({"job": "12_3", "cluster_name": "big", "uid": -1}, 1, Known("big", set(), private=True), None),
-        ({"job": "12_3", "cluster_name": "big", "uid": os.getuid()}, 1, Known("big", set(), private=True), "cancelled"),
+        (
+            {"job": "12_3", "cluster_name": "big", "uid": os.getuid()},
+            1,
+            Known("big", set(), private=True),
+            "cancelled",
+        ),
         ({}, 0.1, None, None),
         ({}, 0.2, None, "cut short"),
     ],

@@ -191,9 +191,7 @@ def test_another_users_process_that_proc_hides_is_not_taken_for_ended():
 
 def test_a_proc_of_another_pid_namespace_is_not_believed():
     """As in a container that was given its host's /proc: number 1 there is the host's."""
-    look = (
-        "from gaprun.store import liveness; print(liveness._kernel(), liveness.is_alive(liveness.this_process()))"
-    )
+    look = "from gaprun.store import liveness; print(liveness._kernel(), liveness.is_alive(liveness.this_process()))"
     try:
         command = ["unshare", "-p", "-f", sys.executable, "-c", look]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
 from gaprun.errors import Failure, UserError
 from gaprun.exchange.results import import_files
 from gaprun.store import open_store
 from gaprun.store.content import by_run, read_rows
 from gaprun.store.export import export
-from gaprun.store.folders import own, read_mark
+from gaprun.store.folders import check_mark, own, read_mark
+from gaprun.store.place import locate
 from gaprun.store.removal import remove_run
 
 
@@ -179,6 +181,77 @@ def test_a_folder_that_two_databases_use_goes_with_the_last(tmp_path, new_run):
     assert (
         remove_run(stores[1], stores[1].run("baseline-s0")).endswith(f"and {folder}") and not folder.exists()
     )
+
+
+def test_one_database_by_two_paths_is_one(tmp_path, new_run):
+    store = open_store(str(tmp_path / "a.db"))
+    (tmp_path / "mounted").symlink_to(tmp_path)
+    again = open_store(str(tmp_path / "mounted" / "a.db"))
+    store.begin_run(new_run())
+    store.finish_run("baseline-s0", "finished")
+    folder = own(store, "baseline-s0", {"seed": 0})
+    own(again, "baseline-s0", {"seed": 0})
+    assert list(read_mark(folder)["databases"]) == [str(tmp_path / "a.db")]
+    assert remove_run(again, again.run("baseline-s0")).endswith("baseline-s0") and not folder.exists()
+
+
+def test_two_users_of_a_server_name_one_database(new_database, tmp_path, new_run, monkeypatch):
+    """A removal by the second left the folder, since the first one's name in the URL `uses it too`."""
+    monkeypatch.setenv("GAPRUN_RUNS", str(tmp_path / "runs"))
+    url = make_url(new_database())
+    store = open_store(url.render_as_string(hide_password=False))
+    store.begin_run(new_run())
+    store.finish_run("baseline-s0", "finished")
+    folder = own(store, "baseline-s0", {"seed": 0})
+    mark = json.loads((folder / "run.json").read_text())
+    theirs = locate(url.set(username="another").render_as_string(False)).name
+    elsewhere = locate(url.set(username="another", host="elsewhere").render_as_string(False)).name
+    for name, said in ((elsewhere, "uses it too"), (theirs, f"and {folder}")):
+        (folder / "run.json").write_text(json.dumps(mark | {"databases": {name: store.identity}}))
+        assert said in remove_run(store, store.run("baseline-s0"))
+        store.begin_run(new_run())
+        store.finish_run("baseline-s0", "finished")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("hidden", ["on another machine", "in a private folder"])
+def test_a_database_that_cannot_be_seen_from_here_keeps_its_folder(tmp_path, new_run, monkeypatch, hidden):
+    store = open_store(str(tmp_path / "a.db"))
+    store.begin_run(new_run())
+    store.finish_run("baseline-s0", "finished")
+    folder = own(store, "baseline-s0", {"seed": 0})
+    mark = json.loads((folder / "run.json").read_text())
+    there = tmp_path / "theirs" / "results.db"
+    if hidden == "in a private folder":
+        there.parent.mkdir()
+        original = Path.stat
+
+        def stat(path, **options):
+            if path == there:
+                raise PermissionError(13, "Permission denied")
+            return original(path, **options)
+
+        monkeypatch.setattr(Path, "stat", stat)
+    databases = mark["databases"] | {str(there): "another"}
+    (folder / "run.json").write_text(json.dumps(mark | {"databases": databases}))
+    said = remove_run(store, store.run("baseline-s0"))
+    assert f"{there} (which cannot be seen from here) uses it too" in said and folder.is_dir()
+    assert check_mark(folder, {"run": "baseline-s0", "seed": 0}, store.place, store.identity) is False
+    with pytest.raises(UserError, match="belongs to another seed in .*cannot be seen from here"):
+        check_mark(folder, {"run": "baseline-s0", "seed": 1}, store.place, store.identity)
+
+
+def test_a_project_that_was_moved_is_its_own(tmp_path, new_run):
+    (tmp_path / "old").mkdir()
+    store = open_store(str(tmp_path / "old" / "a.db"))
+    store.begin_run(new_run())
+    store.finish_run("baseline-s0", "finished")
+    own(store, "baseline-s0", {"seed": 0})
+    store.close()
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = open_store(str(tmp_path / "new" / "a.db"))
+    folder = tmp_path / "new" / "runs" / "baseline-s0"
+    assert remove_run(moved, moved.run("baseline-s0")).endswith(f"and {folder}") and not folder.exists()
 
 
 @pytest.mark.parametrize("key", ["run", "seed", "recipe_hash", "data"])
