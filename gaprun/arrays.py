@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from gaprun.errors import Failure
-from gaprun.files import beside, file_sha256
+from gaprun.files import beside, file_sha256, is_refused, what_to_do
 
 CHECKSUMS = "checksums.json"
+
+
+class RefusedArrays(Failure):
+    """This user may not read what lies in the folder, or not put it there."""
 
 
 class DamagedArrays(Exception):
@@ -25,7 +29,7 @@ class DamagedArrays(Exception):
 def new_arrays(folder: Path, what: str) -> Iterator[Path]:
     """A place to put `NAME.npy` files in; `folder` appears with them, complete, at the block's end.
 
-    Raises Failure, naming `what` they are, where they cannot be written.
+    Raises Failure, naming `what` they are, where they cannot be written; RefusedArrays where this user may not.
     """
     temporary = beside(folder)
     try:
@@ -36,7 +40,9 @@ def new_arrays(folder: Path, what: str) -> Iterator[Path]:
         temporary.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # another process may have finished the same first
-            raise Failure(f"{folder}: {what} could not be written ({error}); free some space") from None
+            kind = RefusedArrays if is_refused(error) else Failure
+            reason = error.strerror or error
+            raise kind(f"{folder}: {what} could not be written ({reason}); {what_to_do(error)}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -44,7 +50,8 @@ def new_arrays(folder: Path, what: str) -> Iterator[Path]:
 def read_arrays(folder: Path, names: Collection[str]) -> dict[str, Any] | None:
     """The arrays in `folder` by name, memory-mapped; None where there is no such folder.
 
-    Every file is read once to compare its checksum. Raises DamagedArrays where one differs, or is none of `names`.
+    Every file is read once to compare its checksum. Raises DamagedArrays where one differs, or is none of `names`, and
+    RefusedArrays where this user may not read them.
     """
     if not folder.is_dir():
         return None
@@ -58,6 +65,10 @@ def read_arrays(folder: Path, names: Collection[str]) -> dict[str, Any] | None:
             name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in names if f"{name}.npy" in sums
         }
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        if isinstance(error, OSError) and is_refused(error):
+            raise RefusedArrays(
+                f"{folder} cannot be read ({error.strerror}): ask its owner for the right to read it"
+            ) from None
         raise DamagedArrays(f"{folder} is damaged ({error})") from None
 
 

@@ -8,6 +8,7 @@ database, an imported file) pass `plain_name` before they become part of a path.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,18 @@ OLDER_PAGES = (
     b"<style> body { font: 16px/1.55 system-ui, sans-serif;",
 )
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,@-]{0,199}")
+
+
+def is_refused(error: OSError) -> bool:
+    """Whether a file was not read or written for want of the right to it: no free space gives it."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def what_to_do(error: OSError) -> str:
+    """The way out where a file could not be written."""
+    if error.errno == errno.EROFS:
+        return "it lies on a disk that is mounted read-only"
+    return "ask its owner for the right to write there" if is_refused(error) else "free some space"
 
 
 def file_sha256(path: Path) -> str:

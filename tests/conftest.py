@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -47,6 +50,33 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_gaprun("data", "scenes", "--out", str(root / "scenes"), *sizes)
     assert done.returncode == 0, done.stderr
     return root
+
+
+@pytest.fixture
+def read_only_folder() -> Iterator[Path]:
+    """A folder that this process, as a user without rights, can read but not write."""
+    folder = Path(tempfile.mkdtemp(prefix="gaprun-readonly-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[Callable[[], Any]], Any]:
+    """Calls run without root's right to write everywhere, where the tests run as root."""
+
+    def call(work: Callable[[], Any]) -> Any:
+        if os.getuid() != 0:
+            return work()
+        os.setresuid(65534, 65534, 0)
+        try:
+            return work()
+        finally:
+            os.setresuid(0, 0, 0)
+
+    return call
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

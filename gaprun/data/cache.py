@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gaprun.errors import UserError
+from gaprun.files import what_to_do
 
 HEADROOM = 0.8  # share of the free memory or disk that the cache may take
 FORMAT = "decoded-3"
@@ -100,8 +101,15 @@ class DecodedCache:
         self.sound[index] = 1
 
     def _map(self, path: Path, size: int) -> mmap.mmap:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+b")
+        except OSError as error:
+            raise UserError(
+                f"data.cache: disk: {path} cannot be written ({error.strerror}): set data.cache to memory or none, or "
+                f"{what_to_do(error)}"
+            ) from None
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if file.seek(0, os.SEEK_END) != size:
                 file.truncate(0)

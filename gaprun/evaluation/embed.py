@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 
-from gaprun.arrays import DamagedArrays
+from gaprun.arrays import DamagedArrays, RefusedArrays
 from gaprun.data.decode import decode_rgb
 from gaprun.data.errors import DamagedSample
 from gaprun.data.loading import loader_context, watched
@@ -87,9 +87,15 @@ class StoredEmbedder:
         return self._memory[key]
 
     def _kept(self, folder: Path, split: Source) -> Embeddings:
-        """The embeddings in `folder`, which are made and written where they are not there or damaged."""
+        """The embeddings in `folder`, which are made and written where they are not there or damaged.
+
+        Where another user keeps this one from reading or writing them, they are made and not kept.
+        """
         try:
             found = read_embeddings(folder)
+        except RefusedArrays as error:
+            self.remarks.append(f"{error}; {split.dataset}/{split.split} was encoded again")
+            return self._encode(split)
         except DamagedArrays as error:
             self.remarks.append(f"{error}: {split.dataset}/{split.split} was encoded again")
             found = None
@@ -98,11 +104,14 @@ class StoredEmbedder:
         if found is not None:
             return found
         fresh = self._encode(split)
-        write_embeddings(folder, fresh)
         try:
+            write_embeddings(folder, fresh)
             return read_embeddings(folder) or fresh
+        except RefusedArrays as error:
+            self.remarks.append(f"{error} (what was measured is stored)")
         except DamagedArrays:
-            return fresh
+            pass
+        return fresh
 
     def _key(self, split: Source) -> str:
         return content_hash([DEFINITION, self.identity.model_hash, split.fingerprint])[:32]

@@ -20,7 +20,7 @@ from gaprun.evaluation.shared import SharedEmbedder
 from gaprun.evaluation.task import Embedder, Measured, Task
 from gaprun.evaluation.transformed import Transformed
 from gaprun.evaluation.transforms import Map, Transform
-from gaprun.files import content_hash, plain_name, write_atomically
+from gaprun.files import content_hash, plain_name, what_to_do, write_atomically
 from gaprun.model.towers import Towers
 from gaprun.protocols import FINAL, Protocol
 from gaprun.runtime.cards import explained
@@ -198,6 +198,7 @@ class _Measuring:
             if found is not None:
                 self.done.evaluations.append(found.id)
                 continue
+            self.store.check_may_store()
             measured = task.measure(self._seen_through(task, split, protocol), split, protocol)
             check_declared(task, measured)
             details = keep_details(own_folder(self.store, self.run_id) / "details", key, measured)
@@ -277,5 +278,5 @@ def keep_details(folder: Path, key: EvaluationKey, measured: Measured) -> Path |
     try:
         write_atomically(path, write)
     except OSError as error:
-        raise Failure(f"{path} cannot be written: {error.strerror or error}; free some space") from None
+        raise Failure(f"{path} cannot be written: {error.strerror or error}; {what_to_do(error)}") from None
     return path

@@ -100,13 +100,17 @@ class OpenDatabase:
         if _file_at(self._path) != self._file:
             raise DatabaseGone(f"database {self.place.name} was moved, deleted or replaced while it was open")
 
-    # Inside
-
-    def _write(self, work: Callable[[Session], T]) -> T:
+    def check_writable(self) -> None:
+        """Raise UserError where the database was opened to be read only."""
         if self.place.read_only:
             raise UserError(
                 f"database {self.place.name} is read-only: copy it to a folder where you may write"
             )
+
+    # Inside
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        self.check_writable()
         return self._transact(work, write=True)
 
     def _read(self, work: Callable[[Session], T]) -> T:

@@ -88,6 +88,12 @@ class Store(Reading):
         session.flush()
         return claims.take(session, run.id)
 
+    def check_may_store(self) -> None:
+        """Raise UserError where this user may not write what is measured; who is at a run was asked when it began."""
+        self.check_writable()
+        if not self._claims:
+            check_rights(self.engine, self.place.name)
+
     def beat(self, run_id: str) -> None:
         """Say that `run_id`, while this process claims it, is alive at the step that it was."""
         if run_id in self._claims:

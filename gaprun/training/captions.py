@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gaprun.files import content_hash, write_atomically
+from gaprun.files import content_hash, is_refused, write_atomically
 from gaprun.model.identity import tokenizer_identity
 from gaprun.model.towers import original_tokens
 from gaprun.model.vocabulary import AnyTokens
@@ -47,7 +47,11 @@ def caption_tokens(
     buffer = io.BytesIO()
     np.save(buffer, small)
     content = buffer.getvalue()
-    write_atomically(path, lambda target: target.write_bytes(content + hashlib.sha256(content).digest()))
+    try:
+        write_atomically(path, lambda target: target.write_bytes(content + hashlib.sha256(content).digest()))
+    except OSError as error:
+        if not is_refused(error):  # else another user's folder: they are made again each time
+            raise
     return small
 
 

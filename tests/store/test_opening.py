@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -151,32 +150,6 @@ def test_a_user_who_may_only_read_reads_and_is_told_what_is_missing(new_database
         with store.engine.begin() as connection:
             connection.execute(text(f"DROP OWNED BY {reader}"))
             connection.execute(text(f"DROP ROLE {reader}"))
-
-
-@pytest.fixture
-def read_only_folder():
-    """A folder that this process, as a user without rights, can read but not write."""
-    folder = Path(tempfile.mkdtemp(prefix="gaprun-readonly-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def unprivileged():
-    """Calls run without root's right to write everywhere, where the tests run as root."""
-
-    def call(work):
-        if os.getuid() != 0:
-            return work()
-        os.setresuid(65534, 65534, 0)
-        try:
-            return work()
-        finally:
-            os.setresuid(0, 0, 0)
-
-    return call
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])

@@ -1,0 +1,114 @@
+"""A folder of runs that several people share: what one of them may not write or read stops nobody else's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gaprun.arrays import RefusedArrays, new_arrays, read_arrays
+from gaprun.data.cache import DecodedCache
+from gaprun.errors import Failure, UserError
+from gaprun.evaluation.embed import StoredEmbedder
+from gaprun.evaluation.run import keep_details
+from gaprun.evaluation.task import Measured
+from gaprun.store import EvaluationKey, open_store
+from gaprun.training.captions import caption_tokens
+from tests.protocols import named
+
+Unprivileged = Callable[[Callable[[], Any]], Any]
+
+
+class Pictures:
+    """As much of a split as an embedder's folder is asked for."""
+
+    dataset, split, fingerprint = "scenes", "test", "f"
+
+
+class Counting(StoredEmbedder):
+    """Encodes nothing, and counts how often it was asked to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.remarks, self._memory, self.times = folder, [], {}, 0
+
+    def _key(self, split: Any) -> str:
+        return "key"
+
+    def _encode(self, split: Any) -> Any:
+        from gaprun.evaluation.embeddings import Embeddings
+
+        self.times += 1
+        rows = np.eye(3, dtype=np.float32)
+        return Embeddings(images=rows, texts=rows, owner=np.arange(3))
+
+
+def test_embeddings_that_may_not_be_kept_are_used_all_the_same(
+    read_only_folder: Path, unprivileged: Unprivileged
+) -> None:
+    read_only_folder.chmod(0o555)
+    embedder = Counting(read_only_folder)
+    found = unprivileged(lambda: embedder.embeddings(Pictures()))
+    assert len(found.images) == 3 and embedder.times == 1
+    assert "could not be written (Permission denied); ask its owner for the right" in embedder.remarks[0]
+    assert list(read_only_folder.iterdir()) == []
+
+
+def test_what_another_user_keeps_from_being_read_is_not_called_damaged(
+    read_only_folder: Path, unprivileged: Unprivileged
+) -> None:
+    first = Counting(read_only_folder)
+    first.embeddings(Pictures())
+    kept = read_only_folder / "key"
+    kept.chmod(0o000)
+    second = Counting(read_only_folder)
+    assert len(unprivileged(lambda: second.embeddings(Pictures())).images) == 3 and second.times == 1
+    assert "cannot be read (Permission denied): ask its owner" in second.remarks[0]
+    with pytest.raises(RefusedArrays, match="cannot be read"):
+        unprivileged(lambda: read_arrays(kept, ["images"]))
+    kept.chmod(0o755)
+    third = Counting(read_only_folder)
+    assert len(third.embeddings(Pictures()).images) == 3 and (third.times, third.remarks) == (0, [])
+
+
+def test_captions_are_tokenised_where_nothing_can_be_kept(
+    read_only_folder: Path, unprivileged: Unprivileged
+) -> None:
+    import open_clip
+
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    read_only_folder.chmod(0o555)
+
+    def work() -> Any:
+        return caption_tokens(["a cat"], tokenizer, 8, read_only_folder, lambda done, total: None)
+
+    assert unprivileged(work)[0].tolist() == tokenizer(["a cat"], 8)[0].tolist()
+
+
+def test_the_way_out_is_not_free_space(read_only_folder: Path, unprivileged: Unprivileged) -> None:
+    read_only_folder.chmod(0o555)
+    key = EvaluationKey("c0", 1, "gap", "scenes", "test", "f", named("full"))
+    measured = Measured({}, 1, 1, {"rank": np.arange(3)})
+
+    def features() -> None:
+        with new_arrays(read_only_folder / "x", "features"):
+            pass
+
+    for write in (features, lambda: keep_details(read_only_folder / "details", key, measured)):
+        with pytest.raises(
+            Failure, match="Permission denied[)]?[;:] ask its owner for the right to write there"
+        ):
+            unprivileged(write)
+    with pytest.raises(
+        UserError, match="Permission denied.: set data.cache to memory or none, or ask its owner"
+    ):
+        unprivileged(lambda: DecodedCache(np.array([[4, 4]]), read_only_folder / "x.u8"))
+
+
+def test_nothing_is_measured_that_could_not_be_stored(tmp_path: Path) -> None:
+    open_store(str(tmp_path / "results.db")).close()
+    store = open_store(str(tmp_path / "results.db"), create=False, write=False)
+    with pytest.raises(UserError, match="read-only: copy it"):
+        store.check_may_store()
