@@ -46,7 +46,7 @@ SAFE = {
     "training/captions.py": "through write_atomically",
     "training/once.py": "writes into the temporary folder that is moved when whole",
     "training/checkpoint.py": "through write_atomically",
-    "jobs/holding.py": "a lock file, which holds nothing",
+    "store/lock.py": "a lock file, which holds nothing",
     "jobs/log.py": "recipe.yaml through write_atomically; log.txt grows by a line, and a cut one harms nothing",
     "report/on_paper.py": "writes into the temporary folder that is moved when whole",
     "report/readme.py": "writes into a temporary folder beside, then moves",

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from gaprun.files import plain_name
-from gaprun.jobs.holding import locked
 from gaprun.jobs.kept import KeptStore
 from gaprun.jobs.log import write_recipe
 from gaprun.jobs.preflight import Prepared, facts_of, new_run
@@ -18,6 +17,7 @@ from gaprun.recipe.jobs import Job
 from gaprun.runtime.distributed import World
 from gaprun.runtime.events import Event, Report, StopRequest
 from gaprun.store import Store, folders
+from gaprun.store.lock import locked
 
 
 @dataclass(frozen=True)
