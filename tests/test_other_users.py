@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from gaprun.errors import Failure, UserError
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.run import keep_details
 from gaprun.evaluation.task import Measured
-from gaprun.store import EvaluationKey, open_store
+from gaprun.store import EvaluationKey, NewRun, Store, open_store
+from gaprun.store.folders import own
+from gaprun.store.removal import remove_run
 from gaprun.training.captions import caption_tokens
 from tests.protocols import named
 
@@ -112,3 +116,44 @@ def test_nothing_is_measured_that_could_not_be_stored(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "results.db"), create=False, write=False)
     with pytest.raises(UserError, match="read-only: copy it"):
         store.check_may_store()
+
+
+def begun(folder: Path) -> tuple[Store, Path]:
+    """A store in `folder` with a finished run, and the run's folder."""
+    store = open_store(str(folder / "results.db"))
+    run = NewRun("a-s0", "a", "train", 0, "h", {"name": "a"}, {}, "0.1.0", "runs/a-s0", 1)
+    store.begin_run(run)
+    store.finish_run("a-s0", "finished")
+    place = own(store, "a-s0", {"seed": 0})
+    (place / "checkpoints").mkdir()
+    return store, place
+
+
+def test_a_run_whose_files_another_user_owns_is_removed_with_them_or_not_at_all(
+    read_only_folder: Path, unprivileged: Unprivileged
+) -> None:
+    store, place = begun(read_only_folder)
+    (place / "checkpoints").chmod(0o555)
+    with pytest.raises(UserError, match="no right to write in .*; nothing was removed: .*--keep-files"):
+        unprivileged(lambda: remove_run(store, store.run("a-s0")))
+    assert store.run("a-s0").status == "finished" and (place / "run.json").exists()
+    assert remove_run(store, store.run("a-s0"), keep_files=True) == "removed a-s0" and place.exists()
+
+
+def test_a_run_that_a_process_is_at_is_not_removed_though_it_looks_dead(tmp_path: Path) -> None:
+    store, place = begun(tmp_path)
+    code = (
+        "import sys, time; from pathlib import Path; from gaprun.store.lock import locked\n"
+        f"with locked(Path({str(place)!r}), 'a-s0'): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().strip() == "held"
+        with pytest.raises(UserError, match="already running: another process holds"):
+            remove_run(store, store.run("a-s0"))
+        assert store.run("a-s0").status == "finished" and (place / "checkpoints").is_dir()
+    finally:
+        process.kill()
+        process.wait()
+    assert remove_run(store, store.run("a-s0")).endswith(f"and {place}") and not place.exists()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gaprun.errors import Failure, UserError
 from gaprun.store.folders import disown, is_own, other_databases
+from gaprun.store.lock import locked
 
 if TYPE_CHECKING:
     from gaprun.store.database import Store
@@ -39,8 +40,8 @@ def remove_run(store: Store, run: Run, keep_files: bool = False) -> str:
 
     Files there that gaprun did not write stay, in their folder, and are named.
 
-    Raises UserError for a run that a process is at or that is queued, Failure when its files cannot be deleted (its
-    rows are gone then).
+    Raises UserError for a run that a process is at or that is queued, and for files that this user may not delete;
+    Failure where deleting them breaks off (its rows are gone then).
     """
     if run.status == "running" or store.is_owned(run.id):
         raise UserError(f"run {run.id} is running (process {run.pid} on {run.host}): stop it first")
@@ -49,10 +50,13 @@ def remove_run(store: Store, run: Run, keep_files: bool = False) -> str:
         how = f"`scancel {job}`" if job else "stop the `gaprun submit` that sent it"
         raise UserError(f"run {run.id} is queued and would come back when it starts: {how} first")
     folder = None if keep_files else removable_folder(store, run)
-    left = _why_left(store, run) if folder is None and not keep_files else ""
-    store.remove(run.id)
     if folder is None:
+        left = "" if keep_files else _why_left(store, run)
+        store.remove(run.id)
         return f"removed {run.id}{left}"
+    _check_deletable(folder)
+    with locked(folder, run.id):  # a process at the run may look dead from here, by clocks that differ
+        store.remove(run.id)
     try:
         foreign = _remove_own(folder)
     except OSError as error:
@@ -61,6 +65,16 @@ def remove_run(store: Store, run: Run, keep_files: bool = False) -> str:
         named = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
         return f"removed {run.id} and its files; {folder} is left with what gaprun did not write: {named}"
     return f"removed {run.id} and {folder}"
+
+
+def _check_deletable(folder: Path) -> None:
+    """Raise UserError where a file in `folder` or a folder below could not be deleted by this user."""
+    for place in [str(folder.parent), *(parent for parent, _, _ in os.walk(folder))]:
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(
+                f"{folder} cannot be deleted: no right to write in {place}; nothing was removed: ask its owner, or "
+                "leave the files with --keep-files"
+            )
 
 
 def _remove_own(folder: Path) -> list[str]:
