@@ -1,15 +1,17 @@
 """A comparison in sentences: which row closes the gap most, what that buys, and how sure it is.
 
-Every number is one of the table's own: same protocol, same interval, same p-value.
+Differences, intervals and p-values are the table's own, of the same protocol.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 from gaprun.comparison.margins import SURE
 from gaprun.comparison.shown import places_of, usual
+from gaprun.comparison.statistics import settled
 from gaprun.comparison.values import Column, Comparison, Reached
 from gaprun.metrics import UP
 from gaprun.tables.numbers import bracketed, counted, fixed, p_value, signed
@@ -54,7 +56,7 @@ def _of_setup(comparison: Comparison) -> list[str]:
     baseline = Counter(shown.baselines[group] for group in found).most_common(1)[0][0]
     rows = {group: cell for group, cell in found.items() if shown.baselines[group] == baseline}
     closing = [group for group, cell in rows.items() if _closes(cell)]
-    first = min(closing or rows, key=lambda group: (rows[group].summary.mean, group))
+    first = min(closing or rows, key=lambda group: (settled(_delta(rows[group])), group))
     return [
         _closing(shown, gap, rows, first, baseline),
         _buying(shown, first),
@@ -63,24 +65,31 @@ def _of_setup(comparison: Comparison) -> list[str]:
 
 
 def _closing(comparison: Comparison, gap: Column, rows: dict[str, Reached], first: str, baseline: str) -> str:
-    """Which row is shown to have the smallest gap, against the baseline's; of two seeds also what each saw."""
-    places, cell = places_of(comparison, gap), rows[first]
+    """Which row is shown to close the gap most, against the baseline's; of few shared seeds also what each saw.
+
+    Both gaps are of the seeds that their difference is of: means over other seeds would not differ by it.
+    """
+    places, cell, base = places_of(comparison, gap), rows[first], comparison.cells[baseline, gap]
     assert cell.difference is not None
-    before, after = comparison.cells[baseline, gap].summary.mean, cell.summary.mean
+    shared = [unit for unit in cell.by_unit if unit in base.by_unit] if cell.difference.pairs else []
+    before, after = (
+        math.fsum(one.by_unit[unit] for unit in shared) / len(shared) if shared else one.summary.mean
+        for one in (base, cell)
+    )
     numbers = (
         f"from {fixed(before, places)} ({baseline}) to {fixed(after, places)}: {_difference(cell, places)}"
     )
-    if len(each := cell.difference.each) == FEW:
-        numbers += (
-            f", {' and '.join(signed(one, places) for one in sorted(each))} in its two {comparison.unit}s"
-        )
+    each, unit = cell.difference.each, comparison.unit
+    own = len(each) == len(cell.by_unit)  # the row has no other seeds than those
+    if len(each) == FEW:
+        seen = f"in its two {unit}s" if own else f"in the two {unit}s that both have"
+        numbers += f", {' and '.join(signed(one, places) for one in sorted(each))} {seen}"
     if comparison.unpaired(first, gap):
-        numbers += f" over the {counted(cell.difference.pairs, comparison.unit)} that both have"
+        numbers += f" over the {counted(cell.difference.pairs, unit)} that both have"
     if _closes(cell):
         return f"{first} closes the gap{' most' if len(rows) > 1 else ''}, {numbers}."
-    if 1 <= len(each) <= FEW and max(each) < 0:  # too few for more than what was seen
-        seen = f"its one {comparison.unit}" if len(each) == 1 else f"both {comparison.unit}s"
-        return f"{first} has the smaller gap in {seen}, {numbers}."
+    if 1 <= len(each) <= FEW and own and max(*each, cell.difference.delta) < 0:  # too few for more than was seen
+        return f"{first} has the smaller gap in {f'its one {unit}' if len(each) == 1 else f'both {unit}s'}, {numbers}."
     none = "No row closes the gap" if cell.difference.delta >= 0 else "No row is shown to close the gap"
     return f"{none}; {first} comes nearest, {numbers}."
 

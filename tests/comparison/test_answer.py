@@ -87,6 +87,44 @@ def test_two_seeds_that_disagree_close_nothing(store, add, after, words):
     assert sentences(compare("gap", db=store.place.name))[0].startswith(words)
 
 
+def ragged(add, **recipes):
+    """Runs of the gap alone: each recipe's values by seed."""
+    for name, gaps in recipes.items():
+        for seed, gap in gaps.items():
+            add(name, seed, gap=gap)
+
+
+def test_rows_of_other_seeds_are_ranked_by_what_they_close_and_both_ends_are_of_the_difference(store, add):
+    """The smallest mean may be that of easy seeds, and a baseline's mean over all seeds is another number."""
+    easy_and_hard = {0: 0.4, 1: 0.401, 2: 0.399, 3: 0.6, 4: 0.601, 5: 0.599}
+    ragged(add, baseline=easy_and_hard, small={0: 0.35, 1: 0.352, 2: 0.349}, most={3: 0.4, 4: 0.402, 5: 0.4})
+    closing = sentences(compare("gap", db=store.place.name))[0]
+    assert closing.startswith("most closes the gap most, from 0.600 (baseline) to 0.401: −0.199 [")
+    assert closing.endswith(" over the 3 seeds that both have.")
+    ragged(add, small={0: 0.45, 1: 0.452, 2: 0.449}, most={3: 0.65, 4: 0.502, 5: 0.56})
+    closing = sentences(compare("gap", db=store.place.name))[0]
+    assert closing.startswith("No row is shown to close the gap; most comes nearest, from 0.600 (baseline) to 0.571")
+
+
+@pytest.mark.parametrize(
+    "before, after, words, end",
+    [
+        ({0: 0.4, 5: 0.2, 6: 0.2}, {0: 0.35, 1: 0.3, 2: 0.3}, "No row closes the gap; swap comes", "+0.316]."),
+        (
+            {0: 0.4, 1: 0.41, 5: 0.2, 6: 0.22},
+            {0: 0.35, 1: 0.36, 2: 0.3, 3: 0.37},
+            "No row closes the gap; swap comes nearest, from 0.307 (baseline) to 0.345: +0.037 [",
+            "], −0.050 and −0.050 in the two seeds that both have.",
+        ),
+        ({0: 0.4, 1: 0.2}, {0: 0.35}, "swap has the smaller gap in its one seed, from 0.400 (", "that both have."),
+    ],
+)
+def test_what_few_shared_seeds_saw_is_not_said_of_all(store, add, before, after, words, end):
+    ragged(add, baseline=before, swap=after)
+    closing = sentences(compare("gap", db=store.place.name))[0]
+    assert closing.startswith(words) and closing.endswith(end)
+
+
 def test_where_the_correction_undoes_what_an_interval_says_the_p_stands_beside_it(store, add):
     for seed, off in enumerate((0, 0.1, -0.1)):
         add("baseline", seed, gap=0.6 + off / 10, image_recall_at_1=50.0, text_recall_at_1=50.0)
