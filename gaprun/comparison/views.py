@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from gaprun.tables.numbers import bracketed, counted, fixed, p_value
 
 
 def correlations(comparison: Comparison, predictors: Sequence[str], top: int | None = None) -> Table:
-    """Spearman's and Pearson's correlation of every other column with each predictor, over the groups' means.
+    """Spearman's and Pearson's correlation of every other column with each predictor, over the groups' means of both.
 
     A predictor is taken from the column's own data and protocol if it was measured there, else from the pool
     protocol, else from where it was measured, always of embeddings that were transformed in the same way; a column
@@ -32,11 +33,8 @@ def correlations(comparison: Comparison, predictors: Sequence[str], top: int | N
             source = _predictor(comparison, name, column)
             if source is None:
                 continue
-            pairs = [
-                (comparison.cells[g, source].summary.mean, comparison.cells[g, column].summary.mean)
-                for g in comparison.groups
-                if (g, source) in comparison.cells and (g, column) in comparison.cells
-            ]
+            found = (mean_point(comparison, group, source, column) for group in comparison.groups)
+            pairs = [pair for pair in found if pair is not None]
             x, y = [settled(a) for a, _ in pairs], [settled(b) for _, b in pairs]
             spearman, pearson = correlate(x, y, "spearman"), correlate(x, y, "pearson")
             rows.append(
@@ -52,8 +50,8 @@ def correlations(comparison: Comparison, predictors: Sequence[str], top: int | N
             mixed = mixed_in(comparison, [source, column])
             records.append(_correlation_record(column, source, len(pairs), spearman, pearson, mixed))
     legend = (
-        f"Correlations over {len(comparison.groups)} rows of the comparison (means over {comparison.unit}s), with 95 % "
-        "intervals (Bonett and Wright for Spearman, Fisher's z for Pearson) and p.",
+        f"Correlations over {len(comparison.groups)} rows of the comparison (means over the {comparison.unit}s that have "
+        "both), with 95 % intervals (Bonett and Wright for Spearman, Fisher's z for Pearson) and p.",
         "A row is one point, whatever its seeds; rows that differ in one knob are not independent of each other.",
     )
     heads: list[Heading | str] = [
@@ -63,6 +61,25 @@ def correlations(comparison: Comparison, predictors: Sequence[str], top: int | N
         *(Heading(name, right=True) for name in ("rows", "Spearman", "Pearson")),
     ]
     return view_of("correlations", comparison, heads, rows, legend, records, top)
+
+
+def mean_point(comparison: Comparison, group: str, x: Column, y: Column) -> tuple[float, float] | None:
+    """A row's means of two columns over the units (seeds) that have both, of values without a unit over all; None where
+    it has no such point.
+
+    Where a value is missing (NaN, not measured) the means over all would be of other models along x than along y.
+    """
+    cells = comparison.cells.get((group, x)), comparison.cells.get((group, y))
+    if cells[0] is None or cells[1] is None:
+        return None
+    own, other = cells[0].by_unit, cells[1].by_unit
+    if own.keys() == other.keys() or not (own and other):
+        return cells[0].summary.mean, cells[1].summary.mean
+    shared = [unit for unit in own if unit in other]
+    if not shared:
+        return None
+    means = [math.fsum(values[unit] for unit in shared) / len(shared) for values in (own, other)]
+    return means[0], means[1]
 
 
 def pareto(comparison: Comparison, top: int | None = None) -> Table:

@@ -120,10 +120,9 @@ def scatter(setup: SetupRows, x: str = "gap", name: str = "against-gap") -> Figu
         marks: list[Mark] = []
         means: dict[str, tuple[float, float]] = {}
         for label in setup.labels:
-            runs = _of_row(setup, label, x, y)
-            if runs:
-                of = family(setup, label)
-                means[label] = (sum(r[0] for r in runs) / len(runs), sum(r[1] for r in runs) / len(runs))
+            if (point := setup.point(label, x, y)) is not None:
+                runs, of = _of_row(setup, label, x, y), family(setup, label)
+                means[label] = point
                 if len(runs) > 1:
                     marks.append(
                         Mark(of, [r[0] for r in runs], [r[1] for r in runs], looks[of], faint=True, size=5,

@@ -12,7 +12,8 @@ from gaprun.comparison.margins import ALIKE, DIFFERENT, OPEN
 from gaprun.comparison.places import place_of, usual_places
 from gaprun.comparison.recipes import RowName
 from gaprun.comparison.shown import SURE
-from gaprun.comparison.values import Comparison, Reached
+from gaprun.comparison.values import Column, Comparison, Reached
+from gaprun.comparison.views import mean_point
 from gaprun.paper.settings import METHODS, MethodSetting
 from gaprun.report.gather import METRICS, Material
 from gaprun.store.columns import ValueColumns
@@ -97,8 +98,16 @@ class SetupRows:
 
     def cell(self, label: str, measure: str) -> Reached | None:
         """What a row reached in a measure."""
-        column = next((c for c in self.comparison.columns if c.metric == measure), None)
+        column = self._column(measure)
         return self.comparison.cells.get((label, column)) if column else None
+
+    def point(self, label: str, x: str, y: str) -> tuple[float, float] | None:
+        """A row's means of two measures, as correlations take them."""
+        one, other = self._column(x), self._column(y)
+        return mean_point(self.comparison, label, one, other) if one and other else None
+
+    def _column(self, measure: str) -> Column | None:
+        return next((c for c in self.comparison.columns if c.metric == measure), None)
 
 
 def setups_of(material: Material) -> list[SetupRows]:

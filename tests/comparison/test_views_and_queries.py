@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 
 import numpy as np
 import pytest
@@ -142,6 +143,28 @@ def test_correlations_are_over_means(store, add):
     assert record["pearson"] == pytest.approx(stats.pearsonr(gaps, recalls).statistic) and record["n"] == 6
     with pytest.raises(UserError, match="--correlate rmg"):
         views.correlations(found, ["rmg"])
+
+
+def test_a_point_of_a_correlation_is_of_the_seeds_that_have_both(store, add):
+    """Where values are missing, x and y would be of other models; without any in common there is no point."""
+    gaps, probes = [0.6, 0.5, 0.4, 0.3, 0.2], [40, 44, 43, 50, 52]
+    for index, (gap, probe) in enumerate(zip(gaps, probes, strict=True)):
+        for seed, off in enumerate((0, 0.01, 0.02)):
+            values = {"gap": gap + off, "probe_top1": probe - off}
+            if seed == 2 and index < 3:  # a gap that would change the order, without its probe
+                values = {"gap": 0.1 * index, "probe_top1": math.nan}
+            add(f"r{index}", seed, **values)
+    add("r5", 0, gap=0.9)
+    add("r5", 1, probe_top1=99.0)
+    found = compare(["gap", "probe_top1"], db=str(store.place.path), health=False)
+    gap, probe = found.columns
+    assert views.mean_point(found, "r0", gap, probe) == pytest.approx((0.605, 39.995))
+    assert views.mean_point(found, "r4", gap, probe) == pytest.approx((0.21, 51.99))
+    assert views.mean_point(found, "r5", gap, probe) is None
+    (record,) = views.correlations(found, ["gap"]).records
+    expected = stats.pearsonr([0.605, 0.505, 0.405, 0.31, 0.21], [39.995, 43.995, 42.995, 49.99, 51.99])
+    assert record["n"] == 5 and record["spearman"] == pytest.approx(stats.spearmanr(gaps, probes).statistic)
+    assert record["pearson"] == pytest.approx(expected.statistic)
 
 
 def test_the_pareto_front(store, add):

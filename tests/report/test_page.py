@@ -14,15 +14,18 @@ from scipy import stats
 from gaprun.comparison import compare, margins
 from gaprun.comparison.answer import sentences
 from gaprun.comparison.recipes import RowName
+from gaprun.comparison.views import correlations
 from gaprun.errors import UserError
 from gaprun.palette import GREY
 from gaprun.report import blocks, curves, figures, on_paper, opening, overview, setups
 from gaprun.report.gather import gather, whole_rows
 from gaprun.report.page import write_report
 from gaprun.report.sections import every_figure, sections
-from gaprun.store import open_store
+from gaprun.store import EvaluationKey, NewRun, open_store
+from gaprun.tables.numbers import bracketed, fixed
 from tests.conftest import REPO
 from tests.paper.conftest import add_run, build, recipe_of
+from tests.protocols import named
 
 
 @pytest.fixture(scope="module", params=[(), ("recipe!=flt-0.2",)], ids=["all", "without flt 0.2"])
@@ -140,6 +143,30 @@ def test_a_correlation_of_three_rows_is_no_number(tmp_path):
     assert panel.title == "zero-shot top-1: 3 rows"
     (panel,) = overview.scatter(*setups.setups_of(gather(store))).panels
     assert panel.title.startswith("zero-shot top-1: Spearman −1.00 [−1.00, ")
+
+
+def test_a_figures_correlation_is_that_of_compare_also_where_values_are_missing(tmp_path):
+    """A seed's gap and probe may be of two runs of it: the second was not probed, and the first's gap does not count."""
+    store = open_store(str(tmp_path / "twice.db"))
+    for place, name in enumerate(("baseline", "flt-0.02", "flt-0.04", "flt-0.1", "flt-0.2")):
+        for seed in range(3):
+            gap, probe = 0.6 - place / 10 + seed / 100, 40.0 + (place * 7 + seed) % 5
+            add_run(store, name, seed, {"gap": gap, "probe_top1": probe} if place + seed != 2 else {"gap": 0.9})
+    again = recipe_of("flt-0.1") | {"description": "again"}
+    add_run(store, "flt-0.1", 0, {"gap": 0.05, "probe_top1": 41.0})
+    run = NewRun("again", "flt-0.1", "train", 1, "hash-flt-0.1", again, {}, "0.1.0", "", 1000)
+    store.begin_run(run)
+    key = EvaluationKey("c-again", 1000, "gap", "scenes", "test", "f1", named("pool512"))
+    store.add_evaluation("again", key, {"gap": 0.01}, 512, 64)
+    store.finish_run("again", "finished")
+    (setup,) = setups.setups_of(gather(store))
+    (panel,) = overview.scatter(setup).panels
+    (record,) = correlations(compare(["gap", "probe_top1"], db=store.place.name), ["gap"]).records
+    low, high = record["spearman_ci95"]
+    assert panel.title == f"linear probe top-1: Spearman {fixed(record['spearman'], 2)} {bracketed((low, high), 2)}"
+    large = {label: (x, y) for m in panel.marks if m.listed for x, y, label in zip(m.x, m.y, m.text, strict=True)}
+    assert large["flt-0.1"] == pytest.approx(((0.05 + 0.01 + 0.32) / 3, (41 + 42 + 43) / 3))
+    assert large["baseline"][0] == pytest.approx(0.605)  # seed 2 has no probe
 
 
 def test_curves_are_of_whole_rows_and_what_is_left_out_is_said_beside_them(page, monkeypatch, tmp_path):
