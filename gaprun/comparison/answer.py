@@ -123,7 +123,7 @@ def _sureness(comparison: Comparison, gap: Column, rows: dict[str, Reached], fir
     """How many rows close the gap beyond doubt, what those buy, on how many seeds all this rests, and where."""
     closing = [group for group, cell in rows.items() if _closes(cell)]
     counts = sorted({cell.summary.n for cell in rows.values()})
-    basis = f"{counts[0]} to " * (len(counts) > 1) + counted(counts[-1], comparison.unit) + " a row"
+    basis = f"{counts[0]} to " * (len(counts) > 1) + counted(counts[-1], comparison.one_value) + " a row"
     basis += ": no interval" * (counts[-1] == 1) + ": a direction, no proof" * (counts[-1] == FEW)
     basis += f"; gap of {gap.dataset}/{gap.split}, {gap.protocol}"
     if len(rows) == 1:

@@ -16,7 +16,7 @@ STARRED = ("interval", "half")
 
 def about(comparison: Comparison, brief: bool = False) -> list[str]:
     """What the numbers of `whole` are, in sentences: data if all columns share it, spread, interval, tests, notes."""
-    unit = comparison.unit
+    unit = comparison.one_value
     lines = _about_place(comparison)
     words = f"Mean ± standard deviation over {unit}s"
     if not brief and any(cell.summary.ci95 for cell in comparison.cells.values()):
@@ -62,10 +62,10 @@ def sentences(notes: Sequence[str]) -> list[str]:
 def about_differences(comparison: Comparison, detail: Detail) -> list[str]:
     """The legend of `differences`."""
     lines = _about_place(comparison)
-    means = f"mean ± standard deviation over {comparison.unit}s"
+    means = f"mean ± standard deviation over {comparison.one_value}s"
     if _differs(comparison):
         words = _about_delta(comparison, detail)
-        means = f"means over {comparison.unit}s" if detail == "half" else means
+        means = f"means over {comparison.one_value}s" if detail == "half" else means
         first = f"Left of it: {means}." if detail == "mean" else f"Rows without a sign: {means}."
         lines += [f"{words}. {first}", *_verdicts(comparison)]
     else:

@@ -87,7 +87,7 @@ def _of_differences(
             above.append((number, line_above(words, lanes, several)))
             number += len(part.groups)
     asked = [(words, part, group) for words, part in parts.items() for group in part.groups]
-    heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.unit}s", right=True)]
+    heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.one_value}s", right=True)]
     columns = []
     for lane in lanes:
         column = next(iter(lane.values()))
@@ -119,7 +119,7 @@ def whole(comparison: Comparison, brief: bool = False, look: Look = PLAIN) -> Ta
 
     All of a metric stands in one cell; `brief`: the mean alone.
     """
-    heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.unit}s", right=True)]
+    heads = [Heading(comparison.by, wrap=True), Heading(f"{comparison.one_value}s", right=True)]
     several = len({place_of(column) for column in comparison.columns}) > 1
     for column in comparison.columns:
         text = "\n".join(_heads(column, several, look))

@@ -161,6 +161,12 @@ class Comparison:
         pairs = cell.difference.pairs if cell and cell.difference else 0
         return pairs > 0 and any(one is not None and len(one.by_unit) > pairs for one in (cell, other))
 
+    @cached_property
+    def one_value(self) -> str:
+        """What a value of a cell is: one unit, or a run where several runs of one unit stand in a cell (pooled recipes)."""
+        pooled = any(cell.summary.n > len(cell.units) for cell in self.cells.values())
+        return "run" if pooled else self.unit
+
     @property
     def sizes(self) -> list[int]:
         """The sizes of the families, ascending."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 MINUS = "−"
+MOST_PLACES = 6
 SURE = 0.05  # a p-value below it is taken for proof
 
 
@@ -44,10 +45,13 @@ def significant(value: float | None, digits: int = 4) -> str:
 
 
 def places_for(places: int | None, largest: float) -> int | None:
-    """Decimals of a column whose largest absolute value is `largest`: `places`, or more so that two digits show."""
+    """Decimals of a column whose largest absolute value is `largest`: `places`, or more so that two digits show; None
+    (four digits of whatever power of ten) where that would take more than MOST_PLACES.
+    """
     if places is None or not 0 < largest < 1:
         return places
-    return max(places, min(6, 1 - math.floor(math.log10(largest))))
+    needed = 1 - math.floor(math.log10(largest))
+    return max(places, needed) if needed <= MOST_PLACES else None
 
 
 def counted(number: int, noun: str) -> str:

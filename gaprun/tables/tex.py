@@ -81,7 +81,8 @@ def escape(text: str, breaks: bool = False) -> str:
     line may end after the signs that join words, as in `temperature.rule=fixed`.
     """
     pieces = _pieces(text) if breaks else [text]
-    return r"\allowbreak{}".join("".join(map(_sign, piece)) for piece in pieces).replace("--", "-{}-")
+    text = r"\allowbreak{}".join("".join(map(_sign, piece)) for piece in pieces)
+    return re.sub("-(?=-)", "-{}", text)  # two would be one longer dash
 
 
 def width(text: str, bold: bool = False) -> float:

@@ -264,6 +264,10 @@ def test_a_key_groups_runs_that_differ_in_nothing_else(store, measured):
     assert {r["group"]: (r["n"], r["mixed"]) for r in pooled.records()} == {
         "exp": (8, "recipe"), "fixed": (8, "recipe"),
     }  # fmt: skip
+    for table in (shown.whole(pooled), shown.differences(pooled)):  # two seeds each, of four recipes
+        assert [table.heads[1].text, *(row[1].lines[0] for row in table.rows)] == ["runs", "8", "8"]
+        assert "ean ± standard deviation over runs" in " ".join(table.legend)
+    assert shown.whole(compare("gap", db=db(store), by="temperature.rule")).heads[1].text == "seeds"
     lengths = compare("gap", db=db(store), by="schedule.steps", baseline="600 [baseline]").records()
     assert {r["group"]: r["delta"] for r in lengths if r["delta"] is not None} == {"6000 [baseline]": 1.0}
 

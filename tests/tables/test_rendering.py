@@ -43,7 +43,8 @@ def test_numbers_have_one_sign_for_minus_and_one_form_of_p():
         "n/a",
         "−1e−09",
     ]
-    assert [numbers.places_for(3, v) for v in (5.0, 0.5, 0.0081, 0.0, 1e-12)] == [3, 3, 4, 3, 6]
+    assert [numbers.places_for(3, v) for v in (5.0, 0.5, 0.0081, 0.0, 1e-5)] == [3, 3, 4, 3, 6]
+    assert numbers.places_for(3, 9e-6) is None  # 1e-09 would read 0.000000, and so would its interval
 
 
 def test_a_terminal_shows_all_lines_and_breaks_between_words():
