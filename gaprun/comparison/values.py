@@ -163,7 +163,7 @@ class Comparison:
 
     @cached_property
     def one_value(self) -> str:
-        """What a value of a cell is: one unit, or a run where several runs of one unit stand in a cell (pooled recipes)."""
+        """What a value of a cell is: one unit, or a run where a cell pools several runs of one unit."""
         pooled = any(cell.summary.n > len(cell.units) for cell in self.cells.values())
         return "run" if pooled else self.unit
 

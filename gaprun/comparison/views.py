@@ -50,8 +50,8 @@ def correlations(comparison: Comparison, predictors: Sequence[str], top: int | N
             mixed = mixed_in(comparison, [source, column])
             records.append(_correlation_record(column, source, len(pairs), spearman, pearson, mixed))
     legend = (
-        f"Correlations over {len(comparison.groups)} rows of the comparison (means over the {comparison.unit}s that have "
-        "both), with 95 % intervals (Bonett and Wright for Spearman, Fisher's z for Pearson) and p.",
+        f"Correlations over {len(comparison.groups)} rows of the comparison (means over the {comparison.unit}s that "
+        "have both), with 95 % intervals (Bonett and Wright for Spearman, Fisher's z for Pearson) and p.",
         "A row is one point, whatever its seeds; rows that differ in one knob are not independent of each other.",
     )
     heads: list[Heading | str] = [

@@ -38,8 +38,8 @@ def effects(
 ) -> list[Effect]:
     """The effect of each of `settings` that shares a seed with `reference`.
 
-    p-values are corrected over all settings of the study as `compare` does over its rows (`dunnett.family_p`), which may be
-    more: other methods than the paper's are no settings.
+    p-values are corrected over all settings of the study as `compare` does over its rows (`dunnett.family_p`), which
+    may be more: other methods than the paper's are no settings.
     """
     theirs = study.of(reference)
     base = {seed: v for seed, r in theirs.items() if (v := read(r, value)) is not None}

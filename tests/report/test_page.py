@@ -146,7 +146,7 @@ def test_a_correlation_of_three_rows_is_no_number(tmp_path):
 
 
 def test_a_figures_correlation_is_that_of_compare_also_where_values_are_missing(tmp_path):
-    """A seed's gap and probe may be of two runs of it: the second was not probed, and the first's gap does not count."""
+    """A seed's gap and probe may be of two runs of it: the later was not probed, the earlier's gap does not count."""
     store = open_store(str(tmp_path / "twice.db"))
     for place, name in enumerate(("baseline", "flt-0.02", "flt-0.04", "flt-0.1", "flt-0.2")):
         for seed in range(3):
