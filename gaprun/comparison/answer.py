@@ -88,7 +88,9 @@ def _closing(comparison: Comparison, gap: Column, rows: dict[str, Reached], firs
         numbers += f" over the {counted(cell.difference.pairs, unit)} that both have"
     if _closes(cell):
         return f"{first} closes the gap{' most' if len(rows) > 1 else ''}, {numbers}."
-    if 1 <= len(each) <= FEW and own and max(*each, cell.difference.delta) < 0:  # too few for more than was seen
+    if (
+        1 <= len(each) <= FEW and own and max(*each, cell.difference.delta) < 0
+    ):  # too few for more than was seen
         return f"{first} has the smaller gap in {f'its one {unit}' if len(each) == 1 else f'both {unit}s'}, {numbers}."
     none = "No row closes the gap" if cell.difference.delta >= 0 else "No row is shown to close the gap"
     return f"{none}; {first} comes nearest, {numbers}."

@@ -103,20 +103,32 @@ def test_rows_of_other_seeds_are_ranked_by_what_they_close_and_both_ends_are_of_
     assert closing.endswith(" over the 3 seeds that both have.")
     ragged(add, small={0: 0.45, 1: 0.452, 2: 0.449}, most={3: 0.65, 4: 0.502, 5: 0.56})
     closing = sentences(compare("gap", db=store.place.name))[0]
-    assert closing.startswith("No row is shown to close the gap; most comes nearest, from 0.600 (baseline) to 0.571")
+    assert closing.startswith(
+        "No row is shown to close the gap; most comes nearest, from 0.600 (baseline) to 0.571"
+    )
 
 
 @pytest.mark.parametrize(
     "before, after, words, end",
     [
-        ({0: 0.4, 5: 0.2, 6: 0.2}, {0: 0.35, 1: 0.3, 2: 0.3}, "No row closes the gap; swap comes", "+0.316]."),
+        (
+            {0: 0.4, 5: 0.2, 6: 0.2},
+            {0: 0.35, 1: 0.3, 2: 0.3},
+            "No row closes the gap; swap comes",
+            "+0.316].",
+        ),
         (
             {0: 0.4, 1: 0.41, 5: 0.2, 6: 0.22},
             {0: 0.35, 1: 0.36, 2: 0.3, 3: 0.37},
             "No row closes the gap; swap comes nearest, from 0.307 (baseline) to 0.345: +0.037 [",
             "], −0.050 and −0.050 in the two seeds that both have.",
         ),
-        ({0: 0.4, 1: 0.2}, {0: 0.35}, "swap has the smaller gap in its one seed, from 0.400 (", "that both have."),
+        (
+            {0: 0.4, 1: 0.2},
+            {0: 0.35},
+            "swap has the smaller gap in its one seed, from 0.400 (",
+            "that both have.",
+        ),
     ],
 )
 def test_what_few_shared_seeds_saw_is_not_said_of_all(store, add, before, after, words, end):

@@ -151,7 +151,9 @@ def test_a_figures_correlation_is_that_of_compare_also_where_values_are_missing(
     for place, name in enumerate(("baseline", "flt-0.02", "flt-0.04", "flt-0.1", "flt-0.2")):
         for seed in range(3):
             gap, probe = 0.6 - place / 10 + seed / 100, 40.0 + (place * 7 + seed) % 5
-            add_run(store, name, seed, {"gap": gap, "probe_top1": probe} if place + seed != 2 else {"gap": 0.9})
+            add_run(
+                store, name, seed, {"gap": gap, "probe_top1": probe} if place + seed != 2 else {"gap": 0.9}
+            )
     again = recipe_of("flt-0.1") | {"description": "again"}
     add_run(store, "flt-0.1", 0, {"gap": 0.05, "probe_top1": 41.0})
     run = NewRun("again", "flt-0.1", "train", 1, "hash-flt-0.1", again, {}, "0.1.0", "", 1000)
@@ -163,8 +165,13 @@ def test_a_figures_correlation_is_that_of_compare_also_where_values_are_missing(
     (panel,) = overview.scatter(setup).panels
     (record,) = correlations(compare(["gap", "probe_top1"], db=store.place.name), ["gap"]).records
     low, high = record["spearman_ci95"]
-    assert panel.title == f"linear probe top-1: Spearman {fixed(record['spearman'], 2)} {bracketed((low, high), 2)}"
-    large = {label: (x, y) for m in panel.marks if m.listed for x, y, label in zip(m.x, m.y, m.text, strict=True)}
+    assert (
+        panel.title
+        == f"linear probe top-1: Spearman {fixed(record['spearman'], 2)} {bracketed((low, high), 2)}"
+    )
+    large = {
+        label: (x, y) for m in panel.marks if m.listed for x, y, label in zip(m.x, m.y, m.text, strict=True)
+    }
     assert large["flt-0.1"] == pytest.approx(((0.05 + 0.01 + 0.32) / 3, (41 + 42 + 43) / 3))
     assert large["baseline"][0] == pytest.approx(0.605)  # seed 2 has no probe
 
