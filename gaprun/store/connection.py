@@ -17,14 +17,16 @@ from typing import TypeVar
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from gaprun.errors import Failure, UserError
+from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.files import plain_name
-from gaprun.store.engine import retried
+from gaprun.store.engine import log_state, retried
 from gaprun.store.models import DatabaseIdentity, Run
 from gaprun.store.place import Place
 from gaprun.store.secrets import hide_passwords
 
 T = TypeVar("T")
+
+_TRIES = 20
 
 
 def artifacts_of(place: Place) -> Path:
@@ -128,12 +130,30 @@ class OpenDatabase:
             with Session(bind, expire_on_commit=False) as session, session.begin():
                 return work(session)
 
+        if self.place.no_index and self.place.path is not None:
+            return undisturbed(lambda: retried(attempt, self.place.name), self.place.path)
+
         if write:
             self.check_file()
         result = retried(attempt, self.place.name)
         if write:
             self.check_file()
         return result
+
+
+def undisturbed(work: Callable[[], T], path: Path) -> T:
+    """`work()`, which reads a file without locks, done again where a writer came or went meanwhile."""
+    for _ in range(_TRIES):
+        before = log_state(path)
+        try:
+            found = work()
+        except GaprunError:
+            if log_state(path) == before:
+                raise
+        else:
+            if log_state(path) == before:
+                return found
+    raise Failure(f"database {path} changes faster than it is read: try again")
 
 
 def _file_at(path: Path | None) -> tuple[int, int] | None:

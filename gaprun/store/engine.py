@@ -9,6 +9,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +56,8 @@ def make_engine(place: Place) -> Engine:
     options: dict[str, Any] = {"pool_size": 1, "max_overflow": 8, "connect_args": {"timeout": BUSY_SECONDS}}
     if place.path is None:
         options = {"poolclass": NullPool, "connect_args": {"connect_timeout": 10}}
+    if place.no_index:
+        options = {"poolclass": NullPool, "connect_args": {"timeout": BUSY_SECONDS}}
     try:
         engine = create_engine(place.url, json_serializer=_json, **options)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
@@ -64,6 +67,8 @@ def make_engine(place: Place) -> Engine:
     event.listen(engine, "before_cursor_execute", _on_execute)
     if place.read_only and place.path is None:
         event.listen(engine, "begin", _on_read_only_begin)
+    if place.no_index and place.path is not None:
+        event.listen(engine, "do_connect", partial(_on_connect_without_index, place.path))
     if place.path is not None:
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
@@ -94,6 +99,22 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver would begin transactions late; _on_sqlite_begin does it
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _on_connect_without_index(
+    path: Path, _dialect: object, _record: object, arguments: list[str], _options: object
+) -> None:
+    # Each transaction asks anew: as immutable SQLite would not see a writer who comes later.
+    if log_state(path) is not None:
+        arguments[0] += "&immutable=1"
+
+
+def log_state(path: Path) -> tuple[int, int] | None:
+    """Time of change and size of a SQLite file that nobody writes; None while a write-ahead log lies beside it."""
+    if Path(f"{path}-wal").exists():
+        return None
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
 
 
 def _on_sqlite_begin(connection: Connection) -> None:

@@ -15,17 +15,25 @@ from gaprun.errors import UserError
 from gaprun.store.secrets import hide_passwords
 
 _HEADER = b"SQLite format 3\0"
+_WAL, _ROLLBACK = (
+    b"\x10\0\2\2",
+    b"\1\1",
+)  # page size, and the formats for writing and reading, of the two modes
 EXAMPLE = "results.db.example"  # of the repository
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a database lives: `path` is None for a server; `name` is what messages call it."""
+    """Where a database lives: `path` is None for a server; `name` is what messages call it.
+
+    `no_index`: a SQLite file in WAL mode where this user may not put the index beside it that SQLite reads it by.
+    """
 
     url: URL
     name: str
     path: Path | None
     read_only: bool = False
+    no_index: bool = False
 
 
 def locate(url: str | None) -> Place:
@@ -95,20 +103,21 @@ def check_file(place: Place, create: bool, write: bool = True) -> Place:
         if not path.exists() or path.stat().st_size == 0:
             return _check_new(place, path, create)
         if _is_open_here(path):
-            header = _HEADER
+            header = _HEADER + _WAL
         else:
             with path.open("rb") as file:
-                header = file.read(len(_HEADER))
+                header = file.read(len(_HEADER + _WAL))
     except OSError as error:
         raise UserError(f"database {place.name} cannot be read: {error.strerror}") from None
-    if header != _HEADER:
+    if not header.startswith(_HEADER):
         raise UserError(
             f"{place.name} is not a gaprun database (not a SQLite file): name another one with --db"
         )
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if writable and write:
         return place
-    return Place(_read_only_url(path, writable), place.name, path, read_only=True)
+    no_index = not writable and not header.endswith(_ROLLBACK)
+    return Place(_read_only_url(path), place.name, path, read_only=True, no_index=no_index)
 
 
 def _leads_nowhere(link: Path) -> bool:
@@ -145,13 +154,9 @@ def _check_new(place: Place, path: Path, create: bool) -> Place:
     return place
 
 
-def _read_only_url(path: Path, writable: bool) -> URL:
+def _read_only_url(path: Path) -> URL:
     uri = "file:" + quote(str(path.absolute()))
-    query = {"mode": "ro", "uri": "true"}
-    # A WAL database in a folder where SQLite may not put its index beside it opens only as immutable.
-    if not writable and not Path(f"{path}-wal").exists():
-        query["immutable"] = "1"
-    return URL.create("sqlite", database=uri, query=query)
+    return URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"})
 
 
 def _is_open_here(path: Path) -> bool:

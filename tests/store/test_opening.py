@@ -10,6 +10,7 @@ from sqlalchemy import make_url, text
 
 from gaprun.errors import Failure, UserError
 from gaprun.store import engine, open_store
+from gaprun.store.connection import undisturbed
 from gaprun.store.engine import _file_system, journal_mode_for
 from gaprun.store.info import describe
 from gaprun.store.place import _is_open_here, locate
@@ -178,6 +179,50 @@ def test_a_read_only_folder_can_be_read(read_only_folder, unprivileged, new_run,
 
     unprivileged(work)
     assert path.read_bytes() == before and [p.name for p in read_only_folder.iterdir()] == ["results.db"]
+
+
+def test_a_reader_without_rights_follows_who_writes_later(read_only_folder, unprivileged, new_run):
+    """`watch` by another user saw nothing of a training that began after it: SQLite took the file for immutable."""
+    path = read_only_folder / "results.db"
+    writer = open_store(str(path))
+    writer.begin_run(new_run())
+    writer.close()
+    reader = unprivileged(lambda: open_store(str(path), create=False, write=False))
+
+    def seen():
+        return unprivileged(lambda: [(run.id, run.step) for run in reader.runs()])
+
+    assert seen() == [("baseline-s0", 0)]
+    writer.heartbeat("baseline-s0", 7)
+    assert (read_only_folder / "results.db-wal").exists() and seen() == [("baseline-s0", 7)]
+    writer.heartbeat("baseline-s0", 8)
+    writer.close()
+    assert not (read_only_folder / "results.db-wal").exists() and seen() == [("baseline-s0", 8)]
+
+
+def test_what_changes_while_it_is_read_without_locks_is_read_again(tmp_path):
+    path, times = tmp_path / "results.db", []
+    path.write_text("old")
+
+    def read():
+        times.append(path.read_text())
+        if len(times) == 1:
+            path.write_text("new!")
+            raise Failure("malformed")
+        return times[-1]
+
+    assert undisturbed(read, path) == "new!" and len(times) == 2
+    with pytest.raises(Failure, match="changes faster than it is read"):
+        undisturbed(lambda: path.write_text(path.read_text() + "x"), path)
+
+
+def test_a_file_without_a_log_is_read_with_locks(read_only_folder, unprivileged, new_run):
+    path = read_only_folder / "results.db"
+    open_store(str(path)).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = delete")
+    connection.close()
+    assert unprivileged(lambda: open_store(str(path), create=False)).place.no_index is False
 
 
 def test_network_disks_get_no_wal(tmp_path, monkeypatch):
