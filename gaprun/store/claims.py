@@ -11,12 +11,13 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure, UserError
+from gaprun.store.clock import now_at
 from gaprun.store.liveness import SILENCE, is_alive, is_this, lost_because, this_host, this_process
 from gaprun.store.models import Run, RunClaim
 
@@ -66,7 +67,11 @@ def refuse_if_owned(
     if alive is False:
         return None
     now = beat_of(session, run)
-    if alive or _recent(run.heartbeat or run.started) or (watched is not None and watched != now):
+    if (
+        alive
+        or _recent(run.heartbeat or run.started, now_at(session))
+        or (watched is not None and watched != now)
+    ):
         last = f", last heard of at {run.heartbeat:%Y-%m-%d %H:%M:%S} UTC" if run.heartbeat else ""
         raise UserError(
             f"run {run.id} is already running (process {run.pid} on {run.host}{last}): wait for it, or stop it first"
@@ -74,9 +79,9 @@ def refuse_if_owned(
     return now if watched is None else None
 
 
-def _recent(last: datetime | None) -> bool:
+def _recent(last: datetime | None, now: datetime) -> bool:
     """Whether a heartbeat is so fresh that its sender counts as alive; one from the future says nothing."""
-    return last is not None and abs(datetime.now(UTC) - last) <= SILENCE
+    return last is not None and abs(now - last) <= SILENCE
 
 
 def still_silent(read: Callable[[], Beat | None], seen: Beat) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 from gaprun.errors import Failure
 from gaprun.files import plain_name
 from gaprun.store import claims
+from gaprun.store.clock import now_at
 from gaprun.store.engine import make_engine
 from gaprun.store.liveness import this_host
 from gaprun.store.models import STATUSES, Evaluation, Run, StoredMetric, Trajectory
@@ -70,7 +70,7 @@ class Store(Reading):
                 watched = claims.Beat(None, None, -1)  # it moved: nothing can equal this, so it is refused
 
     def _begin(self, run: NewRun, watched: claims.Beat | None, session: Session) -> claims.Beat | str:
-        now = datetime.now(UTC)
+        now = now_at(session)
         row = session.get(Run, run.id)
         if row is None:
             row = Run(id=run.id, created=now, step=0, status="queued", code_version=run.code_version)
@@ -222,7 +222,7 @@ class Store(Reading):
             row = session.get(Run, run_id)
             if row is None:
                 raise _absent(run_id)
-            row.heartbeat = datetime.now(UTC)
+            row.heartbeat = now_at(session)
             if row.status == "finished" and row.kind == "train":
                 return
             for name, value in values.items():
@@ -259,7 +259,7 @@ class Store(Reading):
                 session.add(row)
             row.step, row.dataset, row.split, row.details = key.step, key.dataset, key.split, details
             row.device = key.device
-            row.code_version, row.created = code_version or run.code_version, datetime.now(UTC)
+            row.code_version, row.created = code_version or run.code_version, now_at(session)
             session.flush()
             session.execute(delete(StoredMetric).where(StoredMetric.evaluation_id == row.id))
             labels = {"dataset": key.dataset, "split": key.split, "protocol": key.protocol.id, "n": n, "d": d}
@@ -291,13 +291,13 @@ def _beat_now(run_id: str, session: Session) -> claims.Beat | None:
 
 def _beat(session: Session, run_id: str, step: int | None) -> None:
     alive = Run.status.in_(("running", "interrupted"))
-    values = {"heartbeat": datetime.now(UTC), "status": "running", "error": None}
-    values |= {} if step is None else {"step": step}
+    now = now_at(session)
+    values = {"heartbeat": now, "status": "running", "error": None} | ({} if step is None else {"step": step})
     if session.execute(update(Run).where(Run.id == run_id, alive).values(values)).rowcount == 0:  # type: ignore[attr-defined]
         row = session.get(Run, run_id)
         if row is None:
             raise _absent(run_id)
-        row.heartbeat = datetime.now(UTC)
+        row.heartbeat = now
 
 
 def _one(result: Any, run_id: str) -> None:

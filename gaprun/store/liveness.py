@@ -58,18 +58,19 @@ def lost_because(
     started: datetime | None,
     heartbeat: datetime | None,
     owner: str | None = None,
+    now: datetime | None = None,
 ) -> str | None:
     """Why a run that says it is running is not, or None while it may well be.
 
     `owner` is the claim's process, None for a run of an earlier gaprun: then a process of this host's name is asked
-    for by its number. Others count as lost after ten minutes without a heartbeat.
+    for by its number. Others count as lost after ten minutes without a heartbeat, by the clock that `now` is of.
     """
     if owner is not None and (alive := is_alive(owner)) is not None:
         return None if alive else f"process {pid} ended without saying so"
     if owner is None and host == this_host() and pid is not None:
         return None if _alive(pid, started) else f"process {pid} ended without saying so"
     last = heartbeat or started
-    if last is None or datetime.now(UTC) - last > SILENCE:
+    if last is None or (now or datetime.now(UTC)) - last > SILENCE:
         since = last.isoformat(timespec="seconds") if last else "ever"
         return f"no heartbeat from {host or 'an unknown host'} since {since}"
     return None

@@ -7,13 +7,13 @@ of a submitter on this machine (`local`); `store.standing` says whether it still
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from gaprun.store import claims
+from gaprun.store.clock import now_at
 from gaprun.store.models import Run
 from gaprun.store.rights import check_rights
 from gaprun.store.values import NewRun
@@ -33,7 +33,7 @@ def enqueue(store: Store, runs: Sequence[NewRun], note: dict[str, Any]) -> None:
     check_rights(store.engine, store.place.name)
 
     def work(session: Session) -> None:
-        now = datetime.now(UTC)
+        now = now_at(session)
         for run in runs:
             row = session.get(Run, run.id)
             if row is None:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from gaprun.errors import UserError
 from gaprun.store import claims, following, hints, queries
+from gaprun.store.clock import now_at
 from gaprun.store.columns import ValueColumns
 from gaprun.store.connection import OpenDatabase
 from gaprun.store.models import Evaluation, Run, Trajectory
@@ -77,9 +78,14 @@ class Reading(OpenDatabase):
 
     def is_owned(self, run_id: str) -> bool:
         """Whether a process that is or may be alive holds the claim on `run_id`."""
-        owner = self._read(lambda session: claims.owners(session, [run_id])).get(run_id)
-        run = self._read(lambda session: session.get(Run, run_id))
-        return owner is not None and run is not None and lost_running(run, owner) is None
+
+        def work(session: Session) -> bool:
+            owner, run = claims.owners(session, [run_id]).get(run_id), session.get(Run, run_id)
+            if owner is None or run is None:
+                return False
+            return lost_running(run, owner, now_at(session)) is None
+
+        return self._read(work)
 
     def find_evaluation(self, run_id: str, key: EvaluationKey, unrecorded: bool = False) -> Evaluation | None:
         """The stored evaluation of `run_id` that asked the same question of the same model, if there is one.

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gaprun.errors import Failure, UserError
 from gaprun.files import write_atomically
+from gaprun.store.clock import now_at
 from gaprun.store.engine import BUSY_SECONDS, journal_mode_for, retried
 from gaprun.store.place import Place, first_step, remove_logs
 
@@ -195,7 +196,8 @@ def _refuse_while_written(connection: Connection, place: Place) -> None:
             (Run.status == "running") | Run.id.in_(claimed)
         )
     ).all()
-    alive = [run for run in going if lost_running(run, claimed.get(run.id)) is None]
+    now = now_at(connection)
+    alive = [run for run in going if lost_running(run, claimed.get(run.id), now) is None]
     if alive:
         more = f" and {len(alive) - 1} more" if len(alive) > 1 else ""
         raise UserError(

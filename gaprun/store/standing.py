@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from gaprun.store import claims
+from gaprun.store.clock import now_at
 from gaprun.store.liveness import is_alive, lost_because, this_host
 from gaprun.store.models import Run
 from gaprun.store.schedulers import SCHEDULERS, submitted_at
@@ -32,10 +33,11 @@ def lost_runs(session: Session | Connection, ids: Sequence[str] | None = None) -
     rows = session.execute(query if ids is None else query.where(Run.id.in_(ids))).all()
     running = [row.id for row in rows if row.status == "running"]
     owners = claims.owners(session, running) if running else {}
-    found = {row.id: lost_running(row, owners.get(row.id)) for row in rows if row.status == "running"}
+    now = now_at(session) if rows else None
+    found = {row.id: lost_running(row, owners.get(row.id), now) for row in rows if row.status == "running"}
     waiting = {row.id: row for row in rows if row.status == "queued"}
     queues = {run_id: (row.notes or {}).get("queue") or {} for run_id, row in waiting.items()}
-    found |= lost_queued(queues, {run_id: row.created for run_id, row in waiting.items()})
+    found |= lost_queued(queues, {run_id: row.created for run_id, row in waiting.items()}, now)
     return {run_id: reason for run_id, reason in found.items() if reason is not None}
 
 
@@ -53,15 +55,16 @@ def stand(run: Run, lost: Mapping[str, str]) -> None:
         set_committed_value(run, "error", reason)
 
 
-def lost_running(run: Any, owner: str | None) -> str | None:
-    """Why `run` (a row with host, pid, started, heartbeat) does not run, or None while it may; `owner` as claimed."""
+def lost_running(run: Any, owner: str | None, now: datetime | None = None) -> str | None:
+    """Why `run` (a row with host, pid, started, heartbeat) does not run, or None while it may; `owner` as claimed,
+    `now` by the database's clock."""
     if owner is not None and (run.host, run.pid) != claims.place_of(owner):
         owner = None  # the row was changed by a gaprun without claims
-    return lost_because(run.host, run.pid, run.started, run.heartbeat, owner)
+    return lost_because(run.host, run.pid, run.started, run.heartbeat, owner, now)
 
 
 def lost_queued(
-    queues: Mapping[str, Mapping[str, Any]], created: Mapping[str, datetime]
+    queues: Mapping[str, Mapping[str, Any]], created: Mapping[str, datetime], now: datetime | None = None
 ) -> dict[str, str | None]:
     """For each run of `queues` why it waits for nothing, or None while it may well be waiting.
 
@@ -74,11 +77,11 @@ def lost_queued(
             found |= zip(own, ask([queues[run_id] for run_id in own]), strict=True)
     for run_id, queue in queues.items():
         if found.get(run_id) is None:
-            found[run_id] = _lost_by_time(queue, created[run_id])
+            found[run_id] = _lost_by_time(queue, created[run_id], now or datetime.now(UTC))
     return {run_id: reason or None for run_id, reason in found.items()}
 
 
-def _lost_by_time(queue: Mapping[str, Any], created: datetime) -> str | None:
+def _lost_by_time(queue: Mapping[str, Any], created: datetime, now: datetime) -> str | None:
     submitted = submitted_at(queue) or created
     if queue.get("cluster") == "local" and "process" in queue:
         if is_alive(queue["process"]) is False:
@@ -86,6 +89,6 @@ def _lost_by_time(queue: Mapping[str, Any], created: datetime) -> str | None:
     elif queue.get("cluster") == "local" and queue.get("host") == this_host():  # of an earlier gaprun
         gone = lost_because(queue["host"], queue.get("pid"), submitted, None)
         return f"its submitter is gone: {gone}" if gone else None
-    if datetime.now(UTC) - submitted > FORGOTTEN:
+    if now - submitted > FORGOTTEN:
         return f"nothing was heard of it since it was submitted on {submitted:%Y-%m-%d}"
     return None

@@ -7,13 +7,13 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from gaprun.errors import UserError
 from gaprun.store import claims, liveness, open_store
 from gaprun.store.connection import DatabaseGone
 from gaprun.store.liveness import lost_because, this_host
-from gaprun.store.models import Run, RunClaim
+from gaprun.store.models import Evaluation, Run, RunClaim
 
 
 def child(seconds):
@@ -73,6 +73,37 @@ def test_readers_are_told_of_dead_runs_and_write_nothing(store, new_run):
     store.finish_run("baseline-s0", "finished")
     store.heartbeat("baseline-s0", 8)
     assert store.run("baseline-s0").status == "finished"
+
+
+@pytest.mark.parametrize("hours", [2, -2], ids=["their clock is behind", "their clock is ahead"])
+def test_machines_of_one_server_agree_on_the_time(new_database, new_run, key, monkeypatch, hours):
+    """A live run was read as lost for as long as its machine's clock was behind, and a dead one as running."""
+
+    class Skewed(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(hours=hours)
+
+    store = open_store(new_database())
+    for module in ("clock", "liveness", "standing"):  # as the other machine writes
+        monkeypatch.setattr(f"gaprun.store.{module}.datetime", Skewed)
+    store.begin_run(new_run())
+    store.heartbeat("baseline-s0", 3)
+    store.add_evaluation("baseline-s0", key(), {"gap": 1.0}, 1, 1)
+    monkeypatch.undo()
+    change(store, "baseline-s0", host="elsewhere")
+    with store.engine.execution_options(gaprun_write=True).begin() as connection:
+        connection.execute(
+            update(RunClaim).values(token="theirs", owner=other_owner(host="elsewhere", pid=os.getpid()))
+        )
+    run = store.run("baseline-s0")
+    assert run.status == "running" and abs(run.heartbeat - run.started) < timedelta(minutes=1)
+    with store.engine.connect() as connection:
+        measured = connection.execute(select(Evaluation.created)).scalar()
+        clock = connection.execute(select(func.now())).scalar()
+    assert abs(measured - clock) < timedelta(minutes=1)
+    change(store, "baseline-s0", heartbeat=clock - timedelta(minutes=11))
+    assert store.run("baseline-s0").status == "interrupted"
 
 
 def test_two_processes_cannot_train_the_same_run(store, new_run):
