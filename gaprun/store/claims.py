@@ -84,6 +84,13 @@ def _recent(last: datetime | None, now: datetime) -> bool:
     return last is not None and abs(now - last) <= SILENCE
 
 
+def wait() -> None:
+    """Let pass what a living owner needs to be seen to beat, by a clock that nobody sets."""
+    deadline = time.monotonic() + WATCH_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(left)
+
+
 def still_silent(read: Callable[[], Beat | None], seen: Beat) -> bool:
     """Whether what `read` gives stays `seen` for WATCH_SECONDS by a clock that nobody sets."""
     deadline = time.monotonic() + WATCH_SECONDS

@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 
 def now_at(session: Session | Connection) -> datetime:
     """The time, aware in UTC, by a server's clock, and by this machine's for a SQLite file."""
-    connection = session.connection() if isinstance(session, Session) else session  # whose rows may be half made
+    connection = (
+        session.connection() if isinstance(session, Session) else session
+    )  # whose rows may be half made
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
     moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()

@@ -7,9 +7,10 @@ of a submitter on this machine (`local`); `store.standing` says whether it still
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from gaprun.store import claims
@@ -28,11 +29,17 @@ def enqueue(store: Store, runs: Sequence[NewRun], note: dict[str, Any]) -> None:
     A finished run, which waits to be measured, stays finished.
 
     `note` says what they wait for (`cluster`, and `job`, or `process` with its `host` and `pid`). Raises UserError
-    where this user may not write all that a run has.
+    where this user may not write all that a run has, and while a process may be at one of them (one that cannot be
+    looked up is watched for a while first, as by `Store.begin_run`).
     """
     check_rights(store.engine, store.place.name)
+    ids = [run.id for run in runs]
 
-    def work(session: Session) -> None:
+    def work(watched: dict[str, claims.Beat], session: Session) -> dict[str, claims.Beat]:
+        rows = session.scalars(select(Run).where(Run.id.in_(ids), Run.status != "finished"))
+        seen = {row.id: claims.refuse_if_owned(session, row, watched.get(row.id)) for row in rows}
+        if unsure := {run_id: beat for run_id, beat in seen.items() if beat is not None}:
+            return unsure
         now = now_at(session)
         for run in runs:
             row = session.get(Run, run.id)
@@ -47,8 +54,12 @@ def enqueue(store: Store, runs: Sequence[NewRun], note: dict[str, Any]) -> None:
                 row.host = row.pid = row.finished = row.heartbeat = None
                 claims.release(session, run.id)
             row.notes = {**(row.notes or {}), "queue": {"submitted": now.isoformat(), **note}}
+        return {}
 
-    store._write(work)
+    watched: dict[str, claims.Beat] = {}
+    while unsure := store._write(partial(work, watched)):
+        claims.wait()
+        watched |= unsure
 
 
 def note_job(store: Store, run_id: str, job: str, log: str) -> None:

@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from gaprun.errors import UserError
-from gaprun.store import queued
+from gaprun.store import claims, open_store, queued
 from gaprun.store.liveness import _kernel, this_host
+from gaprun.store.models import Run, RunClaim
 from gaprun.store.removal import remove_run
 
 
@@ -97,3 +101,30 @@ def test_a_submitter_of_another_container_is_not_taken_for_dead(store, new_run):
     queued.enqueue(store, [new_run("orphan")], place | {"process": here})
     assert states(store) == {"theirs-s0": "queued", "orphan-s0": "interrupted"}
     assert f"submitter is gone: process {process.pid} ended" in store.run("orphan-s0").error
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_a_run_that_may_be_alive_elsewhere_is_not_sent_again(store, new_run, monkeypatch, beats):
+    """By clocks that differ it looks lost; to queue it took its claim away, and its process stopped."""
+    monkeypatch.setattr(claims, "WATCH_SECONDS", 1.0)
+    store.begin_run(new_run("a"))
+    last = datetime.now(UTC) - timedelta(hours=2)
+    with store.engine.execution_options(gaprun_write=True).begin() as connection:
+        connection.execute(update(RunClaim).values(token="theirs", owner="boot/1/7/100 elsewhere"))
+        connection.execute(update(Run).values(host="elsewhere", pid=7, heartbeat=last))
+    assert states(store) == {"a-s0": "interrupted"}
+    store._claims["a-s0"] = "theirs"  # this store stands for the process elsewhere
+    beat = threading.Timer(0.3, lambda: store.heartbeat("a-s0", 5) if beats else None)
+    beat.start()
+    other = open_store(store.place.url.render_as_string(False))
+    if beats:
+        with pytest.raises(UserError, match="already running"):
+            queued.enqueue(other, [new_run("a")], {"cluster": "slurm"})
+        store.heartbeat("a-s0", 6)
+        assert states(store) == {"a-s0": "running"} and not (store.run("a-s0").notes or {})
+    else:
+        queued.enqueue(other, [new_run("a")], {"cluster": "slurm"})
+        with pytest.raises(claims.ClaimLost):
+            store.heartbeat("a-s0", 6)
+        assert states(store) == {"a-s0": "queued"}
+    beat.join()
