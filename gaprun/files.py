@@ -30,6 +30,22 @@ OLDER_PAGES = (
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,@-]{0,199}")
 
 
+def expanded(path: str | Path) -> Path:
+    """`path` with a home folder for its ~. Raises UserError where none is known, as of a user of a container."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: no such home folder is known here: write the whole path") from None
+
+
+def user_cache() -> Path | None:
+    """The folder in which this user's programs keep what can be made again; None for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    except RuntimeError:
+        return None
+
+
 def is_refused(error: OSError) -> bool:
     """Whether a file was not read or written for want of the right to it: no free space gives it."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from gaprun.errors import UserError
+from gaprun.files import expanded
 
 T = TypeVar("T", bound=BaseModel)
 PLUGINS = "GAPRUN_PLUGINS"
@@ -221,7 +222,7 @@ def plugin_hashes() -> dict[str, str]:
 def _imported(name: str) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    path = Path(name).expanduser().resolve()
+    path = expanded(name).resolve()
     if not path.is_file():
         raise UserError(f"{PLUGINS}: {name}: no such file")
     module_name = f"{FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"

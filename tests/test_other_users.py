@@ -13,10 +13,12 @@ import pytest
 
 from gaprun.arrays import RefusedArrays, new_arrays, read_arrays
 from gaprun.data.cache import DecodedCache
+from gaprun.data.identity import content_hashes, file_state
 from gaprun.errors import Failure, UserError
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.run import keep_details
 from gaprun.evaluation.task import Measured
+from gaprun.files import file_sha256
 from gaprun.store import EvaluationKey, NewRun, Store, open_store
 from gaprun.store.folders import own
 from gaprun.store.removal import remove_run
@@ -157,3 +159,24 @@ def test_a_run_that_a_process_is_at_is_not_removed_though_it_looks_dead(tmp_path
         process.kill()
         process.wait()
     assert remove_run(store, store.run("a-s0")).endswith(f"and {place}") and not place.exists()
+
+
+def test_a_user_without_a_home_works_and_a_home_that_is_unknown_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whom a container gave a number that it knows no name of."""
+
+    def unknown(self: Path) -> Path:
+        if str(self).startswith("~"):
+            raise RuntimeError("Could not determine home directory.")
+        return self
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (tmp_path / "samples.jsonl").write_text("{}")
+    states = {"samples.jsonl": file_state(tmp_path / "samples.jsonl")}
+    assert content_hashes(tmp_path, states) == {"samples.jsonl": file_sha256(tmp_path / "samples.jsonl")}
+    with pytest.raises(
+        UserError, match="^~/results.db: no such home folder is known here: write the whole path$"
+    ):
+        open_store("~/results.db")

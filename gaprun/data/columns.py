@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gaprun.data.identity import SAMPLES, SETTLED, file_state
-from gaprun.files import write_atomically
+from gaprun.files import user_cache, write_atomically
 
 COLUMNS = ".samples.columns"
 COLUMN_FILES = (COLUMNS, f"{COLUMNS}.json")
@@ -224,6 +224,6 @@ def _note(path: Path) -> Path:
 
 
 def _places(folder: Path) -> list[Path]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    return [folder / COLUMNS, cache / "gaprun" / "columns" / name]
+    cache = user_cache()
+    return [folder / COLUMNS, *([cache / "gaprun" / "columns" / name] if cache else [])]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.errors import UserError
-from gaprun.files import file_sha256, write_atomically
+from gaprun.files import file_sha256, user_cache, write_atomically
 
 SAMPLES = "samples.jsonl"
 RECORD = ".checked.json"
@@ -85,9 +85,9 @@ def checked_fingerprint(folder: Path, index: Mapping[str, Any]) -> str:
 
 def content_hashes(folder: Path, states: Mapping[str, list[int]]) -> dict[str, str]:
     """sha256 of each file, by name, whose `file_state` is given: as noted where that is still so, else read now."""
-    noted = _read_record(folder)
     known = {
         name: noted[name]["sha256"]
+        for noted in _read_records(folder)
         for name, state in states.items()
         if name in noted and noted[name].get("state") == state
     }
@@ -132,7 +132,9 @@ def file_state(path: str | Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
+def _read_records(folder: Path) -> list[dict[str, Any]]:
+    """What was noted beside the split, perhaps by another user and before a change, and by this user elsewhere."""
+    found = []
     for path in _record_paths(folder):
         try:
             noted = json.loads(path.read_text(encoding="utf-8"))
@@ -141,11 +143,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
         if isinstance(noted, dict) and all(
             isinstance(one, dict) and "sha256" in one for one in noted.values()
         ):
-            return noted
-    return {}
+            found.append(noted)
+    return found
 
 
 def _record_paths(folder: Path) -> list[Path]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    return [folder / RECORD, cache / "gaprun" / "checked" / f"{name}.json"]
+    cache = user_cache()
+    return [folder / RECORD, *([cache / "gaprun" / "checked" / f"{name}.json"] if cache else [])]

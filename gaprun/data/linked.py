@@ -21,6 +21,7 @@ from gaprun.data.foreign import refuse_compressed
 from gaprun.data.identity import RECORD, SAMPLES
 from gaprun.data.split import INDEX
 from gaprun.errors import UserError
+from gaprun.files import expanded
 
 _BESIDE = (INDEX, SAMPLES, RECORD, CLASS_NAMES, TEMPLATES, UNFINISHED, *COLUMN_FILES)
 
@@ -38,7 +39,7 @@ def expand(patterns: Sequence[str]) -> list[Path]:
         except ValueError as error:
             raise UserError(f"{pattern}: {error}") from None
         for name in names:
-            found += _files(Path(name).expanduser())
+            found += _files(expanded(name))
     wrong = next((path for path in found if path.suffix != ".tar"), None)
     if wrong is not None:
         raise UserError(f"{wrong} is not a .tar shard (compressed tars must be unpacked to .tar first)")

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from gaprun.errors import Failure, GaprunError, UserError
-from gaprun.files import plain_name
+from gaprun.files import expanded, plain_name
 from gaprun.store.engine import log_state, retried
 from gaprun.store.models import DatabaseIdentity, Run
 from gaprun.store.place import Place
@@ -32,7 +32,7 @@ _TRIES = 20
 def artifacts_of(place: Place) -> Path:
     """The folder for the files of the runs in the database at `place`."""
     if folder := os.environ.get("GAPRUN_RUNS"):
-        return Path(folder).expanduser()
+        return expanded(folder)
     return (place.path.absolute().parent if place.path else Path.cwd()) / "runs"
 
 

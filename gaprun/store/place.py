@@ -12,6 +12,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from gaprun.errors import UserError
+from gaprun.files import expanded
 from gaprun.store.secrets import hide_passwords
 
 _HEADER = b"SQLite format 3\0"
@@ -73,9 +74,8 @@ def locate(url: str | None) -> Place:
 
 
 def _sqlite_place(path: Path) -> Place:
-    return Place(
-        URL.create("sqlite", database=str(path.expanduser().absolute())), str(path), path.expanduser()
-    )
+    file = expanded(path)
+    return Place(URL.create("sqlite", database=str(file.absolute())), str(path), file)
 
 
 def check_file(place: Place, create: bool, write: bool = True) -> Place:

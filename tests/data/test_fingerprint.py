@@ -173,10 +173,17 @@ def test_opening_reads_a_shard_again_only_when_its_file_changed(tmp_path, monkey
     assert open_split(tmp_path / "copy").fingerprint == fingerprint and len(read) == 5, "a copy is read once"
 
 
-def test_a_read_only_folder_is_noted_in_the_users_cache(tmp_path, monkeypatch):
+@pytest.mark.parametrize("others", ["no note", "an old note"])
+def test_a_read_only_folder_is_noted_in_the_users_cache(tmp_path, monkeypatch, others):
+    """Also where its owner's note is of before a change of the files: it hid the user's own, and all was read again."""
     folder = tmp_path / "one"
     write(folder, CONTENT)
     (folder / identity.RECORD).unlink(missing_ok=True)
+    if others == "an old note":
+        settled(folder)
+        assert (folder / identity.RECORD).exists()
+        os.utime(folder / "00000.tar")
+        time.sleep(0.06)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     real = identity.write_atomically
 
