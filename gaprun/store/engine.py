@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -32,19 +33,11 @@ _REFUSALS = (
     "authentication", "does not exist", "no pg_hba.conf entry", "name or service not known",
     "does not support ssl", "certificate",
 )  # fmt: skip
+# Beside every kind that begins with fuse: whether such a one maps memory that its machines share, none of them says.
 NETWORK_FILE_SYSTEMS = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "fuse.sshfs",
-    "9p",
-}
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "9p", "virtiofs", "vboxsf", "prl_fs",
+    "afs", "panfs", "pvfs2", "orangefs", "wekafs", "gfs2", "ocfs2",
+}  # fmt: skip
 
 
 def make_engine(place: Place) -> Engine:
@@ -129,17 +122,18 @@ def _on_read_only_begin(connection: Connection) -> None:
 
 def journal_mode_for(path: Path) -> str:
     """`wal`, or `delete` on a network disk: WAL needs memory shared between all its processes."""
-    return "delete" if _file_system(path) in NETWORK_FILE_SYSTEMS else "wal"
+    kind = _file_system(path)
+    return "delete" if kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse") else "wal"
 
 
 def _file_system(path: Path) -> str:
     try:
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return ""
-    here, best, kind = str(path.absolute()), "", ""
+    here, best, kind = str(path.resolve()), "", ""  # a link may lead to another disk
     for fields in (line.split() for line in mounts):
-        point = fields[1].replace("\\040", " ")
+        point = re.sub(r"\\([0-7]{3})", lambda sign: chr(int(sign[1], 8)), fields[1])
         if len(point) >= len(best) and (here + "/").startswith(point.rstrip("/") + "/"):
             best, kind = point, fields[2]
     return kind

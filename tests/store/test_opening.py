@@ -227,6 +227,11 @@ def test_a_file_without_a_log_is_read_with_locks(read_only_folder, unprivileged,
 
 def test_network_disks_get_no_wal(tmp_path, monkeypatch):
     assert journal_mode_for(tmp_path / "x.db") == "wal" and _file_system(Path("/proc/1")) == "proc"
+    (tmp_path / "a link").symlink_to("/proc/1")
+    assert _file_system(tmp_path / "a link" / "x.db") == "proc"
+    for kind in ("fuse.glusterfs", "virtiofs"):
+        monkeypatch.setattr("gaprun.store.engine._file_system", lambda path, kind=kind: kind)
+        assert journal_mode_for(tmp_path / "x.db") == "delete"
     monkeypatch.setattr("gaprun.store.engine._file_system", lambda path: "nfs4")
     store = open_store(str(tmp_path / "x.db"))
     assert describe(store.url)["journal_mode"] == "delete"
