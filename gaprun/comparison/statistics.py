@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 Interval = tuple[float, float]
@@ -75,9 +76,10 @@ def difference(group: Mapping[Any, Sequence[float]], baseline: Mapping[Any, Sequ
     and cover in 94 % or more, whatever the correlation and the spreads (docs/statistics.md).
     """
     shared = [unit for unit in group if unit is not None and unit in baseline]
-    pairs = [math.fsum(group[u]) / len(group[u]) - math.fsum(baseline[u]) / len(baseline[u]) for u in shared]
+    sides = [[math.fsum(side[unit]) / len(side[unit]) for unit in shared] for side in (group, baseline)]
+    pairs = [own - other for own, other in zip(*sides, strict=True)]
     if len(pairs) >= FEWEST_PAIRS:
-        return paired_t(pairs)
+        return paired_t(pairs, max(map(abs, chain(*sides))))
     ours = [value for values in group.values() for value in values]
     theirs = [value for values in baseline.values() for value in values]
     if len(ours) >= 2 and len(theirs) >= 2:
@@ -88,13 +90,15 @@ def difference(group: Mapping[Any, Sequence[float]], baseline: Mapping[Any, Sequ
     return Difference(delta, None, None, None, 0, lacks=ONE_VALUE)
 
 
-def paired_t(differences: Sequence[float]) -> Difference:
-    """The paired t-test of at least two differences; differences without spread have no p-value."""
+def paired_t(differences: Sequence[float], largest: float = 0.0) -> Difference:
+    """The paired t-test of at least two differences; differences without spread have no p-value.
+
+    largest: of the values that were subtracted. A spread so small beside it is that of their rounding.
+    """
     summary = summarise(differences)
     assert summary.std is not None
     error = summary.std / math.sqrt(summary.n)
-    scale = max(abs(value) for value in differences)
-    if error <= 1e-12 * scale:
+    if error <= 1e-12 * max(largest, *map(abs, differences)):
         return Difference(summary.mean, None, None, None, summary.n, lacks=NO_SPREAD)
     p_value = t_two_sided(summary.mean / error, summary.n - 1)
     return Difference(summary.mean, summary.ci95, p_value, "paired t", summary.n, error, summary.n - 1)
