@@ -28,7 +28,8 @@ def about(comparison: Comparison, brief: bool = False) -> list[str]:
     if comparison.queries and not brief:
         tests = sorted({str(found.test) for found in comparison.queries.values()})
         lines.append(
-            "Q: difference in points over the same queries, [95 % Student-t interval over images]; p: "
+            f"Q: difference in points over the same queries, of the {comparison.unit}s that both have (of all where "
+            "there is none), [95 % Student-t interval over images]; p: "
             f"{' or '.join(tests)} test, corrected likewise; says nothing about another training run."
         )
     if comparison.marks:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaprun.comparison.statistics import Difference, t_quantile
+from gaprun.comparison.statistics import NO_SPREAD, ONE_VALUE, Difference, t_quantile
 
 Array = NDArray[Any]
 
@@ -32,7 +32,8 @@ def compare_queries(ours: Sequence[Array], theirs: Sequence[Array], owner: Array
 
     owner: (Q,) the image of each query where several belong together. The p-value is the exact sign-flip test's over
     units, which with one seed a side and independent queries is McNemar's. The interval is Student's t of the ratio of
-    the units' sums to their sizes (`ratio`). Raises ValueError for unequal lengths.
+    the units' sums to their sizes (`ratio`); one unit has none, and neither have units that all differ alike, or not
+    at all, since they say nothing of how others would. Raises ValueError for unequal lengths.
     """
     scale = math.lcm(len(ours), len(theirs))
     a, b = (
@@ -43,15 +44,17 @@ def compare_queries(ours: Sequence[Array], theirs: Sequence[Array], owner: Array
         raise ValueError("paired tests need the same queries on both sides")
     sums, sizes = _units(a - b, owner)
     delta, error, df = ratio(100 / scale * sums, sizes)
-    half = t_quantile(0.975, df) * error if df > 0 else None
+    lacks = ONE_VALUE if df <= 0 else NO_SPREAD if error <= 1e-10 else ""  # points: of rounding alone
+    half = None if lacks else t_quantile(0.975, df) * error
     return QueryTest(
         delta,
         None if half is None else (max(-100.0, delta - half), min(100.0, delta + half)),
         sign_flip(sums),
         "exact McNemar" if scale == 1 and len(sums) == len(a) else "exact sign-flip",
         len(sums),
-        error or None,
-        df or None,
+        None if lacks else error,
+        None if lacks else df,
+        lacks,
         queries=len(a),
     )
 

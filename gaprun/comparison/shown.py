@@ -263,6 +263,6 @@ def _queries(comparison: Comparison, group: str, column: Column) -> str:
     found = comparison.queries.get((group, column))
     if found is None:
         return ""
-    interval = bracketed(found.ci95 or (found.delta, found.delta), 1, sign=True)
+    interval = bracketed(found.ci95, 1, sign=True) or f"[{found.lacks}]"
     tested = p_value(comparison.query_p.get((group, column)))
     return " ".join(filter(None, (f"Q {signed(found.delta, 1)}", interval, tested)))

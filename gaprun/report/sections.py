@@ -151,8 +151,8 @@ def _uniformity(setup: SetupRows) -> ReportSection:
     return _drawn(
         "against",
         "What goes with the gap, what with uniformity",
-        "Figs. 6 and 7 of the paper; of several set-ups the first. A large mark is a recipe's mean, small ones its "
-        "runs.",
+        "Figs. 6 and 7 of the paper; of several set-ups the first. A large mark is a recipe's mean over the seeds "
+        "that have both, small ones its runs.",
         [figure if len(setup.labels) > 2 else "fewer than three rows of one set-up"],
         _correlations(setup) if len(setup.labels) > 2 else Markup(""),
     )

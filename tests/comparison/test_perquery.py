@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gaprun.comparison.perquery import compare_queries, ratio, sign_flip
+from gaprun.comparison.statistics import NO_SPREAD, ONE_VALUE
 from tests.conftest import REPO
 
 
@@ -63,7 +64,11 @@ def test_which_test_is_made():
     assert (grouped.test, grouped.pairs, grouped.delta) == ("exact sign-flip", 3, pytest.approx(50))
     assert grouped.p_value == pytest.approx(0.5)  # sums 2, -1, 2: 4 of 8 sign patterns reach 3
     same = compare_queries([right], [right])
-    assert same.p_value == 1 and same.ci95 == (0, 0)
+    assert (same.delta, same.p_value, same.ci95, same.lacks) == (0, 1, None, NO_SPREAD)  # of six queries, no proof
+    better = compare_queries([np.ones(6)], [np.zeros(6)])
+    assert (better.delta, better.ci95, better.p_value) == (100, None, pytest.approx(2 / 2**6))
+    alone = compare_queries([right], [wrong], np.zeros(6))
+    assert (alone.pairs, alone.delta, alone.ci95, alone.lacks) == (1, pytest.approx(50), None, ONE_VALUE)
     with pytest.raises(ValueError):
         compare_queries([right], [wrong[:3]])
 
