@@ -64,7 +64,12 @@ def test_which_test_is_made():
     assert (grouped.test, grouped.pairs, grouped.delta) == ("exact sign-flip", 3, pytest.approx(50))
     assert grouped.p_value == pytest.approx(0.5)  # sums 2, -1, 2: 4 of 8 sign patterns reach 3
     same = compare_queries([right], [right])
-    assert (same.delta, same.p_value, same.ci95, same.lacks) == (0, 1, None, NO_SPREAD)  # of six queries, no proof
+    assert (same.delta, same.p_value, same.ci95, same.lacks) == (
+        0,
+        1,
+        None,
+        NO_SPREAD,
+    )  # of six queries, no proof
     better = compare_queries([np.ones(6)], [np.zeros(6)])
     assert (better.delta, better.ci95, better.p_value) == (100, None, pytest.approx(2 / 2**6))
     alone = compare_queries([right], [wrong], np.zeros(6))

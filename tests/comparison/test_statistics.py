@@ -150,12 +150,20 @@ def test_what_two_seeds_can_bear(correlation, ratio):
 def test_noise_of_rounding_is_no_spread():
     found = paired_t([0.1 + 0.2 - 0.3 + 0.1, 0.1, 0.1])
     assert found.p_value is None and found.delta == pytest.approx(0.1)
-    values = (33.3, 40.1, 70.2, 55.5, 61.7)  # equal but for the last bit, which a paired test takes for p = .004
+    values = (
+        33.3,
+        40.1,
+        70.2,
+        55.5,
+        61.7,
+    )  # equal but for the last bit, which a paired test takes for p = .004
     ours, theirs = ({seed: [v] for seed, v in enumerate(v)} for v in (np.nextafter(values, 100), values))
     found = difference(ours, theirs)
     assert (found.p_value, found.ci95, found.pairs, found.lacks) == (None, None, 5, NO_SPREAD)
     ours[0] = [33.3 + 1e-9]  # little, and more than rounding
-    assert difference(ours, theirs).p_value == pytest.approx(stats.ttest_1samp([1e-9, 0, 0, 0, 0], 0).pvalue, rel=1e-3)
+    assert difference(ours, theirs).p_value == pytest.approx(
+        stats.ttest_1samp([1e-9, 0, 0, 0, 0], 0).pvalue, rel=1e-3
+    )
 
 
 def test_holm_by_hand():
