@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaprun.cli.common import err_console
+from gaprun.cli.help import Commands
 from gaprun.cli.options import ForceOption, WorkersOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import bar
@@ -34,11 +35,10 @@ def _write(reader: Reader, force: bool, workers: int | None, how: Format) -> Non
     _say_where(plans[0].folder)
 
 
-data = typer.Typer(
+data = Commands(
     cls=group_with_readers(_write),
     no_args_is_help=True,
     help="Write, index and check data sets.",
-    rich_markup_mode="rich",
 )
 
 

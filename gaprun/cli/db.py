@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from gaprun.cli.common import console
+from gaprun.cli.help import Commands
 from gaprun.cli.options import DbOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, show
 from gaprun.cli.progress import bar
 from gaprun.tables import Heading, Table
 
-db_app = typer.Typer(
-    no_args_is_help=True, help="Look at, upgrade and copy the database.", rich_markup_mode="rich"
-)
+db_app = Commands(no_args_is_help=True, help="Look at, upgrade and copy the database.")
 
 
 class OnConflict(StrEnum):

@@ -18,7 +18,7 @@ from gaprun.tables import Heading, Table
 if TYPE_CHECKING:
     from gaprun.store import Store
 
-EXPORT = """Take runs out of the database, for other programs to read.
+EXPORT = """Write runs to files that other programs read; the database keeps them.
 
 csv, parquet: the four tables, in a new folder or a .zip. tensorboard: a folder of event files a run. mlflow: into
 the tracking store that --out names. open_clip: one run's model as a folder for open_clip's local-dir:FOLDER.
@@ -111,7 +111,7 @@ def export(
     json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
-    """Take runs out of the database; see the help text above."""
+    """Write runs for other programs; see the help text above."""
     from gaprun.store import open_store
 
     how = chosen(format, json)

@@ -15,6 +15,7 @@ import typer
 
 from gaprun.cli import interrupt
 from gaprun.cli.common import err_console, with_hints
+from gaprun.cli.help import Commands
 from gaprun.cluster import asking  # noqa: F401 (the store then asks SLURM whether a queued run still waits)
 from gaprun.errors import GaprunError
 from gaprun.leaving import leave
@@ -60,12 +61,11 @@ def root(
 @cache
 def application(commands: tuple[str, ...] = COMMANDS) -> typer.Typer:
     """The command line with these commands: to make them all takes an eighth of a small `compare`."""
-    made = typer.Typer(
+    made = Commands(
         name="gaprun",
         no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},  # inherited by every command
         help=HELP,
     )

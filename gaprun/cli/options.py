@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from gaprun.cli.common import given
+from gaprun.cli.help import Command
 from gaprun.errors import UserError
 
 
@@ -24,7 +24,7 @@ DbOption = Annotated[
         envvar="GAPRUN_DB",
         show_default="results.db",
         callback=_remembered,
-        help="Database: a SQLite file or an SQLAlchemy URL such as postgresql+psycopg://host/name.",
+        help="Database: a SQLite file or a URL such as postgresql://host/name.",
     ),
 ]
 WhereOption = Annotated[
@@ -69,13 +69,15 @@ JobsOption = Annotated[
     typer.Option(
         "--jobs",
         min=1,
-        help="Jobs that run at the same time; default: one a core or a GPU, of an array 256.",
+        help="Jobs that run at the same time; default: one on each GPU or core, in SLURM 256.",
     ),
 ]
 ProcessesOption = Annotated[
     int | None,
     typer.Option(
-        "--nproc-per-node", min=1, help="Processes a machine that train one job together (torchrun's name)."
+        "--nproc-per-node",
+        min=1,
+        help="Processes on each machine that train one job together (named as in torchrun).",
     ),
 ]
 TopOption = Annotated[
@@ -87,10 +89,10 @@ ForceOption = Annotated[
 ]
 
 
-def now_called(names: Mapping[str, str]) -> type[TyperCommand]:
+def now_called(names: Mapping[str, str]) -> type[Command]:
     """A command that refuses its options of before: `names` says what each (or an option with a value) is now."""
 
-    class Renamed(TyperCommand):
+    class Renamed(Command):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             words = f" {' '.join(args)} ".replace("=", " ")
             for old, new in names.items():

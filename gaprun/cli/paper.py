@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gaprun.cli.help import Commands
 from gaprun.cli.options import AtOption, DbOption, WhereOption
 from gaprun.cli.output import (
     CaptionOption,
@@ -20,10 +21,9 @@ from gaprun.cli.output import (
     show,
 )
 
-paper = typer.Typer(
+paper = Commands(
     no_args_is_help=True,
     help="The paper's numbers beside yours, and its claims judged.",
-    rich_markup_mode="rich",
 )
 
 AllSettings = Annotated[

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from gaprun.cli.help import CommandGroup, Commands
 from gaprun.cli.options import ForceOption, WorkersOption
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
 from gaprun.errors import UserError
@@ -31,10 +31,10 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 }
 
 
-def group_with_readers(write: Write) -> type[TyperGroup]:
+def group_with_readers(write: Write) -> type[CommandGroup]:
     """A click group whose commands are those of the registered readers, plugins' too, and what is added to it."""
 
-    class Readers(TyperGroup):
+    class Readers(CommandGroup):
         def list_commands(self, ctx: Any) -> list[str]:
             self._add_readers()
             return super().list_commands(ctx)
@@ -92,7 +92,7 @@ def command_of(reader: type[Reader], write: Write) -> Any:
             for name, kind in kinds.items()
         ]
     )
-    app = typer.Typer(rich_markup_mode="rich", add_completion=False, pretty_exceptions_enable=False)
+    app = Commands(add_completion=False, pretty_exceptions_enable=False)
     epilog = f"Example: {reader.example}" if reader.example else None
     app.command(str(reader.model_fields["reader"].default), epilog=epilog)(run)
     return typer.main.get_command(app)

@@ -27,9 +27,7 @@ def report(
     ] = True,
     figures: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Also each figure as PDF, SVG, PNG and CSV (needs gaprun[figures])."
-        ),
+        typer.Option(metavar="DIR", help="Also each figure as PDF, SVG, PNG and CSV (needs matplotlib)."),
     ] = None,
     format: FormatOption = Format.table,
     json: JsonOption = False,

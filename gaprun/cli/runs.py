@@ -9,15 +9,14 @@ import typer
 
 from gaprun.cli import completion, exchange, marks
 from gaprun.cli.common import console, err_console, with_hints
+from gaprun.cli.help import Commands
 from gaprun.cli.options import DbOption, TopOption, WhereOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen
 from gaprun.cli.output import show as show_tables
 from gaprun.errors import Failure, GaprunError, UserError
 from gaprun.tables.numbers import counted
 
-runs = typer.Typer(
-    no_args_is_help=True, help="List, show, mark, remove, export and import runs.", rich_markup_mode="rich"
-)
+runs = Commands(no_args_is_help=True, help="List, show, mark, remove, export and import runs.")
 
 RunArgument = Annotated[
     str,

@@ -51,7 +51,11 @@ def register(app: typer.Typer) -> None:
 
 def submit(
     recipe: Annotated[
-        Path, typer.Argument(help="Recipe or sweep file (YAML).", autocompletion=completion.recipes)
+        Path,
+        typer.Argument(
+            help="Recipe or sweep file (YAML), or the name of gaprun's own.",
+            autocompletion=completion.recipes,
+        ),
     ],
     cluster: Annotated[Cluster, typer.Option(help="slurm, or local: this machine's devices, one job each.")],
     db: DbOption = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gaprun.cli import completion
+from gaprun.cli.help import Commands
 from gaprun.cli.laboratory import OutOption, RuleName, SeedOption, one_thread, write_page
 from gaprun.cli.options import DbOption, now_called
 from gaprun.cli.output import Format, FormatOption, JsonOption, chosen, nothing_with, show
@@ -15,7 +16,7 @@ from gaprun.cli.particles import particles
 from gaprun.cli.progress import waiting
 from gaprun.cli.starts import init
 
-theory = typer.Typer(
+theory = Commands(
     no_args_is_help=True, help="Watch the modality gap form and freeze: simulations, rates, fits to runs."
 )
 

@@ -38,7 +38,10 @@ def register(app: typer.Typer) -> None:
 def train(
     recipe: Annotated[
         Path | None,
-        typer.Argument(help="Recipe or sweep file (YAML).", autocompletion=completion.recipes),
+        typer.Argument(
+            help="Recipe or sweep file (YAML), or the name of gaprun's own.",
+            autocompletion=completion.recipes,
+        ),
     ] = None,
     db: DbOption = None,
     seeds: SeedsOption = None,
