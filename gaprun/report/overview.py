@@ -188,6 +188,7 @@ def _row_marks(
         lows.append(low)
         highs.append(high)
         interval = bracketed(ends, digits(measure), sign=found is not None)
+        interval = interval or (f"[{found.lacks}]" if found else "")
         said = f"; {cell.verdict}" if cell.verdict else ""
         texts.append(f"{label}: {show(value, digits(measure))} {interval}".rstrip() + said)
     shape = ink.symbol if filled else f"{ink.symbol}-open"

@@ -145,6 +145,14 @@ def test_a_correlation_of_three_rows_is_no_number(tmp_path):
     assert panel.title.startswith("zero-shot top-1: Spearman −1.00 [−1.00, ")
 
 
+def test_the_forest_says_why_a_difference_has_no_interval(tmp_path):
+    store = open_store(str(tmp_path / "one.db"))
+    add_run(store, "baseline", 0, {"gap": 0.75})
+    add_run(store, "flt-0.1", 0, {"gap": 0.5})
+    (panel,) = overview.forest(*setups.setups_of(gather(store))).panels
+    assert [mark.text for mark in panel.marks] == [["flt-0.1: −0.250 [one value]"]]
+
+
 def test_a_figures_correlation_is_that_of_compare_also_where_values_are_missing(tmp_path):
     """A seed's gap and probe may be of two runs of it: the later was not probed, the earlier's gap does not count."""
     store = open_store(str(tmp_path / "twice.db"))
