@@ -15,7 +15,8 @@ from gaprun.tables.layout import GAP, PageColumn, PageLayout, laid_out
 from gaprun.tables.tex import escape, width
 from gaprun.tables.value import Cell, Table
 
-NUMBER = re.compile(r"[−+]?\d*\.?\d+(?: ± \d*\.?\d+)?")
+# A deviation stands with its number in one \num, unless either has a power of ten of its own.
+NUMBER = re.compile(r"[−+]?\d*\.?\d+(?:e[−+]\d+|(?: ± \d*\.?\d+(?![\d.]*e))?)")
 PAGE = 480.0  # points of article's height that a float may fill
 CAPTION = 1000  # letters; what is more stands below the table, where it can break over pages
 CAPTION_LINE = 75

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from gaprun.comparison import compare, shown
 from gaprun.comparison.sparkline import BLOCKS, chart, resample
 from gaprun.evaluation.catalogue import value_text
+from gaprun.tables import Heading, Table, latex, markdown, terminal
 from gaprun.tables import csv as comma
-from gaprun.tables import latex, markdown, terminal
 
 
 @pytest.fixture
@@ -142,6 +142,19 @@ def test_numbers_as_siunitx_takes_them(comparison):
     assert r"\usepackage{booktabs,siunitx}" in text and r"\num{0.600+-0.141}" in text
     row = r"soft\_swap\& & \num{2} & \num{-0.300} [\num{-0.992}, \num[retain-explicit-plus]{+0.392}]"
     assert row in text and "$-$" not in text.partition(r"\midrule")[2]
+
+
+def test_a_power_of_ten_stays_with_its_number(store, add):
+    for seed in range(2):
+        add("baseline", seed, tiny=2e-9 + seed * 1e-11)
+        add("flt", seed, tiny=1e-9 + seed * 1e-11)
+    found = shown.whole(compare("tiny", db=store.place.name))
+    interval = "[−1.03e−09, −9.696e−10]"  # Student's t of two degrees of freedom times 7.071e-12
+    assert found.rows[1][2].lines[:2] == ("1.005e−09 ± 7.071e−12", f"Δ −1e−09 {interval} p<.001")
+    assert r"\num{1.005e-09} $\pm$ \num{7.071e-12}" in latex.render(found, siunitx=True)
+    mixed = Table.of("t", ["a", Heading("b", right=True)], [("x", "900 ± 1.5e+05"), ("y", "1e+05 ± 30 p=.5")], [])
+    text = latex.render(mixed, siunitx=True)
+    assert r"\num{900} $\pm$ \num{1.5e+05}" in text and r"\num{1e+05} $\pm$ \num{30} p=\num{.5}" in text
 
 
 def test_a_notebook_shows_the_table(comparison):
