@@ -152,7 +152,9 @@ def test_a_power_of_ten_stays_with_its_number(store, add):
     interval = "[−1.03e−09, −9.696e−10]"  # Student's t of two degrees of freedom times 7.071e-12
     assert found.rows[1][2].lines[:2] == ("1.005e−09 ± 7.071e−12", f"Δ −1e−09 {interval} p<.001")
     assert r"\num{1.005e-09} $\pm$ \num{7.071e-12}" in latex.render(found, siunitx=True)
-    mixed = Table.of("t", ["a", Heading("b", right=True)], [("x", "900 ± 1.5e+05"), ("y", "1e+05 ± 30 p=.5")], [])
+    mixed = Table.of(
+        "t", ["a", Heading("b", right=True)], [("x", "900 ± 1.5e+05"), ("y", "1e+05 ± 30 p=.5")], []
+    )
     text = latex.render(mixed, siunitx=True)
     assert r"\num{900} $\pm$ \num{1.5e+05}" in text and r"\num{1e+05} $\pm$ \num{30} p=\num{.5}" in text
 
