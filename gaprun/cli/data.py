@@ -72,6 +72,8 @@ def index(
     from gaprun.data.parallel import usable_cores
     from gaprun.errors import UserError
 
+    if len(shards) == 1 and not set(shards[0]) & set("{*?[") and not Path(shards[0]).exists():
+        raise UserError(f"{shards[0]}: no such folder or shard")
     if out is None and (len(shards) > 1 or not Path(shards[0]).is_dir()):
         raise UserError(
             f"{shards[0]}: name one folder, or say with --out where the index of these shards goes"

@@ -148,7 +148,8 @@ def evaluate(
         raise UserError("--name goes with --embeddings: other models bring their own")
     if not ckpt and model is None:
         raise UserError(
-            "name what to measure: --ckpt RUN|FILE|FOLDER|hf-hub:NAME, or --model ARCH --pretrained TAG"
+            "name what to measure: --ckpt RUN|FILE|FOLDER|hf-hub:NAME, --model ARCH --pretrained TAG, "
+            "or --embeddings FILE"
         )
     if pretrained is not None and (model is None or ckpt):
         raise UserError("--pretrained goes with --model ARCH and without --ckpt")

@@ -210,7 +210,7 @@ def _embeddings(
     store: Store, out: str | None, run: list[str], data: str | None, device: str, force: bool
 ) -> dict[str, Any]:
     if len(run) != 1 or out is None or data is None:
-        raise UserError("--as embeddings exports one run's: RUN --data SPLIT --out FILE.npz")
+        raise UserError("--as embeddings needs a run, --data SPLIT and --out FILE.npz")
     from gaprun.cli.progress import JobProgress
     from gaprun.runtime.events import Event
 

@@ -83,7 +83,7 @@ def named(names: Sequence[str] | None, known: Iterable[str]) -> dict[str, str]:
         name = next((name for name in longest if text.startswith(f"{name}=")), None)
         if name is None:
             raise UserError(
-                f"--names {text}: expected NAME=TEXT, NAME being one of {', '.join(sorted(longest))}"
+                f"--names {text}: expected NAME=TEXT, NAME being one of {', '.join(sorted({*longest}))}"
             )
         if name in found:
             raise UserError(f"--names {text}: {name} has another name already")

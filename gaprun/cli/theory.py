@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import BadZipFile
 
 import typer
 
@@ -161,8 +162,12 @@ def _given_features(path: Path) -> Any:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return GivenFeatures(arrays["u"], arrays["v"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} does not hold arrays u and v as numpy.savez writes them: {error}") from error
+    except OSError as error:
+        raise UserError(f"--given {path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile):
+        raise UserError(
+            f"--given {path}: expected an .npz of numbers with arrays u and v, as numpy.savez writes it"
+        ) from None
 
 
 theory.command(

@@ -174,8 +174,10 @@ def _jobs(
 ) -> list[Job]:
     from gaprun.recipe.jobs import Job, load_jobs
 
-    if (recipe is None) == (resume is None):
+    if recipe is None and resume is None:
         raise UserError("name a recipe file, or a run with --resume RUN (see `gaprun train --help`)")
+    if recipe is not None and resume is not None:
+        raise UserError(f"--resume {resume} goes on with a stored recipe: leave out {recipe}")
     if recipe is not None:
         return load_jobs(recipe, overrides, parse_seeds(seeds))
     if overrides or seeds:

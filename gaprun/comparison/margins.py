@@ -36,7 +36,9 @@ def margins_of(margin: Margin | None, metrics: Sequence[str]) -> dict[str, float
     found: dict[str, float] = {}
     for name in sorted(given, key=bool):  # the one for every metric first, so that those by name count
         if not 0 < given[name] < math.inf:
-            raise UserError(f"--margin {given[name]:g}: a difference above 0, in the metric's units")
+            raise UserError(
+                f"--margin {name}{'=' * bool(name)}{given[name]:g}: expected a number above 0, in the metric's units"
+            )
         own = metrics if not name else [name] if name in metrics else expand_metric(name)
         if not set(own) & set(metrics):
             raise UserError(f"--margin {name}={given[name]:g}: not among the metrics compared")

@@ -65,7 +65,7 @@ class Folders:
                 self.files.append(File(relative, path, f"{root}/{relative}"))
         if not self.files:
             where = ", ".join(str(folder) for folder in folders) or "no folder"
-            raise UserError(f"--images: no picture file in {where}")
+            raise UserError(f"no picture file in {where}")
         self._places = {*self._roots, *(file.place.rpartition("/")[0] for file in self.files)}
         self._agreement: dict[str, int] = {}
         self._names: dict[str, list[File]] = {}

@@ -63,9 +63,9 @@ def _absent(ref: str, root: Path) -> str:
     known = list_splits(root)
     here = f"splits there: {', '.join(known[:8])}" if known else "no split is there yet"
     family = Path(ref).parts[0] if Path(ref).parts else ""
-    command = family if family in ("scenes", "coco", "flickr30k", "flickr8k") else "--help"
-    way_out = f"write it with `gaprun data {command}`, or set GAPRUN_DATA"
-    return f"no data split '{ref}' under {root} ({here}): {way_out}"
+    known_family = family in ("scenes", "coco", "flickr30k", "flickr8k")
+    maker = f"write it with `gaprun data {family}`" if known_family else "see `gaprun data --help`"
+    return f"no data split '{ref}' under {root} ({here}): {maker}, or set GAPRUN_DATA"
 
 
 def list_splits(root: Path) -> list[str]:

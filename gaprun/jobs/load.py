@@ -206,7 +206,8 @@ def _checkpoint_of_run(store: Store, name: str, step: int | None) -> tuple[Run, 
         path, damaged = newest_checkpoint(folder)
     except FileNotFoundError:
         raise UserError(
-            f"run {run.id}: no usable checkpoint in {folder}: name where `runs` lies by GAPRUN_RUNS, or its file"
+            f"run {run.id}: no usable checkpoint in {folder}: set GAPRUN_RUNS to the folder "
+            f"that holds {run.id}, or name a checkpoint's file"
         ) from None
     older = f"name an older one to measure it: --ckpt {path}"
     if damaged:

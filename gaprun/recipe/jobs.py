@@ -121,9 +121,10 @@ def load_jobs(
     else:
         entries = [(str(path), path, None, {})]
     jobs: list[Job] = []
+    asked = "".join(f" with --set {key}" for key in sets)  # the file alone may be without fault
     for where, file, base, changes in entries:
         parent = found(Path(extends)) if extends else base
-        jobs += _expand(where, with_parents(file, parent), merge(changes, nested(sets)), seeds)
+        jobs += _expand(where + asked, with_parents(file, parent), merge(changes, nested(sets)), seeds)
         if len(jobs) > MAX_JOBS:
             raise UserError(f"{path}: more than {MAX_JOBS:,} jobs")
     names: dict[str, Recipe] = {}

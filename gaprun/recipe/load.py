@@ -22,6 +22,21 @@ from gaprun.registry import PLUGINS, models_in
 TAGS = ("rule", "name", "task")
 JOB_KEYS = ("seeds", "grid")
 MAX_PARENTS = 20
+# What pydantic says of these is about its own insides.
+EXPECTED = dict.fromkeys(
+    ("model_type", "model_attributes_type", "dict_type"), "keys with values, {key: value}"
+) | {
+    "string_type": "text: in quotes where YAML reads a number, a date or true and false",
+    "list_type": "a list, [a, b]",
+    "tuple_type": "a list, [a, b]",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+}
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -183,12 +198,15 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
 
 def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:
     location = [part for part in error["loc"]]
-    path, valid = _walk(location, mapping)
+    path, valid, rivals = _walk(location, mapping)
     where = ".".join(str(part) for part in path) or "recipe"
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(path[-1]), valid, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(sorted(valid))}"
+        owners = [f"{tag}: {name}" for tag, name, keys in rivals if path[-1] in keys]
+        if owners:
+            hint = f"it goes with {' or '.join(owners)}; {hint}"
         return f"{where}: unknown key; {hint}"
     if kind == "missing":
         return f"{where}: this key is required"
@@ -210,20 +228,29 @@ def _explain(error: dict[str, Any], mapping: Mapping[str, Any]) -> str:
     given = (
         _kind(error.get("input")) if isinstance(error.get("input"), dict | list) else repr(error.get("input"))
     )
+    if kind in EXPECTED:
+        return f"{where}: expected {EXPECTED[kind]}; got {given}"
+    if kind == "string_pattern_mismatch" and path[-1] == "name":
+        return f"{where}: expected letters, digits and . _ + = , - with a letter or digit first; got {given}"
     return f"{where}: {message[:1].lower()}{message[1:]}" + (
         "" if kind == "value_error" else f", got {given}"
     )
 
 
-def _walk(location: list[Any], mapping: Any) -> tuple[list[Any], list[str]]:
-    """Drop union tags from a pydantic location, and name the fields that are valid beside its last part."""
+def _walk(location: list[Any], mapping: Any) -> tuple[list[Any], list[str], list[tuple[str, str, list[str]]]]:
+    """Drop union tags from a pydantic location, and name the fields that are valid beside its last part; then the tag,
+    name and fields of each other choice there."""
     path: list[Any] = []
     model: Any = Recipe
     valid: list[str] = []
+    rivals: list[type[BaseModel]] = []
+    choices: list[type[BaseModel]] = []
     for part in location:
         fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else None
         if fields is not None:
             valid = list(fields) + (["extends", *JOB_KEYS] if model is Recipe else [])
+            choices = rivals
+            rivals = []
             path.append(part)
             model = fields.get(part)
             models = models_in(model) if model is not None else []
@@ -232,13 +259,21 @@ def _walk(location: list[Any], mapping: Any) -> tuple[list[Any], list[str]]:
             path.append(part)
         else:
             chosen = _choice(model, part)
+            rivals = [one for one in models_in(model) if one is not chosen]
             model = chosen if chosen is not None else model
-    return path, valid
+    others = [
+        (tag, one.model_fields[tag].default, [*one.model_fields]) for one in choices for tag in _tags(one)
+    ]
+    return path, valid, others
+
+
+def _tags(model: type[BaseModel]) -> list[str]:
+    return [tag for tag in TAGS if tag in model.model_fields]
 
 
 def _choice(annotation: Any, tag: str) -> type[BaseModel] | None:
     for candidate in models_in(annotation):
-        tags = [candidate.model_fields[t].default for t in TAGS if t in candidate.model_fields]
+        tags = [candidate.model_fields[tag].default for tag in _tags(candidate)]
         if tag in tags or candidate.__name__ == tag:
             return candidate
     return None

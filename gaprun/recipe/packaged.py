@@ -60,6 +60,10 @@ def write_recipes(target: Path) -> int:
         raise Failure(
             "this installation of gaprun came without recipes: install it from its wheel or checkout"
         )
+    if not_folder := next(
+        (one for one in (target, *target.parents) if one.exists() and not one.is_dir()), None
+    ):
+        raise UserError(f"{not_folder} is a file: name another folder")
     files = [path.relative_to(folder) for path in sorted(folder.rglob("*.yaml"))]
     there = next((target / file for file in files if (target / file).exists()), None)
     if there is not None:

@@ -11,6 +11,13 @@ from gaprun.errors import UserError
 
 MAX_NODES = 200_000  # values of one file with its aliases written out; a sweep of 10,000 jobs needs fewer
 MAX_DEPTH = 50
+WAYS_OUT = {  # by what PyYAML says
+    "'\\t'": "indent with spaces, not tabs",
+    "mapping values are not allowed": "does the line above lack its colon, or begin further left?",
+    "could not find expected ':'": "each key needs a colon and a space behind it",
+    "found another document": "a recipe is one document: leave out ---",
+    "unexpected end of stream": "a quote or bracket is not closed",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -74,7 +81,8 @@ def parse_yaml(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{source}{where}: not valid YAML: {problem}") from None
+        way_out = next((f" ({told})" for said, told in WAYS_OUT.items() if said in problem), "")
+        raise UserError(f"{source}{where}: not valid YAML: {problem}{way_out}") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{source}: not valid YAML: {error}") from None
     finally:

@@ -47,9 +47,9 @@ def _meant(wanted: str, values: Sequence[Any]) -> str:
     texts = sorted({str(value) for value in several if value is not None})
     close = nearest(wanted, texts)
     more = ", ..." if len(texts) > MOST_NAMED else ""
-    return (
-        f"did you mean {' or '.join(close)}?" if close else f"there is {', '.join(texts[:MOST_NAMED])}{more}"
-    )
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there {'is' if len(texts) == 1 else 'are'} {', '.join(texts[:MOST_NAMED])}{more}"
 
 
 def _values(session: Session, key: str) -> list[Any]:

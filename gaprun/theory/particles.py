@@ -89,7 +89,7 @@ def flow(
     from scipy.integrate import DOP853, LSODA
 
     if system.swap is not None:
-        raise UserError("swaps are random at every step: use gradient descent (`descend`) for them")
+        raise UserError("a swap needs steps of gradient descent (--steps 300), not the flow")
     shapes = [p.shape for p in state.parameters]
 
     def rates(tau: float, flat: Array) -> Array:

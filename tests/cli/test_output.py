@@ -11,6 +11,7 @@ import typer
 
 from gaprun.cli import output
 from gaprun.cli.main import app
+from gaprun.comparison.margins import margins_of
 from gaprun.errors import UserError
 from gaprun.tables import Table
 
@@ -81,5 +82,7 @@ def test_mistakes() -> None:
     with pytest.raises(UserError, match="--siunitx goes with --format latex"):
         output.check_paper_options(output.Format.table, None, None, True)
     assert output.named(["a=1=one", "a=b"], ["a", "a=1"]) == {"a=1": "one", "a": "b"}
-    with pytest.raises(UserError, match="NAME being one of a"):
-        output.named(["c=d"], ["a"])
+    with pytest.raises(UserError, match="NAME being one of a, b$"):
+        output.named(["c=d"], ["a", "b", "a"])
+    with pytest.raises(UserError, match="^--margin gap=-1: expected a number above 0"):
+        margins_of({"gap": -1.0}, ["gap"])

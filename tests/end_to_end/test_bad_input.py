@@ -94,6 +94,16 @@ CASES = [
     ("runs show nobody --db none.db", "none.db"),
     ("runs rm nobody --db not.db", "not.db"),
     ("trian", "No such command"),
+    ("init not.db", "not.db is a file: name another folder"),
+    ("init not.db/below", "not.db is a file: name another folder"),
+    ("eval --data scenes/test", "or --embeddings FILE"),
+    (f"train {BASELINE} --resume x", "--resume x goes on with a stored recipe: leave out"),
+    ("data classes data", "error: no picture file in data"),
+    ("data index gone", "error: gone: no such folder or shard"),
+    ("data check gone", "see `gaprun data --help`, or set GAPRUN_DATA"),
+    ("theory particles --swap hard", "a swap needs steps of gradient descent"),
+    ("theory flow --given gone.npz", "--given gone.npz cannot be read: No such file"),
+    ("theory flow --given bad.pt", "--given bad.pt: expected an .npz of numbers with arrays u and v"),
 ]
 
 

@@ -160,7 +160,7 @@ def test_what_export_of_embeddings_refuses(models):
     gaprun("eval", "--ckpt", "models/a", *ASKED, "--json")
     start = ("runs", "export", "models/a", "--as", "embeddings")
     for words, said in (
-        (start, "exports one run's"),
+        (start, "needs a run, --data SPLIT and --out FILE.npz"),
         ((*start, "--data", "scenes/test", "--out", "a.csv"), "give the name that ending"),
         ((*start, "--data", "scenes/none", "--out", "a.npz"), "no data split"),
         (("runs", "export", "--data", "scenes/test"), "goes with --as embeddings"),
@@ -184,7 +184,8 @@ def test_a_run_whose_folder_lies_elsewhere_is_found_by_gapruns_own_variable(plac
     row = NewRun("a-s0", "a", "train", 0, "h", {"name": "a"}, {}, "0", "runs/a-s0", 4)
     store.begin_run(row)
     with pytest.raises(
-        UserError, match="no usable checkpoint in .*runs/a-s0/checkpoints: .* GAPRUN_RUNS, or its file"
+        UserError,
+        match="no usable checkpoint in .*runs/a-s0/checkpoints: set GAPRUN_RUNS to the folder that holds a-s0, or name",
     ):
         load_model(store, "a-s0", None, None)
     save_checkpoint(

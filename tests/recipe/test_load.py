@@ -162,7 +162,7 @@ def test_hash_is_of_what_trains(tmp_path: Path) -> None:
         ("temperature: {rule: softplus, tau: 1}", "temperature.tau: unknown key"),
         ("temperature: {rule: fixed, tau: -1}", "temperature.tau: input should be greater than 0.0001"),
         ("swap: {rule: hard, probability: 2}", "swap.probability: input should be less than or equal to 1"),
-        ("optimizer: {lr: fast}", "optimizer.lr: input should be a valid number"),
+        ("optimizer: {lr: fast}", "optimizer.lr: expected a number; got 'fast'"),
         ("data: {train: []}", "data.train: list should have at least 1 item"),
         ("data: {train: [a], crop_scale: [0.9, 0.1]}", "data: crop_scale must satisfy"),
         ("model: {arch: RN50, inline: {}}", "model: give exactly one of arch and inline"),
@@ -172,7 +172,29 @@ def test_hash_is_of_what_trains(tmp_path: Path) -> None:
         ("eval: [{task: gap}]", "eval.0.data: this key is required"),
         ("seeds: [a]", "seeds: expected a list of whole numbers"),
         ("grid: {optimizer.lr: 3}", "grid: expected dotted keys"),
-        ("name: a b", "name: string should match pattern"),
+        (
+            "name: a b",
+            "name: expected letters, digits and . _ + = , - with a letter or digit first; got 'a b'",
+        ),
+        (
+            "name: 2026-11-28",
+            "name: expected text: in quotes where YAML reads a number, a date or true and false; got",
+        ),
+        ("data: {train: a}", "data.train: expected a list, [a, b]; got 'a'"),
+        ("temperature: fixed", "temperature: expected keys with values, {key: value}; got 'fixed'"),
+        ("eval: [gap]", "eval.0: expected keys with values, {key: value}; got 'gap'"),
+        ("schedule: {steps: 1.5, batch_size: 8}", "schedule.steps: expected a whole number; got 1.5"),
+        ("compute: {channels_last: maybe}", "compute.channels_last: expected true or false; got 'maybe'"),
+        (
+            "temperature: {rule: exp, tau: 1}",
+            "temperature.tau: unknown key; it goes with rule: fixed; valid here: init,",
+        ),
+        (
+            "temperature:\n\trule: exp",
+            "line 6: not valid YAML: found character '\\t' that cannot start any token (indent",
+        ),
+        ("name x", "not valid YAML: could not find expected ':' (each key needs a colon and a space"),
+        ("name: 'x", "found unexpected end of stream (a quote or bracket is not closed)"),
         ("extends: nowhere.yaml", "extends: no such file"),
         ("name: x\nname: y", "key 'name' appears twice"),
         ("{", "not valid YAML"),
@@ -187,6 +209,15 @@ def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
     path = write(tmp_path, content)
     message = fails(path)
     assert expected in message and str(path) in message
+
+
+def test_what_was_set_is_named_beside_the_file(tmp_path: Path) -> None:
+    """The file alone is without fault."""
+    path = write(tmp_path, BASE)
+    message = fails(path, "optimizer.lrr=1")
+    assert message.startswith(
+        f"{path} with --set optimizer.lrr: optimizer.lrr: unknown key; did you mean lr?"
+    )
 
 
 def test_missing_file_and_circle(tmp_path: Path) -> None:
@@ -233,7 +264,7 @@ def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
         ("data: {train: [a, b, {set: a, weight: 2}]}", "train: a is named twice"),
         ("optimizer: {betas: [0.9, off]}", "optimizer.betas.1: expected a number, got false"),
         ("data: {train: [a], workers: on}", "data.workers: expected a number, got true"),
-        ("optimizer: {lr: 1:30}", "optimizer.lr: input should be a valid number"),
+        ("optimizer: {lr: 1:30}", "optimizer.lr: expected a number; got '1:30'"),
         ("seeds: [010]", "seeds: expected a list of whole numbers"),
         ("seeds: [1:30]", "seeds: expected a list of whole numbers"),
         ("grid: {1: [2]}", "grid: 1 is no name of a key"),

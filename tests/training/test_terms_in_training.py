@@ -130,7 +130,7 @@ def test_one_terms_weight_is_set_and_swept_by_its_place(tmp_path: Path) -> None:
         ("[{name: nothing-like-it}]", "found where GAPRUN_PLUGINS names its module"),
         ("[{name: mean-gap, wait: 2}]", r"loss\.terms\.0\.wait: unknown key; did you mean weight\?"),
         ("[{name: mean-gap, weight: .nan}]", r"loss\.terms\.0\.weight: input should be a finite number"),
-        ("{name: mean-gap}", "loss.terms: input should be a valid list"),
+        ("{name: mean-gap}", "loss.terms: expected a list"),
     ],
 )
 def test_mistakes_in_terms(terms: str, said: str) -> None:
