@@ -51,6 +51,14 @@ def is_refused(error: OSError) -> bool:
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+def refusal(error: BaseException) -> str | None:
+    """One line about a file that this user may not read or write; None for any other error."""
+    if isinstance(error, OSError) and is_refused(error) and error.filename is not None:
+        way_out = what_to_do(error) if error.errno == errno.EROFS else "ask its owner for the right to it"
+        return f"{error.filename}: {error.strerror}: {way_out}"
+    return None
+
+
 def what_to_do(error: OSError) -> str:
     """The way out where a file could not be written."""
     if error.errno == errno.EROFS:

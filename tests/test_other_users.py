@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,11 +16,13 @@ import pytest
 from gaprun.arrays import RefusedArrays, new_arrays, read_arrays
 from gaprun.data.cache import DecodedCache
 from gaprun.data.identity import content_hashes, file_state
+from gaprun.data.split import open_split
 from gaprun.errors import Failure, UserError
 from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.run import keep_details
 from gaprun.evaluation.task import Measured
-from gaprun.files import file_sha256
+from gaprun.files import file_sha256, refusal
+from gaprun.model.saved import newest_checkpoint
 from gaprun.store import EvaluationKey, NewRun, Store, open_store
 from gaprun.store.folders import own
 from gaprun.store.removal import remove_run
@@ -180,3 +184,51 @@ def test_a_user_without_a_home_works_and_a_home_that_is_unknown_is_said(
         UserError, match="^~/results.db: no such home folder is known here: write the whole path$"
     ):
         open_store("~/results.db")
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    read_only_folder: Path, unprivileged: Unprivileged
+) -> None:
+    path = read_only_folder / "step-00000001.pt"
+    path.write_bytes(b"weights")
+    note = path.with_suffix(".json")
+    note.write_text(json.dumps({"sha256": file_sha256(path)}))
+    for private in (path, note):
+        private.chmod(0o600)
+        with pytest.raises(
+            UserError, match=f"^{private}: Permission denied: ask its owner for the right to it$"
+        ):
+            unprivileged(lambda: newest_checkpoint(read_only_folder))
+        private.chmod(0o644)
+    assert unprivileged(lambda: newest_checkpoint(read_only_folder)) == (path, [])
+
+
+@pytest.mark.parametrize("private", ["index.json", "samples.jsonl", "00000.tar", "."])
+def test_data_that_may_not_be_read_are_one_line_and_not_to_be_written_again(
+    scenes: Path, read_only_folder: Path, unprivileged: Unprivileged, private: str
+) -> None:
+    folder = read_only_folder / "scenes" / "test"
+    shutil.copytree(scenes / "scenes" / "test", folder)
+    for path in (folder.parent, *folder.parent.rglob("*")):
+        path.chmod(0o755)
+    (folder / ".checked.json").unlink(missing_ok=True)
+    (folder / private).chmod(0o000)
+    with pytest.raises((UserError, PermissionError)) as caught:
+        unprivileged(lambda: open_split(folder).captions)
+    said = refusal(caught.value) or str(caught.value)
+    assert (
+        said.endswith("Permission denied: ask its owner for the right to it")
+        and str(folder / private) in said
+    )
+
+
+def test_what_may_not_be_read_is_one_line_wherever_it_turns_up() -> None:
+    code = (
+        "import gaprun.cli.main as main\n"
+        "def refused(): raise PermissionError(13, 'Permission denied', '/home/a/x')\n"
+        "main.application = lambda words: refused\n"
+        "main.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = "error: /home/a/x: Permission denied: ask its owner for the right to it\n"
+    assert (done.returncode, done.stderr) == (2, said)

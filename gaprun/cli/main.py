@@ -111,13 +111,18 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("GAPRUN_DEBUG"):
             raise
-        if isinstance(error, OSError) and error.errno in FULL:
+        from gaprun.files import refusal
+
+        code = 1
+        if refused := refusal(error):
+            told, code = refused, 2
+        elif isinstance(error, OSError) and error.errno in FULL:
             told = f"{error.strerror}: what was to be printed or written is not whole; free some space"
         else:
             first = f"{type(error).__name__}: {error}".splitlines()[0]
             told = f"{first} (unexpected; run again with --debug for the traceback)"
         err_console.print(f"[bold red]error:[/] {_escape(told)}", soft_wrap=True, highlight=False)
-        sys.exit(1)
+        sys.exit(code)
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
             signal.signal(signal.SIGINT, leave)  # what is left to do is Python's own end

@@ -15,6 +15,7 @@ from gaprun.comparison.perquery import compare_queries
 from gaprun.comparison.values import Column, Comparison
 from gaprun.errors import Failure, GaprunError
 from gaprun.evaluation.catalogue import metric
+from gaprun.files import refusal
 from gaprun.metrics import Outcomes
 from gaprun.tables.numbers import counted
 
@@ -96,5 +97,7 @@ def read_outcomes(path: Path, name: str) -> Outcomes | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return read(file)
+    except PermissionError as error:
+        raise Failure(refusal(error) or str(error)) from None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise Failure(f"{path} cannot be read, so it is damaged ({error})") from None

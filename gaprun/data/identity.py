@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprun.errors import UserError
-from gaprun.files import file_sha256, user_cache, write_atomically
+from gaprun.files import file_sha256, refusal, user_cache, write_atomically
 
 SAMPLES = "samples.jsonl"
 RECORD = ".checked.json"
@@ -60,6 +60,8 @@ def checked_fingerprint(folder: Path, index: Mapping[str, Any]) -> str:
         name = shard["file"]
         try:
             states[name] = file_state(f"{folder}/{name}")
+        except PermissionError as error:  # of a link into another user's folder
+            raise UserError(refusal(error) or str(error)) from None
         except OSError:
             raise UserError(f"{folder} lacks its shard {name}: {way_out}") from None
         if states[name][0] != shard["bytes"]:

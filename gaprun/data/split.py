@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gaprun.data.errors import DamagedSample
 from gaprun.data.identity import SAMPLES, checked_fingerprint, file_state
 from gaprun.errors import UserError
-from gaprun.files import file_sha256
+from gaprun.files import file_sha256, refusal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +80,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder} holds no {INDEX}: it is not a finished split") from None
+    except PermissionError as error:
+        raise UserError(refusal(error) or str(error)) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): write the split again with --force") from None
     if not isinstance(index, dict) or "format" not in index:
@@ -159,6 +161,8 @@ class Split:
             state = file_state(path)
             sha256 = self._samples_sha256 or file_sha256(path)
             columns = _columns_of(self.path.resolve(), sha256, *state)
+        except PermissionError as error:
+            raise UserError(refusal(error) or str(error)) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise UserError(f"{path} cannot be read ({reason}): write the split again with --force") from None

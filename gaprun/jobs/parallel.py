@@ -10,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from gaprun.errors import Failure, GaprunError, UserError
+from gaprun.files import refusal
 from gaprun.jobs.children import child_context, start_child
 from gaprun.jobs.outcome import Finished, Outcome
 from gaprun.jobs.run import run_job
@@ -140,7 +141,7 @@ def _start_child(job: Job, db: str | None, device: str, threads: int, events: An
 
 
 def _unexpected(error: Exception) -> Failure:
-    return Failure(f"{type(error).__name__}: {error} (run it alone with --debug)")
+    return Failure(refusal(error) or f"{type(error).__name__}: {error} (run it alone with --debug)")
 
 
 def on_card(device: str) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gaprun.errors import UserError
-from gaprun.files import file_sha256
+from gaprun.files import file_sha256, refusal
 from gaprun.model.weights import read_tensors
 
 FORMAT = 1
@@ -33,22 +33,32 @@ def weights_hash(clip: dict[str, Tensor], head: dict[str, Tensor]) -> str:
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """What stands beside the checkpoint `path`; None where that cannot be read."""
+    """What stands beside the checkpoint `path`; None where that is missing or damaged.
+
+    Raises UserError where this user may not read it.
+    """
     try:
         note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise UserError(refusal(error) or str(error)) from None
     except (OSError, ValueError):
         return None
     return note if isinstance(note, dict) and isinstance(note.get("sha256"), str) else None
 
 
 def intact_note(path: Path) -> dict[str, Any] | None:
-    """The note of `path` if the file has the content that it names; None for a damaged or missing one."""
+    """The note of `path` if the file has the content that it names; None for a damaged or missing one.
+
+    Raises UserError for one that this user may not read: it is not damaged.
+    """
     note = read_note(path)
     try:
         state = path.stat()
         seen = (state.st_ino, state.st_size, state.st_mtime_ns)
         if path not in _intact or _intact[path][0] != seen:
             _intact[path] = (seen, file_sha256(path))
+    except PermissionError as error:
+        raise UserError(refusal(error) or str(error)) from None
     except OSError:
         return None
     return note if note is not None and note["sha256"] == _intact[path][1] else None

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gaprun.errors import Failure, UserError
+from gaprun.files import what_to_do
 
 LOCK = "run.lock"
 BUSY = (BlockingIOError, PermissionError)
@@ -25,7 +26,7 @@ def locked(folder: Path, run_id: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w")
     except OSError as error:
-        raise Failure(f"{folder} cannot be written: {error.strerror or error}") from None
+        raise Failure(f"{folder} cannot be written: {error.strerror or error}; {what_to_do(error)}") from None
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
