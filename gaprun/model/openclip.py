@@ -139,7 +139,7 @@ def build(config: Mapping[str, Any], picture: Mapping[str, Any], resized: bool =
         raise UserError(f"this open_clip's {kind.__name__} has no option {', '.join(unknown)}")
     with _hub_if("hf_model_name" in text or str(vision.get("timm_model_name")).startswith("hf")):
         model = kind(**given)
-    model = model.to(torch.get_default_device())  # `meta` where parameters are only counted
+    model = model.to(torch.empty(0).device)  # `meta` where parameters are only counted
     if shared:
         image = model.visual
         model.transformer, model.ln_final, model.text_projection = (
