@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart example example-add example-figure gpu-hour test lint types docs site clean
+.PHONY: quickstart example example-add example-figure gpu-hour test test-lowest lint types docs site clean
 
 $(VENV)/.gaprun: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,16 @@ gpu-hour: $(VENV)/.gaprun
 # Tests run side by side, two at a time; real data is used where GAPRUN_TEST_DATA names it.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# The quick tests with the lowest versions that pyproject.toml names; a folder .lowest of 6 GB, and the network.
+LOWEST := .lowest/bin
+test-lowest:
+	$(PYTHON) -m venv .lowest
+	$(LOWEST)/pip install --quiet uv
+	VIRTUAL_ENV=.lowest $(LOWEST)/uv pip install --quiet --resolution lowest-direct \
+	  --editable '.[figures,mlflow,parquet,postgres,slurm,tensorboard,transformers]'
+	VIRTUAL_ENV=.lowest $(LOWEST)/uv pip install --quiet pytest pytest-xdist hypothesis statsmodels selenium hatchling
+	$(LOWEST)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

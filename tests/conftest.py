@@ -21,8 +21,10 @@ REPO = Path(__file__).parent.parent
 RECIPES = REPO / "recipes"
 # One thread: tests run side by side, and results must not depend on the machine's core count.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-settings.load_profile("untimed")
+# A busy machine is no failure. Property tests draw the same examples each time; with `search` others.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -117,7 +117,9 @@ def _exact_p(x: Sequence[float], y: Sequence[float], kind: Kind) -> float:
     n = len(x)
     if kind == "pearson":
         x, y = ([value - math.fsum(side) / n for value in side] for side in (x, y))  # so the mean is 0
-        least = (1 - 1e-9) * abs(math.fsum(a * b for a, b in zip(x, y, strict=True)))
+        # Equal sums, 0 among them, differ by rounding, which is measured by the largest sum there could be.
+        rounding = 1e-9 * math.sqrt(math.fsum(a * a for a in x) * math.fsum(b * b for b in y))
+        least = abs(math.fsum(a * b for a, b in zip(x, y, strict=True))) - rounding
         sums = (sum(a * b for a, b in zip(x, order, strict=True)) for order in permutations(y))
         return sum(abs(value) >= least for value in sums) / math.factorial(n)
     # Doubled ranks are whole numbers. A polynomial whose coefficient at s counts the orders with that sum is kept as

@@ -72,6 +72,9 @@ def test_what_is_not_defined_is_none():
     assert slope([1, 1], [2, 3]) is None and slope([1, 2], [3, 5]).ci95 is None
 
 
+@example(
+    [(0, 2), (0, 3), (1, 2), (3, 4), (3, 1), (2, 2)]
+)  # r is 0, and rounding made it a little more than others
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=7))
 def test_over_few_points_p_is_the_share_of_all_orders(points):
