@@ -65,7 +65,7 @@ def _device_kind() -> str:
 
     Before torch 2.10 tensors without values on a GPU ask the driver, and abort the process where there is none.
     """
-    can = torch.__version__ >= (2, 10) or torch.cuda.is_available()
+    can = torch.__version__ >= "2.10" or torch.cuda.is_available()
     return "cuda" if torch.backends.cuda.is_built() and can else "cpu"
 
 
