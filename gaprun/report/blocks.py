@@ -45,8 +45,8 @@ def figure(found: Figure | str) -> Markup:
 
 
 NO_BASELINE = (
-    "No difference can be shown: no row called baseline stands beside another of its set-up with a measured gap. The "
-    "figure shows what each row reached."
+    "No difference can be shown: that takes a recipe called baseline and another one of the same set-up, both with a "
+    "measured gap. The figure shows what each row reached."
 )
 
 

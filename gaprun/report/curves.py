@@ -88,7 +88,8 @@ def first_steps(material: Material, setup: SetupRows) -> Figure | str:
     if not parts:
         return "no run recorded the gap over its first ten steps"
     title = "Change of the batch gap over the first ten steps"
-    alt = f"{title}. It grows: {'; '.join(parts)}. Runs with one seed begin with the same weights."
+    alt = f"{title}. From step 0 to step {FIRST_STEPS} it grows: {'; '.join(parts)}. "
+    alt += "Runs with one seed begin with the same weights."
     x, y = Axis("training step"), Axis("batch gap less that at step 0", zero=True)
     return multiples(setup, curve, "first-steps", title, alt, x, y, switches=())
 

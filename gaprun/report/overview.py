@@ -85,16 +85,13 @@ def forest(setup: SetupRows, name: str = "answer") -> Figure | str:
             )
         )
     title = "Difference from the baseline, with 95 % intervals" if compared else "What each row reached"
-    alt = f"{title}, by {', '.join(WORDS[m] for m in setup.measures)}, {len(labels)} rows. "
+    alt = f"{title}, by {', '.join(WORDS[m] for m in setup.measures)}, {counted(len(labels), 'row')}. "
     note = "Filled: p < .05, corrected; open: no difference shown." if compared else ""
     if stated := [f"{setup.short(m)} {margins[m]:g}" for m in setup.measures if compared and m in margins]:
         note += f" Shaded: below the margin ({', '.join(stated)})"
         note += f"; {ALIKE_SIGN}: no difference so large (two one-sided tests)."
     alt += f"{note} " if note else ""
-    alt += (
-        "; ".join(f"{WORDS[m]} {place}" for m in setup.measures if (place := setup.places.get(m)))
-        + "; recall@1 is the mean of both ways."
-    )
+    alt += _places(setup, setup.measures)
     return Figure(
         name,
         title,
@@ -144,20 +141,26 @@ def scatter(setup: SetupRows, x: str = "gap", name: str = "against-gap") -> Figu
     if not panels:
         return f"no run has both {WORDS[x]} and retrieval or classification"
     title = f"{WORDS[x][:1].upper()}{WORDS[x][1:]} against retrieval and classification"
-    alt = (
-        f"{title}, one large mark a recipe, small ones its runs. " + "; ".join(p.title for p in panels) + "."
-    )
+    alt = f"{title}, one large mark a recipe, small ones its runs. " + "; ".join(p.title for p in panels)
+    alt += f". {_places(setup, [x, *(y for y in GIVES if y in setup.measures)])}"
     return Figure(
         name, title, alt, panels, columns=3, least=260, height=290, shared=("x",), where=setup.words
     )
 
 
+def _places(setup: SetupRows, measures: Sequence[str]) -> str:
+    """Where and how each was measured, in a sentence."""
+    told = "; ".join(f"{WORDS[m]} {place}" for m in measures if (place := setup.places.get(m)))
+    return f"{told}; recall@1 is the mean of both ways."
+
+
 def _words_of(setup: SetupRows, measure: str) -> str:
-    """An axis's title: what is measured, where, its unit."""
+    """An axis's title: what is measured, where, its unit; the data by name where gap and recall differ in it."""
+    apart = len({setup.data("gap"), setup.data(RETRIEVAL)} - {""}) > 1
     if measure == RETRIEVAL:
-        return "recall@1, mean of both ways (%)"
+        return f"recall@1{f' of {setup.data(RETRIEVAL)}' * apart}, mean of both ways (%)"
     if measure == "gap":
-        return f"gap on the {setup.split} split"
+        return f"gap of {setup.data('gap')}" if apart else f"gap on the {setup.split} split"
     return catalogue.metric(measure).title
 
 

@@ -120,7 +120,7 @@ def _along(material: Material, found: Sequence[SetupRows]) -> list[ReportSection
             "Gap and temperature along training",
             "Measured on the training batch, whose gap is not that of the test split, and on the data named where "
             "`eval_every` measured along the way. A panel a method, the baseline "
-            "in grey; of a method's values more stands out more (*: with something else changed too)."
+            "in grey; a higher value of a method has a stronger colour (*: something else was changed too)."
             + _noted(material),
             first,
             after=behind,

@@ -73,7 +73,11 @@ class SetupRows:
     @property
     def split(self) -> str:
         """The split whose gap is meant, mostly `test`; "" where none was measured."""
-        return self.places.get("gap", "").partition(",")[0].rpartition("/")[2]
+        return self.data("gap").rpartition("/")[2]
+
+    def data(self, measure: str) -> str:
+        """The data set and split of a measure; "" where it was not measured."""
+        return self.places.get(measure, "").partition(",")[0]
 
     @property
     def spoken(self) -> Comparison:

@@ -134,6 +134,27 @@ def test_a_baseline_alone_is_shown_by_what_it_reached(tmp_path):
     assert scatter.title == "zero-shot top-1: 1 row" and scatter.x.words == "gap on the test split"
 
 
+def test_gap_and_recall_are_of_one_split_where_both_were_measured(tmp_path):
+    """Its gap measured on another split too, which comes first by name, does not stand against this one's recall."""
+
+    def axes(values, name):
+        store = open_store(str(tmp_path / name))
+        add_run(store, "baseline", 0, values)
+        key = EvaluationKey("c-baseline-s0", 1000, "gap", "other", "test", "f9", named("pool512"))
+        store.add_evaluation("baseline-s0", key, {"gap": 0.1}, 512, 64)
+        (setup,) = setups.setups_of(gather(store))
+        figure = overview.scatter(setup)
+        (panel,) = figure.panels
+        return panel.marks[-1].x, panel.x.words, panel.y.words, figure.alt
+
+    recall = {"image_recall@1": 40.0, "text_recall@1": 50.0}
+    gap, x, y, _ = axes({"gap": 0.7, **recall}, "both.db")
+    assert (gap, x, y) == ([0.7], "gap on the test split", "recall@1, mean of both ways (%)")
+    gap, x, y, alt = axes(recall, "apart.db")  # each on its own alone: then the axes say so
+    assert (gap, x, y) == ([0.1], "gap of other/test", "recall@1 of scenes/test, mean of both ways (%)")
+    assert "gap other/test, pool512; recall@1 scenes/test, pool512; recall@1 is the mean of both ways." in alt
+
+
 def test_a_correlation_of_three_rows_is_no_number(tmp_path):
     store = open_store(str(tmp_path / "three.db"))
     for place, name in enumerate(("baseline", "flt-0.04", "flt-0.1", "flt-0.2")):
