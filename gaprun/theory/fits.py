@@ -4,7 +4,8 @@ compared.
 The record is averaged in bins even in log t, from just after the gap's peak (it may grow at first, Theorem
 3.3), and every law f is fitted as floor + scale * f(t) with floor, scale >= 0. Two judges: the error on the
 last part of the record when only the part before it was fitted, and Akaike's criterion (corrected for small
-samples and for the residuals' autocorrelation). Only where both name the same law, clearly, is there a
+samples and for the autocorrelation of the best fit's residuals; one sample size for all laws, or their criteria
+would depend on the gap's unit). Only where both name the same law, clearly, is there a
 verdict; else it is "undecided" and why.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +121,12 @@ def judge(t: Sequence[float] | Array, gap: Sequence[float] | Array) -> LawVerdic
             f"too short to tell: after its peak the record has {points} log-spaced points over {decades:.1f} "
             f"decades; at least {FEWEST_BINS} over {SHORTEST_DECADES} are needed",
         )
-    fits = sorted((_fit(law, bin_t, bin_gap) for law in LAWS), key=lambda fit: fit.aicc)
+    searched = [_search(law, bin_t, bin_gap) for law in LAWS]
+    sample = _independent(min((found.residuals for found in searched), key=lambda own: float(own @ own)))
+    fits = sorted(
+        (_fit(law, bin_t, bin_gap, found, sample) for law, found in zip(LAWS, searched, strict=True)),
+        key=lambda fit: fit.aicc,
+    )
     smooth = median_filter(bin_gap, 5, mode="mirror")
     low = int(np.argmin(smooth))
     rise = float(smooth[low:].max() - smooth[low])
@@ -174,8 +180,8 @@ def _choose(fits: Sequence[Fit], fall: float) -> tuple[str, str]:
     )
 
 
-def _fit(law: Law, t: Array, gap: Array) -> Fit:
-    shape, floor, scale, residuals = _search(law, t, gap)
+def _fit(law: Law, t: Array, gap: Array, found: Searched, sample: float) -> Fit:
+    shape, floor, scale, residuals = found
     cut = round(len(t) * (1 - HELD_OUT))
     early_shape, early_floor, early_scale, _ = _search(law, t[:cut], gap[:cut])
     # The exponential's shape is per length of the fitted record.
@@ -193,17 +199,26 @@ def _fit(law: Law, t: Array, gap: Array) -> Fit:
         shape_interval=(interval[0] * natural, interval[1] * natural) if interval else None,
         rmse=float(np.sqrt((residuals**2).mean())),
         held_out=float(np.sqrt(((predicted - gap)[cut:] ** 2).mean())),
-        aicc=_aicc(residuals, parameters),
+        aicc=_aicc(residuals, parameters, sample),
     )
 
 
-def _search(law: Law, t: Array, gap: Array) -> tuple[float, float, float, Array]:
-    """Best shape (grid in its logarithm, then refined), floor, scale and residuals."""
+class Searched(NamedTuple):
+    """Least squares of one law: the best shape (0 for laws without one), floor, scale, and (N,) residuals."""
+
+    shape: float
+    floor: float
+    scale: float
+    residuals: Array
+
+
+def _search(law: Law, t: Array, gap: Array) -> Searched:
+    """Best shape on a grid in its logarithm, then refined."""
     from scipy.optimize import minimize_scalar
 
     if law.shapes is None:
         floor, scale, residuals = _linear(law.basis(t, 0.0), gap)
-        return 0.0, floor, scale, residuals
+        return Searched(0.0, floor, scale, residuals)
 
     def cost(log_shape: float) -> float:
         return float((_linear(law.basis(t, math.exp(log_shape)), gap)[2] ** 2).sum())
@@ -212,7 +227,7 @@ def _search(law: Law, t: Array, gap: Array) -> tuple[float, float, float, Array]
     low = int(np.argmin([cost(x) for x in grid]))
     bounds = (grid[max(low - 1, 0)], grid[min(low + 1, len(grid) - 1)])
     shape = math.exp(minimize_scalar(cost, bounds=bounds, method="bounded").x)
-    return shape, *_linear(law.basis(t, shape), gap)
+    return Searched(shape, *_linear(law.basis(t, shape), gap))
 
 
 def _linear(basis: Array, gap: Array) -> tuple[float, float, Array]:
@@ -226,15 +241,18 @@ def _linear(basis: Array, gap: Array) -> tuple[float, float, Array]:
     return floor, scale, floor + scale * basis - gap
 
 
-def _aicc(residuals: Array, parameters: int) -> float:
-    """Akaike's corrected criterion; N counts independent residuals: N (1-r)/(1+r) for lag-1 r."""
-    n = len(residuals)
-    energy = float(residuals @ residuals)
+def _independent(residuals: Array) -> float:
+    """How many of N residuals count as independent: N (1-r)/(1+r) for lag-1 r, and enough for three parameters."""
+    n, energy = len(residuals), float(residuals @ residuals)
     r = float(residuals[1:] @ residuals[:-1]) / energy if energy > 0 else 0.0
-    effective = max(n * (1 - r) / (1 + r), parameters + 3.0) if r > 0 else float(n)
+    return max(n * (1 - r) / (1 + r), 6.0) if r > 0 else float(n)
+
+
+def _aicc(residuals: Array, parameters: int, sample: float) -> float:
+    """Akaike's corrected criterion of so many independent residuals; the gap's unit adds the same to every law's."""
     k = parameters + 1  # and the variance
-    variance = max(energy / n, 1e-24)
-    return effective * math.log(variance) + 2 * k + 2 * k * (k + 1) / (effective - k - 1)
+    variance = max(float(residuals @ residuals) / len(residuals), 1e-24)
+    return sample * math.log(variance) + 2 * k + 2 * k * (k + 1) / (sample - k - 1)
 
 
 def _shape_interval(
