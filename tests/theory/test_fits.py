@@ -39,11 +39,16 @@ def test_no_verdict_depends_on_the_gaps_unit(law):
         noise[place] = 0.95 * noise[place - 1] + 0.3 * noise[place]
     path = TRUTHS[law] * (1 + 0.02 * noise)
     one, other = judge(STEPS, path), judge(STEPS, 1000 * path)
-    assert (one.law, one.reason.partition(" and by held")[0]) == (other.law, other.reason.partition(" and by held")[0])
+    assert (one.law, one.reason.partition(" and by held")[0]) == (
+        other.law,
+        other.reason.partition(" and by held")[0],
+    )
     ahead, same = ([fit.aicc - found.fits[0].aicc for fit in found.fits] for found in (one, other))
     assert ahead == pytest.approx(same, abs=1e-3) and one.law in (law, UNDECIDED)
     best, second = (found.rmse for found in one.fits[:2])
-    assert ahead[1] <= 2 * one.points * math.log(second / best) + 40  # by likelihood, not by the sizes of samples
+    assert (
+        ahead[1] <= 2 * one.points * math.log(second / best) + 40
+    )  # by likelihood, not by the sizes of samples
 
 
 def test_parameters_are_recovered_with_intervals():
