@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from gaprun.evaluation.embed import StoredEmbedder
 from gaprun.evaluation.run import keep_details
 from gaprun.evaluation.task import Measured
 from gaprun.files import file_sha256, refusal
+from gaprun.jobs.attempt import claim
 from gaprun.model.saved import newest_checkpoint
 from gaprun.store import EvaluationKey, NewRun, Store, open_store
 from gaprun.store.folders import own
@@ -120,8 +124,25 @@ def test_the_way_out_is_not_free_space(read_only_folder: Path, unprivileged: Unp
 def test_nothing_is_measured_that_could_not_be_stored(tmp_path: Path) -> None:
     open_store(str(tmp_path / "results.db")).close()
     store = open_store(str(tmp_path / "results.db"), create=False, write=False)
-    with pytest.raises(UserError, match="read-only: copy it"):
-        store.check_may_store()
+    job: Any = SimpleNamespace(id="a-s0")
+    for begin in (store.check_may_store, lambda: claim(job, store, job, {}, "", print, ExitStack())):
+        with pytest.raises(UserError, match="read-only: copy it"):
+            begin()
+    assert not store.artifacts.exists(), "no folder is made for a run that cannot begin"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_a_new_database_has_the_rights_that_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    """SQLite alone made one that no group could write."""
+    before = os.umask(umask)
+    try:
+        store = open_store(str(tmp_path / "results.db"))
+        store.begin_run(NewRun("a-s0", "a", "train", 0, "h", {"name": "a"}, {}, "0.1.0", "runs/a-s0", 1))
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        f"results.db{ending}": mode for ending in ("", "-wal", "-shm")
+    }
 
 
 def begun(folder: Path) -> tuple[Store, Path]:

@@ -157,7 +157,7 @@ def rm(
     failed = 0
     for row in rows.values():
         try:
-            console.print(remove_run(store, row, keep_files), markup=False)
+            console.print(remove_run(store, row, keep_files), markup=False, soft_wrap=True)
         except GaprunError as error:
             if len(rows) == 1:
                 raise

@@ -65,6 +65,7 @@ def claim(
     held: ExitStack,
 ) -> Own:
     """Take the run for this process: its folder, by a lock, and its row. Raises UserError where either is another's."""
+    store.check_may_store()  # before anything is made for it
     folder = store.artifacts / plain_name(job.id, "run")
     facts = facts_of(job, ready)
     if folders.check_mark(folder, facts, store.place, store.identity):

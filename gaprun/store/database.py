@@ -20,7 +20,7 @@ from gaprun.store.clock import now_at
 from gaprun.store.engine import make_engine
 from gaprun.store.liveness import this_host
 from gaprun.store.models import STATUSES, Evaluation, Run, StoredMetric, Trajectory
-from gaprun.store.place import Place, check_file, locate
+from gaprun.store.place import Place, check_file, locate, make_file
 from gaprun.store.reading import TRAJECTORY_COLUMNS, Reading, by_key
 from gaprun.store.rights import check_rights
 from gaprun.store.schema import ensure_schema
@@ -41,6 +41,7 @@ def open_store(url: str | None = None, create: bool = True, write: bool = True) 
 
 def open_place(place: Place, create: bool = True) -> Store:
     """The store at a place that was looked at (`check_file`); see `open_store`."""
+    make_file(place)
     engine = make_engine(place)
     backup = ensure_schema(engine, place, create)
     return Store(place, engine, backup)

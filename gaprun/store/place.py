@@ -120,6 +120,16 @@ def check_file(place: Place, create: bool, write: bool = True) -> Place:
     return Place(_read_only_url(path), place.name, path, read_only=True, no_index=no_index)
 
 
+def make_file(place: Place) -> None:
+    """Let an absent SQLite file be there, empty, with the rights that this user's umask gives to new files.
+
+    SQLite itself would let nobody but its maker write it, whatever the umask. Where it cannot be made, SQLite says why.
+    """
+    if place.path is not None and not place.read_only:
+        with suppress(OSError):
+            place.path.touch(exist_ok=False)
+
+
 def _leads_nowhere(link: Path) -> bool:
     """Whether a link ends in a loop, or in a folder that is not there."""
     try:
