@@ -25,28 +25,23 @@ def place_of(row: Row) -> tuple[Any, ...]:
 def usual_places(rows: Iterable[Row]) -> dict[str, tuple[Any, ...]]:
     """For each metric where and how it was measured in most of `rows` (`place_of`), a pool protocol before others.
 
-    Of splits that are equal in that, the one where most metrics were measured: gap and recall are then of one split.
+    Of splits that are equal in that, the one where this holds for most metrics: gap and recall are then of one split.
     What is drawn or averaged in one figure is taken from there and nowhere else, of all runs alike.
     """
     counts: dict[str, Counter[tuple[Any, ...]]] = {}
     pooled: set[tuple[Any, ...]] = set()
-    measured: dict[tuple[Any, ...], set[str]] = {}
     for row in rows:
         if row["value"] is not None:
             place = place_of(row)
             counts.setdefault(row["metric"], Counter())[place] += 1
-            measured.setdefault(place[:2], set()).add(row["metric"])
             if row["pool"] is not None:
                 pooled.add(place)
+    equal: dict[str, list[tuple[Any, ...]]] = {}
+    for metric, found in counts.items():
+        first = max((number, place in pooled) for place, number in found.items())
+        equal[metric] = [place for place, number in found.items() if (number, place in pooled) == first]
+    splits = Counter(split for places in equal.values() for split in {place[:2] for place in places})
     return {
-        metric: min(
-            found,
-            key=lambda place: (
-                -found[place],
-                place not in pooled,
-                -len(measured[place[:2]]),
-                *map(str, place),
-            ),
-        )
-        for metric, found in counts.items()
+        metric: min(places, key=lambda place: (-splits[place[:2]], *map(str, place)))
+        for metric, places in equal.items()
     }

@@ -142,6 +142,9 @@ def test_gap_and_recall_are_of_one_split_where_both_were_measured(tmp_path):
         add_run(store, "baseline", 0, values)
         key = EvaluationKey("c-baseline-s0", 1000, "gap", "other", "test", "f9", named("pool512"))
         store.add_evaluation("baseline-s0", key, {"gap": 0.1}, 512, 64)
+        for metric in recall:  # measured there otherwise
+            key = EvaluationKey("c-baseline-s0", 1000, metric, "other", "test", "f9", named("full"))
+            store.add_evaluation("baseline-s0", key, {metric: 9.0}, 512, 64)
         (setup,) = setups.setups_of(gather(store))
         figure = overview.scatter(setup)
         (panel,) = figure.panels
