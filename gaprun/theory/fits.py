@@ -188,7 +188,7 @@ def _fit(law: Law, t: Array, gap: Array, found: Searched, sample: float) -> Fit:
     stretch = (t[-1] - t[0]) / (t[cut - 1] - t[0]) if law.name == "exponential" else 1.0
     predicted = early_floor + early_scale * law.basis(t, early_shape * stretch)
     natural = 1 / float(t[-1] - t[0]) if law.name == "exponential" else 1.0
-    interval = _shape_interval(law, t, gap, shape, residuals) if law.shapes else None
+    interval = _shape_interval(law, t, gap, shape, residuals, sample) if law.shapes else None
     parameters = 1 + (law.name != "constant") + (law.shapes is not None)
     return Fit(
         law=law.name,
@@ -256,14 +256,14 @@ def _aicc(residuals: Array, parameters: int, sample: float) -> float:
 
 
 def _shape_interval(
-    law: Law, t: Array, gap: Array, shape: float, residuals: Array
+    law: Law, t: Array, gap: Array, shape: float, residuals: Array, sample: float
 ) -> tuple[float, float] | None:
-    """Shapes within the 95 % likelihood-ratio bound; None at an edge of the range."""
+    """Shapes within the 95 % likelihood-ratio bound of so many independent residuals; None at an edge of the range."""
     from scipy.optimize import brentq
     from scipy.stats import chi2
 
     assert law.shapes is not None
-    allowed = float(residuals @ residuals) * math.exp(float(chi2.ppf(0.95, 1)) / len(t))
+    allowed = float(residuals @ residuals) * math.exp(float(chi2.ppf(0.95, 1)) / sample)
 
     def excess(log_shape: float) -> float:
         return float((_linear(law.basis(t, math.exp(log_shape)), gap)[2] ** 2).sum()) - allowed

@@ -64,6 +64,20 @@ def test_parameters_are_recovered_with_intervals():
     assert slow.shape is None
 
 
+def test_a_shapes_interval_allows_for_noise_that_lasts():
+    """Bins of such noise are not independent: an interval as if they were held the truth in 9 of these 16."""
+    steps = np.unique(np.round(np.geomspace(1, 5000, 300)))
+    held = 0
+    for seed in range(16):
+        noise = np.random.default_rng(seed).standard_normal(len(steps))
+        for place in range(1, len(noise)):
+            noise[place] = 0.9 * noise[place - 1] + 0.4359 * noise[place]
+        fits = judge(steps, 0.05 + 2 * steps**-0.5 + 0.01 * noise).fits
+        low, high = next(fit.shape_interval for fit in fits if fit.law == "power")
+        held += low <= 0.5 <= high
+    assert held >= 14
+
+
 @pytest.mark.parametrize("law", TRUTHS)
 def test_a_short_record_is_undecided_and_says_why(law):
     verdict = judge(STEPS[:8], TRUTHS[law][:8])
