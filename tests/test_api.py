@@ -21,6 +21,10 @@ def test_importing_is_cheap_and_compare_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_completion_finds_the_verbs() -> None:
+    assert {"compare", "evaluate", "load_recipe", "train"} <= set(dir(gaprun))
+
+
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         gaprun.fit  # noqa: B018

@@ -7,7 +7,7 @@ import argparse
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +183,20 @@ def load_weights(clip: nn.Module, state: Mapping[str, Tensor], complaint: str) -
     for name, value in state.items():
         if name in known and known[name].is_floating_point() and not value.is_floating_point():
             raise UserError(f"{complaint} ({name} is {value.dtype}: quantised weights are not loaded)")
-    try:
-        clip.load_state_dict(state)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        raise UserError(f"{complaint} ({(lines or ['?'])[0][:160]})") from None
+    if misfits := _misfits(known, state):
+        raise UserError(f"{complaint} ({misfits})")
+    clip.load_state_dict(state)
+
+
+def _misfits(known: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What does not fit by name and shape, the first of each kind by name; "" where all does."""
+    found = {
+        "missing": [name for name in known if name not in state],
+        "unknown": [name for name in state if name not in known],
+        "of another shape": [n for n in known if n in state and state[n].shape != known[n].shape],
+    }
+    return "; ".join(f"{kind}: {_first(names)}" for kind, names in found.items() if names)
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

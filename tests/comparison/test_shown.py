@@ -163,6 +163,9 @@ def test_a_notebook_shows_the_table(comparison):
     page = comparison._repr_html_()
     assert "<table" in page and "−0.300 [−0.992, +0.392]" in page and "soft_<wbr>swap&amp;" in page
     assert comparison.frame().shape[0] == len(comparison.records())
+    lines = str(comparison).splitlines()
+    assert lines[0].startswith("recipe") and any("−0.300 [−0.992, +0.392]" in line for line in lines)
+    assert len(lines) < 20 and max(map(len, lines)) <= 100
 
 
 def test_latex_of_differences_is_one_table_of_them(comparison):

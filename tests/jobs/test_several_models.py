@@ -128,7 +128,14 @@ def test_one_that_fails_does_not_stop_the_others(models):
 
 def test_a_single_model_that_fails_ends_with_its_own_error(models):
     _, _, done = gaprun("eval", "--ckpt", "models/b", *ASKED)
-    assert isinstance(done.exception, UserError) and "do not fit" in str(done.exception)
+    assert isinstance(done.exception, UserError)
+    said = str(done.exception)
+    assert (
+        "do not fit" in said
+        and " (missing: " in said
+        and said.endswith(" more)")
+        and "state_dict" not in said
+    )
 
 
 @pytest.mark.parametrize("split", ["scenes/test", "scenes/classes-test"])
