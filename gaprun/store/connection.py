@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -139,6 +140,19 @@ class OpenDatabase:
         if write:
             self.check_file()
         return result
+
+
+def close_at_end(database: OpenDatabase) -> None:
+    """Let go of `database`'s file when nobody uses the object any more, at the latest when this process ends.
+
+    SQLite then puts the write-ahead log into the file, which alone is what a person copies.
+    """
+    weakref.finalize(database, _close, database.engine, os.getpid())
+
+
+def _close(engine: Engine, pid: int) -> None:
+    if os.getpid() == pid:  # what was forked from it has no part in its connections
+        engine.dispose()
 
 
 def undisturbed(work: Callable[[], T], path: Path) -> T:

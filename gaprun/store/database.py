@@ -17,6 +17,7 @@ from gaprun.errors import Failure
 from gaprun.files import plain_name
 from gaprun.store import claims
 from gaprun.store.clock import now_at
+from gaprun.store.connection import close_at_end
 from gaprun.store.engine import make_engine
 from gaprun.store.liveness import this_host
 from gaprun.store.models import STATUSES, Evaluation, Run, StoredMetric, Trajectory
@@ -43,8 +44,9 @@ def open_place(place: Place, create: bool = True) -> Store:
     """The store at a place that was looked at (`check_file`); see `open_store`."""
     make_file(place)
     engine = make_engine(place)
-    backup = ensure_schema(engine, place, create)
-    return Store(place, engine, backup)
+    store = Store(place, engine, ensure_schema(engine, place, create))
+    close_at_end(store)
+    return store
 
 
 class Store(Reading):

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -223,6 +225,27 @@ def test_a_file_without_a_log_is_read_with_locks(read_only_folder, unprivileged,
         connection.execute("PRAGMA journal_mode = delete")
     connection.close()
     assert unprivileged(lambda: open_store(str(path), create=False)).place.no_index is False
+
+
+@pytest.mark.parametrize("how", ["exit", "fork"])
+def test_a_database_is_one_file_once_nobody_has_it_open(tmp_path, new_run, how):
+    """The log that stayed beside it held runs, which a copy of the file alone had not."""
+    code = (
+        "import os, sys; from gaprun.store import open_store\n"
+        f"store = open_store({str(tmp_path / 'results.db')!r}); store._write(lambda session: None)\n"
+        "store.set_note('baseline-s0', 'x')\n"
+        f"if {how == 'fork'} and os.fork() == 0: sys.exit()\n"  # which must leave its parent's log
+        f"if {how == 'fork'}: os.wait(); print(os.path.exists(f'{{store.place.path}}-wal'))\n"
+        f"if {how == 'fork'}: store.set_note('baseline-s0', 'y')"
+    )
+    store = open_store(str(tmp_path / "results.db"))
+    store.begin_run(new_run())
+    store.close()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n" if how == "fork" else ""), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["results.db"]
+    shutil.copy(tmp_path / "results.db", tmp_path / "copy.db")
+    assert open_store(str(tmp_path / "copy.db")).run("baseline-s0").note == ("y" if how == "fork" else "x")
 
 
 def test_network_disks_get_no_wal(tmp_path, monkeypatch):
