@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,10 +122,13 @@ def load_jobs(
     else:
         entries = [(str(path), path, None, {})]
     jobs: list[Job] = []
-    asked = "".join(f" with --set {key}" for key in sets)  # the file alone may be without fault
     for where, file, base, changes in entries:
         parent = found(Path(extends)) if extends else base
-        jobs += _expand(where + asked, with_parents(file, parent), merge(changes, nested(sets)), seeds)
+        written = with_parents(file, parent)
+        try:
+            jobs += _expand(where, written, merge(changes, nested(sets)), seeds)
+        except UserError as error:
+            raise UserError(_naming_sets(str(error), where, sets)) from None
         if len(jobs) > MAX_JOBS:
             raise UserError(f"{path}: more than {MAX_JOBS:,} jobs")
     names: dict[str, Recipe] = {}
@@ -139,6 +143,13 @@ def load_jobs(
                 f"{path}: {job.recipe.name} stands there twice, with other {', '.join(sorted(differing))}: name it once"
             )
     return list({job.id: job for job in jobs}.values())
+
+
+def _naming_sets(message: str, where: str, sets: Iterable[str]) -> str:
+    """A mistake with what `--set` changed there: the file alone may be without fault."""
+    place, _, _ = message.removeprefix(f"{where}: ").partition(":")
+    own = [key for key in sets if f"{key}.".startswith(f"{place}.") or f"{place}.".startswith(f"{key}.")]
+    return message.replace(where, f"{where} with --set {', '.join(own)}", 1) if own else message
 
 
 def _differing(one: Recipe, other: Recipe) -> set[str]:

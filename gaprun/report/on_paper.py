@@ -11,6 +11,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,11 +92,10 @@ def write_figures(figures: Iterable[Figure], folder: Path) -> list[Path]:
     and where matplotlib is missing.
     """
     check_figures(folder)
-    found = list(figures)
     said: dict[str, type[Warning]] = {}
 
     def make(made: Path) -> None:
-        for figure in found:
+        for figure in figures:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 drawn = draw(figure)
@@ -185,7 +185,21 @@ def draw(figure: Figure, theme: Theme = "light", width: float | None = None) -> 
                 handletextpad=0.4,
                 columnspacing=1,
             )
+        _thin(canvas, figure)
     return canvas
+
+
+def _thin(canvas: Any, figure: Figure) -> None:
+    """Fewer numbers below panels where they would stand on each other."""
+    canvas.set_layout_engine("none")  # which would come out a little different for having been asked twice
+    for axes, panel in zip(canvas.axes, figure.panels, strict=False):
+        for most in (3, 2, 1) if not (panel.x.log or panel.x.names) else ():
+            canvas.draw_without_rendering()
+            boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_visible()]
+            if all(left.x1 < right.x0 for left, right in pairwise(boxes)):
+                break
+            axes.locator_params(axis="x", nbins=most)
+    canvas.set_layout_engine("constrained")
 
 
 def _named(panel: Panel, most: int) -> Panel:
@@ -226,9 +240,8 @@ def _axis(axes: Any, axis: Axis, letter: str, labelled: bool, bins: int, ends: t
     else:
         axes.locator_params(axis=letter, nbins=bins) if not axis.names else None
     if axis.zero:
-        (axes.axvline if letter == "x" else axes.axhline)(
-            0, color=axes.spines["left"].get_edgecolor(), lw=0.7
-        )
+        line = axes.axvline if letter == "x" else axes.axhline
+        line(0, color=axes.spines["left"].get_edgecolor(), lw=0.7)
     if axis.margin is not None:
         axes.axvspan(-axis.margin, axis.margin, color=BAND, alpha=BAND_SHARE, lw=0, zorder=0)
     if axis.names:

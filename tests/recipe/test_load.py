@@ -214,10 +214,13 @@ def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
 def test_what_was_set_is_named_beside_the_file(tmp_path: Path) -> None:
     """The file alone is without fault."""
     path = write(tmp_path, BASE)
-    message = fails(path, "optimizer.lrr=1")
-    assert message.startswith(
-        f"{path} with --set optimizer.lrr: optimizer.lrr: unknown key; did you mean lr?"
+    message = fails(path, "schedule.batch_size=8", "optimizer.lrr=1")
+    assert message == f"{path} with --set optimizer.lrr: optimizer.lrr: unknown key; did you mean lr?"
+    assert fails(path, "data={train: a}").startswith(f"{path} with --set data: data.train: expected a list")
+    assert fails(path, "optimizer.lr=.inf").startswith(
+        f"{path} with --set optimizer.lr: optimizer.lr: inf is"
     )
+    assert fails(write(tmp_path, BASE + "foo: 1"), "optimizer.lr=1").startswith(f"{path}: foo: unknown key")
 
 
 def test_missing_file_and_circle(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import subprocess
+from itertools import pairwise
 
 import pytest
 
@@ -159,6 +160,18 @@ def test_long_names_leave_room_for_the_panels(tmp_path, recwarn):
     on_paper.write_figures([figure], tmp_path / "figures")
     (said,) = [str(one.message) for one in recwarn if "boxes in" in str(one.message)]
     assert "its font has no" in said and set("短い名前") <= set(said)
+
+
+def test_long_numbers_below_narrow_panels_do_not_touch():
+    marks = [Mark("a", [-1.1425, -1.1325], [0.0, 1.0], Ink(GREY), listed=True)]
+    panels = [Panel(str(n), Axis("uniformity"), Axis("probe"), marks) for n in range(3)]
+    drawn = on_paper.draw(Figure("f", "t", "a", panels, columns=3, shared=("x",)))
+    drawn.draw_without_rendering()
+    for axes in drawn.axes:
+        low, high = axes.get_xlim()
+        labels = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+        boxes = [label.get_window_extent() for label in labels]
+        assert len(boxes) >= 2 and all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 @pytest.mark.parametrize("ends", [(0.07, 0.088), (0.3, 0.45), (0.01, 0.4)])
