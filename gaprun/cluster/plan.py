@@ -67,7 +67,7 @@ def to_slurm(planned: Sequence[Planned], store: Store, resources: Resources, nam
     """
     chosen = [item for item in planned if item.action == "submit"]
     runs = [item.run for item in chosen]
-    folder = store.artifacts.absolute() / "slurm"
+    folder = jobs_folder(store.artifacts)
     environment = {"GAPRUN_DATA": str(data_root().absolute()), "GAPRUN_RUNS": str(store.artifacts.absolute())}
     tasks = [
         ClusterTask(
@@ -87,9 +87,19 @@ def to_slurm(planned: Sequence[Planned], store: Store, resources: Resources, nam
     return {run.id: job for run, job in zip(runs, ids, strict=True)}
 
 
+def jobs_folder(artifacts: Path) -> Path:
+    """Where this user's jobs and logs go, beside the runs: closed to others, since a job holds the database's URL.
+
+    `slurm`, or `slurm-UID` where that is another user's who shares the folder of runs.
+    """
+    folder = artifacts.absolute() / "slurm"
+    taken = folder.exists() and folder.stat().st_uid != os.getuid()
+    return folder.with_name(f"slurm-{os.getuid()}") if taken else folder
+
+
 def slurm_script(planned: Sequence[Planned], store: Store | None, resources: Resources, name: str) -> str:
     """The batch script that would be sent."""
-    folder = (store.artifacts if store else Path("runs")).absolute() / "slurm"
+    folder = jobs_folder(store.artifacts if store else Path("runs"))
     return script(resources, name, folder, sum(item.action == "submit" for item in planned))
 
 

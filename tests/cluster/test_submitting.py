@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gaprun.cluster.plan import check_database, plan
+from gaprun.cluster.plan import check_database, jobs_folder, plan
 from gaprun.cluster.resources import Resources, parse_free, parse_minutes
 from gaprun.cluster.slurm import script, submit_tasks
 from gaprun.cluster.task import ClusterTask, TimeWarning, join_processes, requeue, warned
@@ -45,6 +45,15 @@ def test_free_options() -> None:
     for bad in ("=x", "a b=c", "key="):
         with pytest.raises(UserError, match="--slurm"):
             parse_free([bad])
+
+
+def test_a_second_user_of_a_folder_of_runs_has_a_folder_of_jobs(tmp_path: Path, monkeypatch) -> None:
+    """The first one's is closed to others, who could not submit."""
+    assert jobs_folder(tmp_path) == tmp_path / "slurm"
+    (tmp_path / "slurm").mkdir(mode=0o700)
+    assert jobs_folder(tmp_path) == tmp_path / "slurm"
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert jobs_folder(tmp_path) == tmp_path / "slurm-54321"
 
 
 def test_the_script_asks_for_what_was_said(tmp_path: Path) -> None:
