@@ -86,7 +86,7 @@ def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
     try:
         # Within one grey level of Pillow's own resize, and ten times faster.
         resized = torch.nn.functional.interpolate(planes, (height, width), mode="lanczos", antialias=True)
-    except NotImplementedError:  # an older torch
+    except (NotImplementedError, ValueError):  # an older torch, which says it in one way or the other
         image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
         return np.array(image, dtype=np.uint8)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
