@@ -298,7 +298,8 @@ def _nothing(store: Store, names: Sequence[str], where: Sequence[str], kind: str
         return f"no run has {' or '.join(names)}: {held(store)}"
     filters = f" with {' and '.join(where)}" if where else ""
     hint = store.unmet(where) or "see `gaprun runs list`"
-    return f"no {kind}run{filters} has {' or '.join(present)}: {hint}"
+    asked = " or ".join(present) if len(present) < 4 else f"any of the {len(present)} metrics asked for"
+    return f"no {kind}run{filters} has {asked}: {hint}"
 
 
 def held(store: Store) -> str:

@@ -41,7 +41,7 @@ def run_length(recipe: Recipe, images: int, captions: int, passed: int | None = 
     rows, what = (captions, "pairs") if recipe.data.captions == "pairs" else (images, "images")
     rows = rows if passed is None else passed
     if batch > rows:
-        raise UserError(f"schedule.batch_size: {batch} is more than the {rows} training {what}")
+        raise UserError(f"schedule.batch_size: {batch} is more than the {rows} training {what}: set it lower")
     per_epoch = steps_per_epoch(rows, batch, schedule.remainder)
     if schedule.remainder == "keep" and rows % batch == 1:
         raise UserError(

@@ -244,6 +244,16 @@ def test_unknown_names_say_what_there_is(store, add):
     ):
         compare("gap", db=db, baseline="bsaeline")
     assert compare(["gap", "rmg"], db=db).notes == ["no results for rmg"]
+    add("more", 0, gap=0.3, alignment=1.0, cka=0.5, frechet=1.0)
+    for names, message in (
+        (["gap", "cka"], "no finished run with recipe=nope has gap or cka: nothing has recipe=nope"),
+        (
+            ["gap", "alignment", "cka", "frechet"],
+            "with recipe=nope has any of the 4 metrics asked for: nothing has",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare(names, db=db, where=["recipe=nope"])
 
 
 def test_the_latest_checkpoint_stands_for_a_run(store, add):

@@ -55,7 +55,10 @@ CASES = [
         f"train {BASELINE} --set {SCENES} --set data.train=[scenes/classes-train]",
         "no image there has a caption",
     ),
-    (f"train {BASELINE} --set {SCENES} --set schedule.batch_size=9999", "9999 is more than the 256"),
+    (
+        f"train {BASELINE} --set {SCENES} --set schedule.batch_size=9999",
+        "9999 is more than the 256 training images: set it lower",
+    ),
     (
         f"train {BASELINE} --set {SCENES} --set schedule.steps=0",
         "schedule.steps: input should be greater than 0",
