@@ -22,6 +22,7 @@ from gaprun.errors import Failure, UserError
 from gaprun.files import beginning, write_atomically
 
 PLAN = "plan.json"
+LOCK = "lock"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _SHARD = re.compile(r"\d{5}\.tar")
 _WORK_FILE = re.compile(r"plan\.json|lock|\d{5}\.(json|tar|tar\.tmp)|.+\.tar\.jsonl|\..+\.\d+")
@@ -122,13 +123,18 @@ def _refuse_foreign_work(work: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what gaprun wrote into `folder`, and nothing else; the index goes first."""
+    """Remove what gaprun wrote into `folder`, and nothing else; the index goes first.
+
+    Who calls holds the folder's lock, which stays.
+    """
     shards = [path for path in folder.glob("*.tar") if _SHARD.fullmatch(path.name) and not path.is_symlink()]
     shards = [path for path in sorted(shards) if _is_own(folder, path)]
     left = [path for path in folder.iterdir() if _LEFT.fullmatch(path.name)]
     for path in [*(folder / name for name in _OWN), *shards, *left]:
         path.unlink(missing_ok=True)
-    remove_work(folder / WORK)
+    for path in (folder / WORK).iterdir():
+        if path.name != LOCK and _WORK_FILE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def remove_work(work: Path) -> None:

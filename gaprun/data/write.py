@@ -14,7 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gaprun.data.folder import PLAN, clear, disk_errors, locked, publish, remove_work, replace_file, state_of
+from gaprun.data.folder import (
+    LOCK,
+    PLAN,
+    clear,
+    disk_errors,
+    locked,
+    publish,
+    remove_work,
+    replace_file,
+    state_of,
+)
 from gaprun.data.identity import file_state
 from gaprun.data.parallel import Progress, ordered_map
 from gaprun.data.shards import Sample, dump_line, write_shard
@@ -87,8 +97,7 @@ def write_splits(
             try:
                 if state == "clear":
                     _check_usable(plan)  # what cannot be replaced stays
-                    clear(plan.folder)
-                results.append((_write(plan, workers, counted), True))
+                results.append((_write(plan, workers, counted, state == "clear"), True))
             except NothingUsable as error:
                 unusable.append(str(error))
         done += len(plan.items)
@@ -120,12 +129,15 @@ def _shifted(progress: Progress, before: int, total: int) -> Progress:
     return lambda done, _: progress(before + done, total)
 
 
-def _write(plan: SplitPlan, workers: int, progress: Progress | None) -> dict[str, Any]:
+def _write(plan: SplitPlan, workers: int, progress: Progress | None, anew: bool) -> dict[str, Any]:
+    """Write the split, `anew` after what is there was removed; under a lock, so that nobody else's work is."""
     work = plan.folder / WORK
     made = [folder for folder in (plan.folder, *plan.folder.parents) if not folder.exists()]
     with disk_errors(plan.folder):
         work.mkdir(parents=True, exist_ok=True)
-        with locked(work / "lock", plan.folder):
+        with locked(work / LOCK, plan.folder):
+            if anew:
+                clear(plan.folder)
             if not (work / PLAN).is_file():  # its time says when the split was begun
                 replace_file(work / PLAN, dump_line(plan.source))
             return _fill(plan, work, workers, progress, made)

@@ -289,6 +289,26 @@ def test_two_writers_do_not_meet(tmp_path, make_plan):
     write_splits([make_plan(folder, 5)])
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_force_takes_nothing_from_another_writer(tmp_path, make_plan, finished):
+    """It cleared the folder before it asked for the lock, and the other's writing broke off."""
+    folder = tmp_path / "d" / "train"
+    write_splits([make_plan(folder, 5)])
+    if not finished:
+        (folder / "index.json").unlink()
+    work = folder / ".writing"
+    work.mkdir()
+    with locked(work / "lock", folder):
+        (work / "plan.json").write_text('{"of": "another"}')
+        (work / "00001.tar.tmp").write_text("half")
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        with pytest.raises(Failure, match="another process is writing"):
+            write_splits([make_plan(folder, 6)], force=True)
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    write_splits([make_plan(folder, 6)], force=True)
+    assert open_split(folder).samples == 6 and not work.exists()
+
+
 @given(st.text(max_size=120))
 def test_keys_are_safe_in_any_tar(name):
     key = safe_key(name)
