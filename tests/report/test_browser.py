@@ -181,6 +181,13 @@ def _prints(browser):
             break
         time.sleep(0.1)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= browser.width
+    long_name = """
+        const cell = document.querySelector('table:not(.sortable) td'), before = cell.innerHTML
+        cell.textContent = 'name'.repeat(100)
+        const width = document.documentElement.scrollWidth
+        cell.innerHTML = before
+        return width"""
+    assert browser.execute_script(long_name) <= browser.width  # else the browser makes every letter smaller
     assert browser.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
     folded = "return [...document.querySelectorAll('details:not(.words)')].filter(d => !d.open).length"
     assert browser.execute_script(folded) == 0
