@@ -26,6 +26,7 @@ from gaprun.store.place import Place
 from gaprun.store.secrets import hide_passwords
 
 T = TypeVar("T")
+Opened = TypeVar("Opened", bound="OpenDatabase")
 
 _TRIES = 20
 
@@ -142,12 +143,13 @@ class OpenDatabase:
         return result
 
 
-def close_at_end(database: OpenDatabase) -> None:
-    """Let go of `database`'s file when nobody uses the object any more, at the latest when this process ends.
+def close_at_end(database: Opened) -> Opened:
+    """`database`, whose file is let go of when nobody uses the object any more, at the latest as this process ends.
 
     SQLite then puts the write-ahead log into the file, which alone is what a person copies.
     """
     weakref.finalize(database, _close, database.engine, os.getpid())
+    return database
 
 
 def _close(engine: Engine, pid: int) -> None:

@@ -44,9 +44,7 @@ def open_place(place: Place, create: bool = True) -> Store:
     """The store at a place that was looked at (`check_file`); see `open_store`."""
     make_file(place)
     engine = make_engine(place)
-    store = Store(place, engine, ensure_schema(engine, place, create))
-    close_at_end(store)
-    return store
+    return close_at_end(Store(place, engine, ensure_schema(engine, place, create)))
 
 
 class Store(Reading):
@@ -104,7 +102,6 @@ class Store(Reading):
 
     def heartbeat(self, run_id: str, step: int, pace: Mapping[str, Any] | None = None) -> None:
         """Say that `run_id` is alive at `step`, and how fast (`training.pace`); takes back that it was thought lost."""
-
         self._write(lambda session: self._check_and_beat(session, run_id, step, pace))
 
     def _check_and_beat(
