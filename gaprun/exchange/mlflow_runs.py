@@ -61,6 +61,8 @@ def read_store(uri: str) -> Found:
         raise Failure(
             f"MLflow at {hide_passwords(uri)}: {(str(reason).splitlines() or ['no reason given'])[0]}"
         ) from None
+    except (LookupError, TypeError, ValueError) as reason:  # a folder whose files MLflow cannot make sense of
+        raise Failure(f"MLflow at {hide_passwords(uri)}: {type(reason).__name__} {reason}") from None
     return found
 
 

@@ -109,6 +109,9 @@ def test_what_is_no_tracking_store_is_named_and_none_is_made(
     good = summary(tmp_path, LOGGED)
     report = import_files(lambda: store, [tmp_path / "mlruns", good], "coco/val")
     assert [one.file for one in report.done] == [str(good)] and "MLflow at" in report.refused[0]
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    (broken,) = import_files(lambda: store, [tmp_path / "mlruns"], "coco/val").refused
+    assert broken == f"MLflow at {tmp_path / 'mlruns'}: KeyError 'experiment_id'"
 
 
 def summary(folder: Path, values: dict[str, Any], config: str | None = "name:\n    value: peer\n") -> Path:

@@ -23,7 +23,10 @@ def study():
 
 def test_the_page_needs_no_network_and_explains_each_figure(study):
     page = study_page(study)
-    assert page.startswith("<!doctype html>") and page.count("Plotly.newPlot(") == 13
+    assert page.startswith("<!doctype html>")
+    assert (
+        len(re.findall(r'Plotly\.newPlot\(\s+"', page)) == 13
+    )  # some versions of its code hold the word too
     assert page.count("<h2>") == 10
     head, *sections = page.split("<h2>")
     assert all(section.split("</h2>")[1].lstrip().startswith("<p>") for section in sections)
