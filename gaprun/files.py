@@ -179,9 +179,14 @@ def is_page(path: Path) -> bool:
     )
 
 
+NO_PAGES = (".pdf", ".png", ".svg", ".csv", ".json", ".md", ".tex", ".txt", ".xlsx")
+
+
 def check_page(path: Path | None) -> Path | None:
-    """`path` if `replace_page` may write there (or None). Raises UserError otherwise."""
+    """`path` if `replace_page` may write there (or None). Raises UserError otherwise, and for another kind's name."""
     if path is not None:
+        if path.suffix.lower() in NO_PAGES:
+            raise UserError(f"{path}: a page is HTML: name it {path.with_suffix('.html').name}")
         check_replaceable(path, is_page)
     return path
 

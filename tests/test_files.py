@@ -15,6 +15,7 @@ from gaprun.files import (
     MANIFEST,
     PAGE_MARK,
     check_owned,
+    check_page,
     content_hash,
     is_page,
     plain_name,
@@ -199,3 +200,10 @@ def test_a_full_disk_keeps_the_good_page(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_page_that_names_a_file_of_no_utf8_is_written(tmp_path: Path) -> None:
     replace_page(tmp_path / "page.html", f"{PAGE_MARK} caf\udce9.db é")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == f"{PAGE_MARK} caf\\udce9.db é"
+
+
+def test_a_page_is_not_written_under_another_kinds_name(tmp_path: Path) -> None:
+    for name in ("report.html", "REPORT.HTM", "report", "report.v2"):
+        assert check_page(tmp_path / name) == tmp_path / name
+    with pytest.raises(UserError, match="report.pdf: a page is HTML: name it report.html"):
+        check_page(tmp_path / "report.pdf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 import typing
 from typing import Any
@@ -33,7 +34,11 @@ def reference() -> str:
 
 def _section(model: type[BaseModel], path: str, lines: list[str]) -> None:
     title = f"`{path}`" if path else "Top level"
-    lines += [f"\n## {title}\n", (model.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), ""]
+    lines += [
+        f"\n## {title}\n",
+        inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].replace("\n", " "),
+        "",
+    ]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     inner: list[tuple[type[BaseModel], str]] = []
     for name, field in model.model_fields.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -133,9 +134,10 @@ def make_file(place: Place) -> None:
 def _leads_nowhere(link: Path) -> bool:
     """Whether a link ends in a loop, or in a folder that is not there."""
     try:
-        return not link.resolve().parent.is_dir()
-    except (OSError, RuntimeError):
-        return True
+        link.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP or not Path(os.path.realpath(link)).parent.is_dir()
+    return False
 
 
 def first_step() -> str:

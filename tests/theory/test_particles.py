@@ -224,7 +224,7 @@ def test_swaps_close_the_gap_and_are_refused_by_the_flow():
         gaps[swap] = path["gap"][-1]
     plain = gaps.pop(None)
     assert all(gap < plain - 0.1 for gap in gaps.values())
-    with pytest.raises(UserError, match="descend"):
+    with pytest.raises(UserError, match="a swap needs steps of gradient descent"):
         flow(System(Free(), rule, ParticleSwap(0.5)), State([a, b], 0.0), horizon=1.0)
 
 
