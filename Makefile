@@ -64,7 +64,8 @@ test-lowest:
 	$(LOWEST)/pip install --quiet uv
 	VIRTUAL_ENV=.lowest $(LOWEST)/uv pip install --quiet --resolution lowest-direct \
 	  --editable '.[figures,mlflow,parquet,postgres,slurm,tensorboard,transformers]'
-	VIRTUAL_ENV=.lowest $(LOWEST)/uv pip install --quiet pytest pytest-xdist hypothesis statsmodels selenium hatchling
+	VIRTUAL_ENV=.lowest $(LOWEST)/uv pip install --quiet pytest pytest-xdist hypothesis statsmodels selenium hatchling \
+	  clip-benchmark mkdocs-material 'mkdocstrings[python]'
 	$(LOWEST)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev
